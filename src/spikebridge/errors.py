@@ -1,0 +1,8 @@
+"""Errors that a user can mend."""
+
+
+class UserError(Exception):
+    """Bad input: one line that says what is wrong, where, and what to do.
+
+    The command prints the line without a traceback and exits with code 2.
+    """

@@ -1,0 +1,75 @@
+"""Files written whole or not at all, and content hashes."""
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spikebridge.errors import UserError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place on success.
+
+    Nothing is left behind on failure.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _writing_failed(target, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(target)
+    except OSError as error:
+        raise _writing_failed(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _writing_failed(target: Path, error: OSError) -> UserError:
+    remedy = (
+        "free some space or write elsewhere"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else "choose a folder that can be written"
+    )
+    return UserError(f"{target}: cannot be written ({error.strerror or error}); {remedy}")
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def settings_key(*parts: Any) -> str:
+    """Short stable key of settings and content hashes, for naming cache files.
+
+    ``parts`` must be JSON values.
+    """
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
