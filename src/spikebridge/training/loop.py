@@ -1,0 +1,251 @@
+"""The training loop, for students and teachers alike."""
+
+import math
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from spikebridge.console import console
+from spikebridge.evaluate import Evaluation
+from spikebridge.training.checkpoint import load_checkpoint, save_checkpoint
+from spikebridge.training.objective import StepResult
+from spikebridge.training.record import Recorder
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long and how fast."""
+
+    epochs: int
+    batches_per_epoch: int
+    lr: float
+    """Peak learning rate."""
+    weight_decay: float
+    """For matrices and kernels; vectors (BatchNorm, biases, coefficients) do not decay."""
+    warmup_steps: float
+    evaluate_every: int
+    checkpoint_minutes: float
+
+    @property
+    def steps(self) -> int:
+        """Number of steps in all."""
+        return self.epochs * self.batches_per_epoch
+
+
+class Task(ABC):
+    """What the loop trains."""
+
+    model: nn.Module
+    """What is evaluated, selected and saved."""
+    extras: nn.Module
+    """Further trained parameters, needed in training only."""
+
+    @abstractmethod
+    def step(self, step: int, progress: float) -> StepResult:
+        """Losses of a global step at progress u."""
+
+    @abstractmethod
+    def validate(self) -> Evaluation:
+        """Evaluate the model on the validation split."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C: training stopped after a whole step, and its checkpoint is written."""
+
+
+@dataclass
+class Best:
+    """The selected epoch."""
+
+    epoch: int = -1
+    top1: float = -1.0
+    loss: float = math.inf
+    weights: dict[str, Tensor] | None = None
+
+    def improved_by(self, evaluation: Evaluation) -> bool:
+        """Higher validation accuracy, or the same at a lower loss."""
+        return (evaluation.top1, -evaluation.loss) > (self.top1, -self.loss)
+
+
+def fit(
+    task: Task, settings: LoopSettings, folder: Path, *, description: str, resume: bool = False
+) -> Best:
+    """Train, evaluate on validation, select, and keep all that resuming needs.
+
+    Args:
+        task: What is trained.
+        settings: Duration and optimiser.
+        folder: The run's folder; ``checkpoint.pt`` and ``metrics.jsonl`` are written there.
+        description: Label of the progress bar.
+        resume: Continue from ``checkpoint.pt`` to the result of an uninterrupted run.
+
+    Returns:
+        The epoch selected on validation, with its weights.
+
+    Raises:
+        Interrupted: Ctrl-C was pressed; the run can be resumed.
+        UserError: the checkpoint cannot be read or written.
+    """
+    optimiser = _optimiser(task, settings)
+    best, start = Best(), 0
+    checkpoint = folder / "checkpoint.pt"
+    recorder_position = 0
+    if resume:
+        state = load_checkpoint(checkpoint)
+        task.model.load_state_dict(state["model"])
+        task.extras.load_state_dict(state["extras"])
+        optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["rng"])
+        if state["rng_cuda"]:
+            torch.cuda.set_rng_state_all(state["rng_cuda"])
+        best, start = Best(**state["best"]), state["step"]
+        recorder_position = state["recorded_bytes"]
+    recorder = Recorder(folder, recorder_position, start)
+
+    def keep(step: int) -> None:
+        save_checkpoint(
+            checkpoint,
+            {
+                "model": task.model.state_dict(),
+                "extras": task.extras.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "rng": torch.get_rng_state(),
+                "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+                "best": vars(best),
+                "step": step,
+                "recorded_bytes": recorder.position(),
+            },
+        )
+
+    saved_at = time.monotonic()
+    task.model.train()
+    try:
+        with _StopOnInterrupt() as stop, _progress_bar() as bar:
+            shown = bar.add_task(description, total=settings.steps, completed=start, note="")
+            for step in range(start, settings.steps):
+                recorder.write(_train_step(task, optimiser, settings, step))
+                epoch, batch = divmod(step + 1, settings.batches_per_epoch)
+                last = step + 1 == settings.steps
+                if batch == 0 and (epoch % settings.evaluate_every == 0 or last):
+                    evaluation = task.validate()
+                    recorder.write(_evaluation_record(evaluation, epoch - 1, step, settings))
+                    if best.improved_by(evaluation):
+                        weights = {k: v.cpu().clone() for k, v in task.model.state_dict().items()}
+                        best = Best(epoch - 1, evaluation.top1, evaluation.loss, weights)
+                bar.update(shown, advance=1, note=f"best validation {max(best.top1, 0):.1f} %")
+                overdue = time.monotonic() - saved_at > 60 * settings.checkpoint_minutes
+                if last or overdue or stop.requested:
+                    keep(step + 1)
+                    saved_at = time.monotonic()
+                if stop.requested and not last:
+                    raise Interrupted(f"stopped after step {step + 1} of {settings.steps}")
+    finally:
+        recorder.close()
+    return best
+
+
+def learning_rate(step: int, settings: LoopSettings) -> float:
+    """Linear warm-up, then a cosine to 0."""
+    if step < settings.warmup_steps:
+        return settings.lr * (step + 1) / settings.warmup_steps
+    done = (step - settings.warmup_steps) / max(1.0, settings.steps - settings.warmup_steps)
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _optimiser(task: Task, settings: LoopSettings) -> torch.optim.Optimizer:
+    trained = [
+        p for module in (task.model, task.extras) for p in module.parameters() if p.requires_grad
+    ]
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr)
+
+
+def _train_step(
+    task: Task, optimiser: torch.optim.Optimizer, settings: LoopSettings, step: int
+) -> dict[str, Any]:
+    progress = step / settings.steps
+    lr = learning_rate(step, settings)
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+    result = task.step(step, progress)
+    total = result.total
+    optimiser.zero_grad(set_to_none=True)
+    total.backward()
+    optimiser.step()
+    return {
+        "kind": "step",
+        "epoch": step // settings.batches_per_epoch,
+        "step": step,
+        "progress": progress,
+        "losses": {
+            "total": total.item(), **{k: v.item() for k, v in result.losses.items()}
+        },
+        **result.logged,
+        "lr": lr,
+    }
+
+
+def _evaluation_record(
+    evaluation: Evaluation, epoch: int, step: int, settings: LoopSettings
+) -> dict[str, Any]:
+    return {
+        "kind": "eval",
+        "split": "validation",
+        "epoch": epoch,
+        "step": step,
+        "progress": (step + 1) / settings.steps,
+        "top1": evaluation.top1,
+        "loss": evaluation.loss,
+    }
+
+
+def _progress_bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+class _StopOnInterrupt(AbstractContextManager["_StopOnInterrupt"]):
+    """Turns the first Ctrl-C into a request; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> "_StopOnInterrupt":
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._previous = signal.signal(signal.SIGINT, self._request)
+        return self
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        console.print("stopping after this step …")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._main:
+            signal.signal(signal.SIGINT, self._previous)

@@ -1,0 +1,154 @@
+"""The two things that are trained: a spiking student by CKD, and an ANN teacher on photos."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spikebridge.config import Config
+from spikebridge.data.batches import PairedBatches, augment_samples
+from spikebridge.data.prepared import PreparedData
+from spikebridge.evaluate import Autocast, Evaluation, evaluate_student, evaluate_teacher
+from spikebridge.models.student import Student
+from spikebridge.models.teacher import Teacher
+from spikebridge.training.loop import LoopSettings, Task
+from spikebridge.training.objective import CKDObjective, StepResult
+
+_EVALUATION_BATCH = 100
+_REPLACEMENT_STREAM = 0x5EED
+
+
+def make_autocast(config: Config, device: torch.device) -> Autocast:
+    """A maker of contexts in which convolutions run in the configured precision."""
+    enabled = config.train.precision == "bfloat16"
+    return partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+class StudentTask(Task):
+    """CKD or one of its baselines.
+
+    Set ``teacher`` where the objective needs one.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        data: PreparedData,
+        student: Student,
+        device: torch.device,
+    ) -> None:
+        self.model = student.to(device)
+        objective = CKDObjective(config.objective, config.data.time_steps, config.student.threshold)
+        self.extras = objective.to(device)
+        self.objective = objective
+        self.teacher: Teacher | None = None
+        self.student, self.data, self.seed, self.device = student, data, config.seed, device
+        self.autocast = make_autocast(config, device)
+        self.batches = PairedBatches(
+            data.events["train"],
+            data.photos["train"],
+            batch_size=config.train.batch_size,
+            batches_per_epoch=config.train.batches_per_epoch,
+            augment=config.data.augment,
+            seed=config.seed,
+            device=device,
+        )
+        train = config.train
+        self.settings = LoopSettings(
+            epochs=train.epochs,
+            batches_per_epoch=self.batches.batches_per_epoch,
+            lr=train.lr * train.batch_size / 1024,
+            weight_decay=train.weight_decay,
+            warmup_steps=train.warmup_epochs * self.batches.batches_per_epoch,
+            evaluate_every=train.evaluate_every,
+            checkpoint_minutes=train.checkpoint_minutes,
+        )
+
+    def step(self, step: int, progress: float) -> StepResult:
+        """One step of both streams."""
+        batch = self.batches(step)
+        generator = torch.Generator().manual_seed(_mixed(self.seed, _REPLACEMENT_STREAM, step))
+        with self.autocast():
+            return self.objective(self.student, self._guidance(), batch, progress, generator)
+
+    def _guidance(self) -> Callable[[Tensor], Tensor] | None:
+        return None if self.teacher is None else torch.no_grad()(self.teacher)
+
+    def validate(self) -> Evaluation:
+        """Validation recordings."""
+        return self.evaluate("validation")
+
+    def evaluate(self, split: str) -> Evaluation:
+        """Recordings of one split."""
+        return evaluate_student(
+            self.student,
+            self.data.events[split],
+            batch_size=_EVALUATION_BATCH,
+            device=self.device,
+            autocast=self.autocast,
+        )
+
+
+class TeacherTask(Task):
+    """Cross-entropy on the legal training photos."""
+
+    def __init__(
+        self, config: Config, data: PreparedData, teacher: Teacher, device: torch.device
+    ) -> None:
+        self.teacher = teacher.to(device)
+        self.model, self.extras = self.teacher, nn.Module()
+        self.config, self.data, self.device = config, data, device
+        self.photos = data.photos["train"]
+        self.autocast = make_autocast(config, device)
+        count, size = len(self.photos.label_N), config.teacher.batch_size
+        self.settings = LoopSettings(
+            epochs=config.teacher.epochs,
+            batches_per_epoch=-(-count // size),
+            lr=config.teacher.lr,
+            weight_decay=config.teacher.weight_decay,
+            warmup_steps=-(-count // size),
+            evaluate_every=1,
+            checkpoint_minutes=config.train.checkpoint_minutes,
+        )
+
+    def step(self, step: int, progress: float) -> StepResult:
+        """One batch of photos."""
+        epoch, position = divmod(step, self.settings.batches_per_epoch)
+        order = np.random.default_rng([self.config.seed, epoch]).permutation(
+            len(self.photos.label_N)
+        )
+        rows = np.array_split(order, self.settings.batches_per_epoch)[position]
+        augment = self.config.data.augment
+        photo_B3HW = torch.from_numpy(self.photos.photos_N3HW[rows]).float().div_(255)
+        scale = photo_B3HW.shape[-1] / self.config.data.size[1]
+        random = np.random.default_rng([self.config.seed, 1, step])
+        photo_B3HW = augment_samples(photo_B3HW, augment, augment.crop * scale, random)
+        with self.autocast():
+            logits_BC = self.teacher(photo_B3HW.to(self.device))
+        loss = F.cross_entropy(
+            logits_BC.float(),
+            torch.from_numpy(self.photos.label_N[rows]).to(self.device),
+            label_smoothing=self.config.teacher.label_smoothing,
+        )
+        return StepResult({"classification": loss}, {})
+
+    def validate(self) -> Evaluation:
+        """Legal photos kept from training."""
+        return self.evaluate("validation")
+
+    def evaluate(self, split: str) -> Evaluation:
+        """Photos of one split."""
+        return evaluate_teacher(
+            self.teacher,
+            self.data.photos[split],
+            batch_size=_EVALUATION_BATCH,
+            device=self.device,
+            autocast=self.autocast,
+        )
+
+
+def _mixed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
