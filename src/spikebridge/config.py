@@ -7,6 +7,11 @@ from spikebridge.data.simulate import Simulator
 from spikebridge.schedule import DistillationSchedule, ReplacementSchedule
 
 
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
 @dataclass(frozen=True)
 class SplitConfig:
     """Which recordings and photos train, validate and test (protocol `clean`)."""
@@ -26,6 +31,23 @@ class SplitConfig:
     seed: int | None = None
     """Seed of the draw; null takes the run's seed."""
 
+    def __post_init__(self) -> None:
+        _require(
+            self.labelled_per_class is None or self.labelled_per_class >= 1,
+            "data.split.labelled_per_class must be at least 1",
+        )
+        _require(
+            self.validation_per_class >= 1, "data.split.validation_per_class must be at least 1"
+        )
+        _require(
+            self.test_per_class is None or self.test_per_class >= 1,
+            "data.split.test_per_class must be at least 1",
+        )
+        _require(
+            0 <= self.photo_validation < 1 and 0 <= self.photo_test < 1,
+            "data.split.photo_validation and photo_test must lie in [0, 1)",
+        )
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
@@ -35,6 +57,9 @@ class AugmentConfig:
     """Padding in pixels of the network's input for a random crop; photos move in proportion."""
     flip: bool = False
     """Flip left and right with probability one half."""
+
+    def __post_init__(self) -> None:
+        _require(self.crop >= 0, "data.augment.crop must not be negative")
 
 
 @dataclass(frozen=True)
@@ -74,6 +99,15 @@ class DataConfig:
     cache: str | None = None
     """Folder of prepared data; null takes ~/.cache/spikebridge."""
 
+    def __post_init__(self) -> None:
+        _require(self.time_steps >= 1, "data.time_steps must be at least 1")
+        _require(min(self.size) >= 4, "data.size must be at least 4 4")
+        _require(
+            self.photo_size is None or self.photo_size >= 4, "data.photo_size must be at least 4"
+        )
+        _require(0 <= self.photo_margin < 0.5, "data.photo_margin must lie in [0, 0.5)")
+        _require(self.sensor is None or min(self.sensor) >= 1, "data.sensor must be positive")
+
 
 @dataclass(frozen=True)
 class StudentConfig:
@@ -91,6 +125,12 @@ class StudentConfig:
     """Surrogate gradient; KT's is `qgate`."""
     alpha: float | None = None
     """Sharpness of the surrogate; null takes its customary value."""
+
+    def __post_init__(self) -> None:
+        _require(self.width > 0, "student.width must be positive")
+        _require(self.tau >= 1, "student.tau must be at least 1")
+        _require(self.threshold > 0, "student.threshold must be positive")
+        _require(self.alpha is None or self.alpha > 0, "student.alpha must be positive")
 
 
 @dataclass(frozen=True)
@@ -119,6 +159,14 @@ class TeacherConfig:
     """Weight decay of AdamW."""
     label_smoothing: float = 0.0
     """Label smoothing of the cross-entropy."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.epochs >= 1 and self.batch_size >= 1 and self.lr > 0,
+            "teacher.epochs, batch_size and lr must be positive",
+        )
+        _require(self.width > 0, "teacher.width must be positive")
+        _require(0 <= self.label_smoothing < 1, "teacher.label_smoothing must lie in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -160,6 +208,20 @@ class ObjectiveConfig:
     distillation: DistillationSchedule = field(default_factory=DistillationSchedule)
     """Distillation weight W(u)."""
 
+    def __post_init__(self) -> None:
+        _require(self.kd_temperature > 0, "objective.kd_temperature must be positive")
+        _require(
+            self.kd_weight >= 0 and self.alignment_weight >= 0,
+            "objective.kd_weight and alignment_weight must not be negative",
+        )
+        _require(
+            0 <= self.tet_regularisation <= 1, "objective.tet_regularisation must lie in [0, 1]"
+        )
+        _require(
+            self.dvs_from <= self.hybrid_until or self.hybrid_until == 0 == self.dvs_from,
+            "objective.dvs_from must not come after hybrid_until: no stream would be trained",
+        )
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -170,7 +232,8 @@ class TrainConfig:
     batches_per_epoch: int | None = None
     """Batches of an epoch; null makes an epoch one pass over the labelled recordings."""
     batch_size: int = 120
-    """Samples per batch and stream; at most the number of labelled recordings."""
+    """Samples per batch and stream. More than there are labelled recordings make one batch of all,
+    or, where batches_per_epoch is set, repeat recordings within a batch."""
     lr: float = 5e-3
     """Peak learning rate of AdamW for a batch of 1024, scaled by batch_size / 1024 (KT)."""
     weight_decay: float = 0.01
@@ -181,10 +244,25 @@ class TrainConfig:
     """Epochs between two evaluations on the validation recordings."""
     checkpoint_minutes: float = 5.0
     """Minutes between two checkpoints; one is also written on Ctrl-C and at the end."""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Precision of convolutions; CKA, softmax, BatchNorm statistics and membranes are float32."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of convolutions; `auto` takes bfloat16 where the hardware multiplies it fast (CUDA,
+    AMX). CKA, softmax, BatchNorm statistics and membrane potentials are float32 in any case."""
     device: str = "auto"
     """`auto` takes a CUDA device where there is one."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.epochs >= 1 and self.batch_size >= 2 and self.evaluate_every >= 1,
+            "train.epochs and evaluate_every must be at least 1, batch_size at least 2",
+        )
+        _require(
+            self.batches_per_epoch is None or self.batches_per_epoch >= 1,
+            "train.batches_per_epoch must be at least 1",
+        )
+        _require(
+            self.lr > 0 and self.weight_decay >= 0 and self.warmup_epochs >= 0,
+            "train.lr must be positive, weight_decay and warmup_epochs not negative",
+        )
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,9 @@ def evaluate_teacher(
     teacher.eval()
     logits = []
     for rows in _batches(len(photos.label_N), batch_size):
-        photo_B3HW = torch.from_numpy(photos.photos_N3HW[rows]).to(device).float().div_(255)
+        photo_B3HW = (
+            torch.from_numpy(photos.photos_N3HW[rows].astype(np.float32)).to(device).div_(255)
+        )
         with autocast():
             logits.append(teacher(photo_B3HW).float().cpu())
     teacher.train(training)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spikebridge.config import Config
 from spikebridge.console import console
-from spikebridge.data.prepared import PreparedData
+from spikebridge.data.prepared import PreparedData, prepare
 from spikebridge.data.splits import Manifest
 from spikebridge.errors import UserError
 from spikebridge.evaluate import Evaluation
@@ -143,7 +143,9 @@ def refuse_leaking_teacher(folder: Path, manifest: Manifest) -> None:
         UserError: names the first such photo.
     """
     held = {
-        entry.sha256: entry for split in ("test", "held-out") for entry in manifest.select("photo", split)
+        entry.sha256: entry
+        for split in ("test", "held-out")
+        for entry in manifest.select("photo", split)
     }
     for entry in Manifest.read(folder / "manifest.csv").select("photo", "train"):
         if entry.sha256 in held:
@@ -170,6 +172,26 @@ def load_run(folder: Path) -> Trained:
         model = build_student(config.student, len(classes), config.data.size, two_heads=two_heads)
     fill(model, weights, path)
     return Trained(description["kind"], model.eval(), config, classes, sensor)
+
+
+def evaluate_run(folder: Path, split: str) -> Evaluation:
+    """Evaluate a finished run on a split of its own data.
+
+    Raises:
+        UserError: no finished run, or its data have changed since.
+    """
+    trained = load_run(folder)
+    config = trained.config
+    data = prepare(config.data, config.seed)
+    if data.manifest != Manifest.read(folder / "manifest.csv"):
+        raise UserError(
+            f"{folder}: the data are no longer those that this run was trained on (manifest.csv); "
+            "restore them or train again"
+        )
+    device = pick_device(config.train.device)
+    model = trained.model.to(device)
+    task = TeacherTask if isinstance(model, Teacher) else StudentTask
+    return task(config, data, model, device).evaluate(split)  # pyright: ignore[reportArgumentType]
 
 
 def _open_folder(

@@ -36,7 +36,7 @@ class PairedBatches:
     Args:
         events: Labelled training recordings.
         photos: Training photos; every class of ``events`` occurs.
-        batch_size: Samples per batch; larger than the set, the set makes one batch.
+        batch_size: Samples per batch; in one pass at most the set, else recordings repeat.
         batches_per_epoch: None makes an epoch one pass, in batches of nearly equal size.
         augment: Random changes.
         seed: Seed of all draws.
@@ -55,8 +55,8 @@ class PairedBatches:
         device: torch.device,
     ) -> None:
         self.events, self.photos = events, photos
-        self.batch_size = min(batch_size, len(events.label_N))
-        passes = -(-len(events.label_N) // self.batch_size)
+        self.batch_size = batch_size
+        passes = -(-len(events.label_N) // batch_size)
         self.one_pass = batches_per_epoch is None
         self.batches_per_epoch = passes if batches_per_epoch is None else batches_per_epoch
         self.augment, self.seed, self.device = augment, seed, device

@@ -96,9 +96,7 @@ def frame_file(file: str | Path, config: DataConfig, sensor: tuple[int, int]) ->
         raise UserError(f"{file}: {error}") from error
 
 
-def _event_set(
-    entries: list[Entry], config: DataConfig, sensor: tuple[int, int]
-) -> EventSet:
+def _event_set(entries: list[Entry], config: DataConfig, sensor: tuple[int, int]) -> EventSet:
     settings = [config.time_steps, list(config.size), config.bins, list(sensor)]
     frames_NTCHW = _cached(
         cache_folder(config),
@@ -114,7 +112,6 @@ def _event_set(
 
 def _photo_set(entries: list[Entry], config: DataConfig, simulated: bool) -> PhotoSet:
     size = photo_size(config)
-    margin = round(config.photo_margin * size[0])
     hashes = [e.sha256 for e in entries]
     reader = PhotoReader()
 
@@ -124,9 +121,9 @@ def _photo_set(entries: list[Entry], config: DataConfig, simulated: bool) -> Pho
     photos_N3HW = _cached(
         cache_folder(config),
         "photos",
-        [_FORMAT, list(size), margin, hashes],
+        [_FORMAT, list(size), config.photo_margin, hashes],
         lambda: [
-            fit_photo(read(e), size, margin).transpose(2, 0, 1)
+            fit_photo(read(e), size, config.photo_margin).transpose(2, 0, 1)
             for e in track(entries, "reading photos", console=console, transient=True)
         ],
     )
@@ -161,9 +158,7 @@ def _labels(entries: Sequence[Entry]) -> np.ndarray:
     return np.array([e.label for e in entries], dtype=np.int64)
 
 
-def _cached(
-    folder: Path, kind: str, key: list, make: Callable[[], list[np.ndarray]]
-) -> np.ndarray:
+def _cached(folder: Path, kind: str, key: list, make: Callable[[], list[np.ndarray]]) -> np.ndarray:
     """Array kept as .npy in its smallest unsigned type, memory-mapped."""
     path = folder / f"{kind}-{settings_key(key)}.npy"
     if not path.exists():

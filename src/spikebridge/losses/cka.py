@@ -52,8 +52,11 @@ def _gram(x_BN: Tensor) -> Tensor:
 
 
 def _centred(k_BB: Tensor) -> Tensor:
-    return k_BB - k_BB.mean(-1, keepdim=True) - k_BB.mean(-2, keepdim=True) + k_BB.mean(
-        (-2, -1), keepdim=True
+    return (
+        k_BB
+        - k_BB.mean(-1, keepdim=True)
+        - k_BB.mean(-2, keepdim=True)
+        + k_BB.mean((-2, -1), keepdim=True)
     )
 
 

@@ -32,7 +32,9 @@ def kd_loss(
         target_BC = F.log_softmax(teacher_BC / temperature, -1)
         student_log_TBC = F.log_softmax(steps_TBC / temperature, -1)
         divergence_B = (
-            F.kl_div(student_log_TBC, target_BC.expand_as(steps_TBC), reduction="none", log_target=True)
+            F.kl_div(
+                student_log_TBC, target_BC.expand_as(steps_TBC), reduction="none", log_target=True
+            )
             .sum(-1)
             .mean(0)
         )

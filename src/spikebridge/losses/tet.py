@@ -27,9 +27,11 @@ def tet_loss(
     with torch.autocast(logits_TBC.device.type, enabled=False):
         logits_TBC = logits_TBC if logits_TBC.dtype == torch.float64 else logits_TBC.float()
         steps, batch, _ = logits_TBC.shape
-        entropy_T = F.cross_entropy(
-            logits_TBC.flatten(0, 1), label_B.repeat(steps), reduction="none"
-        ).view(steps, batch).mean(1)
+        entropy_T = (
+            F.cross_entropy(logits_TBC.flatten(0, 1), label_B.repeat(steps), reduction="none")
+            .view(steps, batch)
+            .mean(1)
+        )
         squared_T = (logits_TBC - target).square().mean((1, 2))
         loss_T = (1 - regularisation) * entropy_T + regularisation * squared_T
         return (loss_T if step_weight_T is None else step_weight_T * loss_T).mean()

@@ -1,5 +1,7 @@
 """Students from their settings."""
 
+import torch
+
 from spikebridge.config import StudentConfig
 from spikebridge.models.resnet import resnet18_snn
 from spikebridge.models.student import Student
@@ -24,4 +26,5 @@ def build_student(
         UserError: the input is too small for the architecture.
     """
     neuron = LIF(config.tau, config.threshold, surrogate(config.surrogate, config.alpha))
-    return _STUDENTS[config.name](classes, size, config.width, neuron, two_heads=two_heads)
+    student = _STUDENTS[config.name](classes, size, config.width, neuron, two_heads=two_heads)
+    return student.to(memory_format=torch.channels_last)

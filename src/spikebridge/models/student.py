@@ -88,7 +88,9 @@ class Student(nn.Module):
         for norm in self.modules():
             if isinstance(norm, StreamBatchNorm2d):
                 norm.stream = stream
-        features_TBCHW, membrane_TBCHW, rates = self.backbone(x_TBCHW)
+        shape = x_TBCHW.shape[:2]
+        x_NCHW = x_TBCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        features_TBCHW, membrane_TBCHW, rates = self.backbone(x_NCHW.unflatten(0, shape))
         head = self.head_hybrid if stream == "hybrid" and self.head_hybrid else self.head_dvs
         return StudentOutput(head(features_TBCHW.flatten(2)), membrane_TBCHW.flatten(2), rates)
 

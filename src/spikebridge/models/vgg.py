@@ -63,6 +63,8 @@ def vgg_snn(
         UserError: the input is smaller than 4×4.
     """
     if min(size) < 4:
-        raise UserError(f"vgg-snn needs at least 4×4 pixels, got {size[0]}×{size[1]}; raise data.size")
+        raise UserError(
+            f"vgg-snn needs at least 4×4 pixels, got {size[0]}×{size[1]}; raise data.size"
+        )
     backbone = VGGBackbone(size, width, neuron)
     return Student(backbone, backbone.features, classes, two_heads=two_heads)

@@ -190,9 +190,7 @@ def _train_step(
         "epoch": step // settings.batches_per_epoch,
         "step": step,
         "progress": progress,
-        "losses": {
-            "total": total.item(), **{k: v.item() for k, v in result.losses.items()}
-        },
+        "losses": {"total": total.item(), **{k: v.item() for k, v in result.losses.items()}},
         **result.logged,
         "lr": lr,
     }

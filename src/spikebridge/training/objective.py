@@ -103,12 +103,16 @@ class CKDObjective(nn.Module):
             if weight and config.kd_weight:
                 if teacher is None:
                     raise ValueError("this objective distils, but no teacher was given")
-                result.losses["kd"] = weight * config.kd_weight * kd_loss(
-                    hybrid.logits_TBC,
-                    teacher(batch.photo_B3HW),
-                    temperature=config.kd_temperature,
-                    per_step=config.kd_per_step,
-                    select_B=~stream.replaced_B if config.kd_on == "rgb" else None,
+                result.losses["kd"] = (
+                    weight
+                    * config.kd_weight
+                    * kd_loss(
+                        hybrid.logits_TBC,
+                        teacher(batch.photo_B3HW),
+                        temperature=config.kd_temperature,
+                        per_step=config.kd_per_step,
+                        select_B=~stream.replaced_B if config.kd_on == "rgb" else None,
+                    )
                 )
         step_weight_T = None
         if dvs and hybrid and self.coefficient is not None:

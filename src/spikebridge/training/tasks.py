@@ -23,7 +23,9 @@ _REPLACEMENT_STREAM = 0x5EED
 
 def make_autocast(config: Config, device: torch.device) -> Autocast:
     """A maker of contexts in which convolutions run in the configured precision."""
-    enabled = config.train.precision == "bfloat16"
+    precision = config.train.precision
+    fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    enabled = precision == "bfloat16" or (precision == "auto" and fast)
     return partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=enabled)
 
 

@@ -1,0 +1,7 @@
+"""python -m spikebridge."""
+
+import sys
+
+from spikebridge.cli import main
+
+sys.exit(main())

@@ -1,0 +1,151 @@
+"""Runs side by side: mean and 95 % interval over seeds."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from spikebridge.errors import UserError
+from spikebridge.files import write_json, write_text
+from spikebridge.recipes import method_names
+
+ORDER = ("teacher", "scratch", "scratch+tet", "pretrain-finetune", "kt", "naive-kd",
+         "kd-no-replacement", "kd-no-alignment", "ckd")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one data set and label budget."""
+
+    data: str
+    method: str
+    labelled_per_class: int | None
+    """None where all recordings are labelled, or for a teacher, which sees photos."""
+    seeds: tuple[int, ...]
+    top1: tuple[float, ...]
+    """Test top-1 of each seed, in percent."""
+    seconds: float
+    """Mean duration of training."""
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds, in percent."""
+        return float(np.mean(self.top1))
+
+    @property
+    def interval(self) -> float:
+        """Half-width of the 95 % interval of the mean (Student's t); NaN for one seed."""
+        return interval_95(self.top1)
+
+    @property
+    def text(self) -> str:
+        """Mean ± interval."""
+        return f"{self.mean:.1f}" + ("" if math.isnan(self.interval) else f" ± {self.interval:.1f}")
+
+
+def interval_95(values: Sequence[float]) -> float:
+    """Half-width of the 95 % interval of a mean by Student's t; NaN for one value."""
+    if len(values) < 2:
+        return math.nan
+    return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+
+
+def read_result(run: Path) -> dict[str, Any]:
+    """What a finished run's ``result.json`` holds.
+
+    Raises:
+        UserError: no finished run there.
+    """
+    try:
+        return json.loads((run / "result.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{run}: no finished run; train it first") from error
+    except ValueError as error:
+        raise UserError(f"{run}/result.json: damaged; train the run again") from error
+
+
+def compare(runs: Sequence[Path]) -> list[Row]:
+    """Group runs by data, label budget and method; order as in METHOD.md.
+
+    Raises:
+        UserError: a folder is no finished run, or a seed occurs twice in a group.
+    """
+    groups: dict[tuple, list[tuple[Path, dict[str, Any]]]] = defaultdict(list)
+    for run in runs:
+        result = read_result(run)
+        groups[result["data"], result["labelled_per_class"], result["method"]].append((run, result))
+    rows = []
+    for (data, labelled, method), members in groups.items():
+        members.sort(key=lambda member: member[1]["seed"])
+        seeds = [result["seed"] for _, result in members]
+        for index in range(1, len(seeds)):
+            if seeds[index] == seeds[index - 1]:
+                raise UserError(
+                    f"{members[index - 1][0]} and {members[index][0]}: two runs of {method} with "
+                    f"seed {seeds[index]}; compare them in two calls"
+                )
+        top1 = tuple(result["test_top1"] for _, result in members)
+        seconds = float(np.mean([result["seconds"] for _, result in members]))
+        rows.append(Row(data, method, labelled, tuple(seeds), top1, seconds))
+    return sorted(rows, key=_place)
+
+
+def _place(row: Row) -> tuple:
+    known = (*ORDER, *(m for m in method_names() if m not in ORDER))
+    place = known.index(row.method) if row.method in known else len(known)
+    return row.data, math.inf if row.labelled_per_class is None else row.labelled_per_class, place
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table in Markdown."""
+    lines = [
+        "| data | labelled per class | method | test top-1, % | seeds | training, s |",
+        "| --- | ---: | --- | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        labelled = "all" if row.labelled_per_class is None else row.labelled_per_class
+        lines.append(
+            f"| {row.data} | {labelled} | {row.method} | {row.text} | {len(row.seeds)} | "
+            f"{row.seconds:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write_table(rows: Sequence[Row], path: Path) -> None:
+    """Write as Markdown, CSV or JSON, by the file's suffix.
+
+    Raises:
+        UserError: another suffix.
+    """
+    match path.suffix:
+        case ".md":
+            write_text(path, markdown(rows))
+        case ".csv":
+            lines = ["data,labelled_per_class,method,mean,interval95,seeds,top1,seconds"]
+            for row in rows:
+                labelled = "" if row.labelled_per_class is None else row.labelled_per_class
+                seeds, top1 = " ".join(map(str, row.seeds)), " ".join(f"{v:.4f}" for v in row.top1)
+                interval = "" if math.isnan(row.interval) else f"{row.interval:.4f}"
+                lines.append(
+                    f"{row.data},{labelled},{row.method},{row.mean:.4f},{interval},{seeds},{top1},"
+                    f"{row.seconds:.1f}"
+                )
+            write_text(path, "\n".join(lines) + "\n")
+        case ".json":
+            write_json(path, [_as_json(row) for row in rows])
+        case _:
+            raise UserError(f"{path}: unknown table format; use .md, .csv or .json")
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    return {
+        **vars(row),
+        "mean": row.mean,
+        "interval95": None if math.isnan(row.interval) else row.interval,
+    }

@@ -1,0 +1,48 @@
+"""Surrogate gradients: what stands for the derivative of the spike function in the backward pass."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Surrogate = Callable[[Tensor], Tensor]
+"""Maps x = v − θ to the pseudo-derivative dH/dx."""
+
+
+def qgate(x: Tensor, alpha: float) -> Tensor:
+    """Triangle max(0, α − α²|x|) (KT's "QGate")."""
+    return x.abs().mul_(-(alpha**2)).add_(alpha).clamp_(min=0)
+
+
+def atan(x: Tensor, alpha: float) -> Tensor:
+    """α/2 / (1 + (π/2·α·x)²) (SpikingJelly's `ATan`)."""
+    return alpha / 2 / (1 + (math.pi / 2 * alpha * x).square())
+
+
+def sigmoid(x: Tensor, alpha: float) -> Tensor:
+    """α·σ(αx)·(1 − σ(αx)) (SpikingJelly's `Sigmoid`)."""
+    y = torch.sigmoid(alpha * x)
+    return alpha * y * (1 - y)
+
+
+_SURROGATES = {"qgate": (qgate, 2.0), "atan": (atan, 2.0), "sigmoid": (sigmoid, 4.0)}
+
+
+def surrogate(name: str, alpha: float | None = None) -> Surrogate:
+    """A surrogate by name.
+
+    Args:
+        name: "qgate", "atan" or "sigmoid".
+        alpha: Sharpness; None takes the customary 2, 2 or 4.
+
+    Raises:
+        ValueError: unknown name, or alpha not positive.
+    """
+    if name not in _SURROGATES:
+        raise ValueError(f"unknown surrogate {name!r}; known are {', '.join(_SURROGATES)}")
+    function, customary = _SURROGATES[name]
+    alpha = customary if alpha is None else alpha
+    if alpha <= 0:
+        raise ValueError(f"surrogate alpha must be positive, got {alpha}")
+    return lambda x: function(x, alpha)
