@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,10 @@ class ReplacementSchedule:
     """Progress at which `step` jumps from 0 to 1."""
 
     def __post_init__(self) -> None:
-        if self.power <= 0 or self.slope <= 0:
-            raise ValueError("replacement: power and slope must be positive")
+        if self.shape not in get_args(get_type_hints(type(self))["shape"]):
+            raise ValueError(f"replacement: unknown shape {self.shape!r}")
+        if not (0 < self.power < math.inf and 0 < self.slope < math.inf):
+            raise ValueError("replacement: power and slope must be positive and finite")
         if not 0 <= self.step_at <= 1:
             raise ValueError("replacement: step_at must lie in [0, 1]")
 
@@ -58,10 +60,12 @@ class DistillationSchedule:
     """Steepness of the sigmoid-shaped fall in the switching phase."""
 
     def __post_init__(self) -> None:
+        if self.shape not in get_args(get_type_hints(type(self))["shape"]):
+            raise ValueError(f"distillation: unknown shape {self.shape!r}")
         if not 0 <= self.phase_one_end < self.phase_two_start <= 1:
             raise ValueError("distillation: 0 ≤ phase_one_end < phase_two_start ≤ 1 must hold")
-        if self.slope <= 0:
-            raise ValueError("distillation: slope must be positive")
+        if not 0 < self.slope < math.inf:
+            raise ValueError("distillation: slope must be positive and finite")
 
     def __call__(self, progress: float, replacement: float) -> float:
         """W(u); ``replacement`` is P(u), which `tied` follows."""
