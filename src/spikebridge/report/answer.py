@@ -1,0 +1,173 @@
+"""What the runs say, in words and numbers."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spikebridge.compare import Row, interval_95
+from spikebridge.report.read import Run
+
+BASELINE = "scratch"
+SUBJECT = "ckd"
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Paired difference of two methods' test top-1, in percentage points."""
+
+    by_seed: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds."""
+        return float(np.mean(self.by_seed))
+
+    @property
+    def interval(self) -> float:
+        """Half-width of the 95 % interval of the mean; NaN for one seed."""
+        return interval_95(self.by_seed)
+
+    @property
+    def text(self) -> str:
+        """Mean with its sign ± interval."""
+        return signed(self.mean) + ("" if math.isnan(self.interval) else f" ± {self.interval:.1f}")
+
+
+def signed(value: float) -> str:
+    """One decimal with a sign, and a true minus."""
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
+
+
+def gain(row: Row, baseline: Row) -> Gain | None:
+    """Differences of the seeds that both have; None without a common seed."""
+    of_baseline = dict(zip(baseline.seeds, baseline.top1, strict=True))
+    pairs = zip(row.seeds, row.top1, strict=True)
+    by_seed = tuple(top1 - of_baseline[seed] for seed, top1 in pairs if seed in of_baseline)
+    return Gain(by_seed) if by_seed else None
+
+
+def overlap(one: Row, other: Row) -> bool | None:
+    """Whether the 95 % intervals of the two means overlap; None where one has a single seed."""
+    reach = one.interval + other.interval
+    return None if math.isnan(reach) else abs(one.mean - other.mean) <= reach
+
+
+def answer(rows: Sequence[Row], runs: Sequence[Run]) -> str:
+    """The comparison in one sentence."""
+    by_method = {row.method: row for row in rows}
+    budget = next((r.labelled_per_class for r in rows if r.method != "teacher"), None)
+    if budget is None:
+        opening = "With all training recordings labelled"
+    else:
+        opening = f"With {budget} labelled recording{'s' * (budget > 1)} per class"
+    subject, baseline = by_method.get(SUBJECT), by_method.get(BASELINE)
+    teacher = by_method.get("teacher")
+    of_teacher = f"the teacher on photos {teacher.text} %" if teacher else ""
+    if subject is None or baseline is None:
+        names = {SUBJECT: "CKD"}
+        students = ", ".join(
+            f"{names.get(row.method, row.method)} reaches {row.text} %"
+            for row in rows
+            if row.method != "teacher"
+        )
+        if not students:
+            return f"No student is among these runs; {of_teacher}."
+        rest = f"; {of_teacher}" if of_teacher else ""
+        return f"{opening}, {students} on the test recordings{rest}."
+    same = _network(runs, SUBJECT) == _network(runs, BASELINE)
+    return (
+        f"{opening}, CKD reaches {subject.text} % on the test recordings; trained on events alone, "
+        f"{'the same' if same else 'another'} network reaches {baseline.text} %"
+        + (f", {of_teacher}" if of_teacher else "")
+        + "."
+    )
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """What the intervals allow to say about CKD against training from scratch."""
+    by_method = {row.method: row for row in rows}
+    subject, baseline = by_method.get(SUBJECT), by_method.get(BASELINE)
+    if subject is None or baseline is None:
+        lacking = " and ".join(m for m in (SUBJECT, BASELINE) if m not in by_method)
+        return f"There is no run of {lacking} here, so CKD's gain is not measured."
+    overlapping = overlap(subject, baseline)
+    if overlapping is None:
+        by = signed(subject.mean - baseline.mean)
+        return (
+            f"A single seed has no interval: the difference of {by} points may be chance. "
+            "Train more seeds to know."
+        )
+    sentence = f"The two 95 % intervals {'overlap' if overlapping else 'do not overlap'}"
+    paired = gain(subject, baseline)
+    if paired is None or math.isnan(paired.interval):
+        return sentence + "; too few seeds are common to both for a paired comparison."
+    low, high = paired.mean - paired.interval, paired.mean + paired.interval
+    if low > 0:
+        meaning = "above zero: CKD is better here"
+    elif high < 0:
+        meaning = "below zero: CKD is worse here"
+    else:
+        meaning = "which includes zero: these seeds do not tell the two apart"
+    return f"{sentence}; paired by seed, CKD gains {paired.text} points, {meaning}."
+
+
+def caveats(runs: Sequence[Run]) -> list[str]:
+    """What a reader must know to weigh the numbers."""
+    found = []
+    if any(run.config.data.events is None for run in runs):
+        found.append("The event recordings are simulated from the photos, not made by a camera.")
+    for protocol in sorted({run.result["protocol"] for run in runs} - {"clean"}):
+        found.append(
+            f"Protocol {protocol}: the epoch was selected on the test recordings, so that these "
+            "numbers are too high."
+        )
+    for seed in sorted({run.seed for run in runs}):
+        splits = {_split(run) for run in runs if run.seed == seed}
+        if len(splits) > 1:
+            found.append(f"The runs of seed {seed} were not split alike: their gain is not paired.")
+    return found + _different_settings(runs)
+
+
+def _network(runs: Sequence[Run], method: str) -> Any:
+    return next(run.config.student for run in runs if run.method == method)
+
+
+def _split(run: Run) -> frozenset[tuple[str, str, str]]:
+    return frozenset((e.kind, e.split, e.sha256) for e in run.manifest.entries)
+
+
+def _different_settings(runs: Sequence[Run]) -> list[str]:
+    """Students whose settings differ from the others' by more than the method's switches."""
+    students = [run for run in runs if run.method != "teacher"]
+    found = {}
+    for run in students:
+        reference, own = _compared(students[0]), _compared(run)
+        names = [name for name in own if own[name] != reference[name]]
+        if names:
+            found[run.method] = ", ".join(f"{n} {own[n]} instead of {reference[n]}" for n in names)
+    return [
+        f"{method} was trained with other settings than {students[0].method}: {names}."
+        for method, names in found.items()
+    ]
+
+
+def _compared(run: Run) -> dict[str, Any]:
+    config = run.config
+    parts = {"data": config.data, "student": config.student, "train": config.train}
+    flat = _flat({name: dataclasses.asdict(part) for name, part in parts.items()})
+    ignored = ("data.cache", "train.device", "train.checkpoint_minutes")
+    return {name: value for name, value in flat.items() if name not in ignored}
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

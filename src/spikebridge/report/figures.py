@@ -1,0 +1,249 @@
+"""The report's figures. Each function returns a Matplotlib figure, or None without data."""
+
+import os.path
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from spikebridge.compare import Row
+from spikebridge.report.palette import INK, SHADE, style_of
+from spikebridge.report.read import Run, binned, mean_rates, validation_curve
+from spikebridge.report.svg import new_figure
+
+Groups = Mapping[str, Sequence[Run]]
+"""Runs by method, in the order of the table."""
+
+LOSSES = {
+    "total": "L, the sum",
+    "hybrid": "hybrid stream, classification",
+    "kd": "W(u) · distillation",
+    "alignment": "alignment (CKA)",
+    "dvs": "DVS stream, classification",
+    "classification": "classification",
+}
+
+
+def accuracy(rows: Sequence[Row]) -> Figure:
+    """Mean and 95 % interval of each method, and every seed."""
+    figure = new_figure(0.7 + 0.36 * len(rows))
+    axes = figure.add_subplot()
+    for place, row in enumerate(rows):
+        style = style_of(row.method)
+        axes.plot(row.top1, [place + 0.22] * len(row.top1), "|", color=style.light, ms=6, mew=1)
+        if np.isfinite(row.interval):
+            ends = [row.mean - row.interval, row.mean + row.interval]
+            axes.plot(ends, [place, place], color=style.light, lw=2.4, solid_capstyle="round")
+        axes.plot([row.mean], [place], style.marker, color=style.light, ms=8)
+        axes.annotate(
+            row.text, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=9
+        )
+    axes.set_yticks(range(len(rows)), [row.method for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    reach = [0.0 if np.isnan(row.interval) else row.interval for row in rows]
+    low = min(min(r.mean - h, *r.top1) for r, h in zip(rows, reach, strict=True))
+    high = max(max(r.mean + h, *r.top1) for r, h in zip(rows, reach, strict=True))
+    pad = max(2.0, 0.05 * (high - low))
+    axes.set_xlim(max(0.0, low - pad), min(101.0, high + pad))
+    axes.set_xlabel("test top-1, %")
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
+def learning_curves(groups: Groups) -> Figure:
+    """Validation top-1 over epochs: mean over seeds, band from minimum to maximum."""
+    figure = new_figure(3.2)
+    axes = figure.add_subplot()
+    for method, runs in groups.items():
+        style = style_of(method)
+        epoch_E, top1_RE = validation_curve(runs)
+        if not len(epoch_E):
+            continue
+        axes.fill_between(
+            epoch_E, top1_RE.min(0), top1_RE.max(0), color=style.light, alpha=0.15, lw=0
+        )
+        axes.plot(
+            epoch_E,
+            top1_RE.mean(0),
+            "--" if method == "teacher" else "-",
+            color=style.light,
+            marker=style.marker,
+            markevery=max(1, len(epoch_E) // 10),
+        )
+    axes.set_ylim(0, 102)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("validation top-1, %")
+    return figure
+
+
+def loss_terms(runs: Sequence[Run]) -> Figure | None:
+    """Every term of the loss over progress, each on its own axes."""
+    logged = {name for run in runs for step in run.steps for name in step["losses"]}
+    names = [n for n in LOSSES if n in logged] + sorted(logged - LOSSES.keys())
+    if not names:
+        return None
+    colour = style_of(runs[0].method).light
+    lines = (len(names) + 1) // 2
+    figure = new_figure(0.3 + 1.35 * lines)
+    for place, name in enumerate(names):
+        axes = figure.add_subplot(lines, 2, place + 1)
+        u_K, value_RK = binned(runs, lambda step, name=name: step["losses"].get(name))
+        if len(u_K):
+            axes.fill_between(u_K, value_RK.min(0), value_RK.max(0), color=colour, alpha=0.15, lw=0)
+            axes.plot(u_K, value_RK.mean(0), color=colour)
+        axes.set_title(LOSSES.get(name, name), fontsize=9, loc="left")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(bottom=0)
+        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        axes.yaxis.set_major_locator(MaxNLocator(3))
+        if place + 2 >= len(names):
+            axes.set_xlabel("progress u")
+    return figure
+
+
+def schedules(run: Run) -> Figure | None:
+    """P(u) and W(u) as configured, and the share of samples that were replaced."""
+    objective = run.config.objective
+    if not objective.hybrid_until:
+        return None
+    figure = new_figure(3.0)
+    axes = figure.add_subplot()
+    u_K, replaced_RK = binned([run], lambda step: step.get("replaced"))
+    if len(u_K):
+        axes.plot(u_K, replaced_RK[0], "o", color=style_of(run.method).light, ms=3.5,
+                  label="share replaced, as measured")  # fmt: skip
+    grid = np.linspace(0, objective.hybrid_until, 401)
+    replacement = [objective.replacement(u) for u in grid]
+    axes.plot(grid, replacement, color=INK, label="P(u), replacement probability")
+    distillation = objective.distillation
+    if objective.kd_weight and distillation.shape != "none":
+        weight = [distillation(u, p) for u, p in zip(grid, replacement, strict=True)]
+        axes.plot(grid, weight, "--", color=INK, label="W(u), distillation weight")
+        if distillation.shape == "phased":
+            _shade_phases(axes, distillation.phase_one_end, distillation.phase_two_start)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(-0.03, 1.12)
+    axes.set_xlabel("progress u")
+    figure.legend(loc="outside lower center", ncols=1)
+    return figure
+
+
+def _shade_phases(axes: Axes, end: float, start: float) -> None:
+    axes.axvspan(end, start, color=SHADE, lw=0, zorder=0)
+    for left, right, name in (
+        (0, end, "Phase I"),
+        (end, start, "switching"),
+        (start, 1, "Phase II"),
+    ):
+        if right - left > 0.1:
+            axes.text((left + right) / 2, 1.06, name, ha="center", va="center", fontsize=9)
+
+
+def alignment(runs: Sequence[Run]) -> Figure | None:
+    """CKA per time step over progress: biased and debiased estimate side by side."""
+    figure = new_figure(2.6)
+    panels = figure.subplots(1, 2, sharey=True)
+    image = None
+    for axes, key, title in zip(
+        panels, ("cka", "cka_debiased"), ("biased", "debiased"), strict=True
+    ):
+        u_K, cka_RKT = binned(runs, lambda step, key=key: step.get(key))
+        if not len(u_K):
+            return None
+        steps = cka_RKT.shape[2]
+        half = (u_K[1] - u_K[0]) / 2 if len(u_K) > 1 else 0.5
+        image = axes.imshow(
+            cka_RKT.mean(0).T,
+            vmin=0,
+            vmax=1,
+            cmap="cividis",
+            aspect="auto",
+            interpolation="none",
+            origin="lower",
+            extent=(u_K[0] - half, u_K[-1] + half, 0.5, steps + 0.5),
+        )
+        axes.set_title(title, fontsize=10)
+        axes.set_xlim(0, 1)
+        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        axes.set_xlabel("progress u")
+        axes.yaxis.set_major_locator(MaxNLocator(min(steps, 10), integer=True))
+        axes.grid(visible=False)
+    panels[0].set_ylabel("time step")
+    bar = figure.colorbar(image, ax=panels, label="CKA", extend="min", aspect=14)
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    return figure
+
+
+def with_coefficients(groups: Groups) -> list[str]:
+    """Methods whose last training step has coefficients c_t."""
+    return [
+        method
+        for method, runs in groups.items()
+        if all(run.steps and "coefficient" in run.steps[-1] for run in runs)
+    ]
+
+
+def coefficients(groups: Groups) -> Figure | None:
+    """The regulariser's coefficient of each time step at the end of training."""
+    final = {
+        method: np.array([run.steps[-1]["coefficient"] for run in groups[method]])
+        for method in with_coefficients(groups)
+    }
+    if not final:
+        return None
+    figure = new_figure(2.6)
+    axes = figure.add_subplot()
+    starts = {
+        1 / (1 + np.exp(-groups[method][0].config.objective.coefficient_start)) for method in final
+    }
+    for start in sorted(starts):
+        axes.axhline(start, color=INK, lw=1, ls=":")
+        axes.annotate(
+            "at the start",
+            (0.99, start),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            fontsize=9,
+        )
+    for place, (method, c_RT) in enumerate(final.items()):
+        style = style_of(method)
+        step_T = np.arange(1, c_RT.shape[1] + 1) + 0.12 * (place - (len(final) - 1) / 2)
+        axes.vlines(step_T, c_RT.min(0), c_RT.max(0), color=style.light, lw=1.6)
+        axes.plot(step_T, c_RT.mean(0), style.marker, color=style.light, ms=7)
+    values = np.concatenate([c_RT.ravel() for c_RT in final.values()] + [np.array(list(starts))])
+    axes.set_ylim(max(0, values.min() - 0.03), min(1, values.max() + 0.03))
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    axes.set_xlabel("time step t")
+    axes.set_ylabel("c_t at the end")
+    return figure
+
+
+def spike_rates(groups: Groups) -> Figure | None:
+    """Mean spikes per neuron and time step on the test recordings, by layer and method."""
+    rates = {method: r for method, runs in groups.items() if (r := mean_rates(runs))}
+    if not rates:
+        return None
+    layers = list(next(iter(rates.values())))
+    figure = new_figure(2.9)
+    axes = figure.add_subplot()
+    width = 0.8 / len(rates)
+    for place, (method, rate) in enumerate(rates.items()):
+        left = np.arange(len(layers)) + width * (place - (len(rates) - 1) / 2)
+        heights = [rate.get(layer, 0.0) for layer in layers]
+        axes.bar(left, heights, 0.9 * width, color=style_of(method).light)
+    prefix = os.path.commonprefix(layers) if len(layers) > 1 else ""
+    axes.set_xticks(
+        range(len(layers)),
+        [layer.removeprefix(prefix) for layer in layers],
+        rotation=60 if len(layers) > 12 else 0,
+    )
+    axes.set_xlabel("spiking layer")
+    axes.set_ylabel("spikes per neuron and step")
+    axes.grid(visible=False, axis="x")
+    return figure

@@ -1,0 +1,123 @@
+"""Finished runs as the report needs them: result, settings and training curves."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from spikebridge.compare import read_result
+from spikebridge.config import Config
+from spikebridge.data.splits import Manifest
+from spikebridge.errors import UserError
+from spikebridge.settings import config_from
+
+_RESULT_KEYS = ("method", "seed", "labelled_per_class", "protocol", "data", "classes",
+                "best_epoch", "val_top1", "test_top1", "seconds", "parameters")  # fmt: skip
+_BINS = 50
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run."""
+
+    folder: Path
+    result: dict[str, Any]
+    """What ``result.json`` holds."""
+    config: Config
+    steps: list[dict[str, Any]]
+    """Records of the training steps."""
+    evaluations: list[dict[str, Any]]
+    """Records of the evaluations on validation."""
+
+    @property
+    def method(self) -> str:
+        """Method preset, or `teacher`."""
+        return self.result["method"]
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.result["seed"]
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The split."""
+        return Manifest.read(self.folder / "manifest.csv")
+
+    @cached_property
+    def config_text(self) -> str:
+        """``config.yaml`` as it was written."""
+        return (self.folder / "config.yaml").read_text(encoding="utf-8")
+
+
+def read_run(folder: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        UserError: no finished run there, or a file of it is missing or damaged.
+    """
+    result = read_result(folder)
+    if missing := [key for key in _RESULT_KEYS if key not in result]:
+        raise UserError(f"{folder}/result.json: lacks {missing[0]!r}; train the run again")
+    try:
+        settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{folder}: no finished run, config.yaml or metrics.jsonl is missing or damaged "
+            f"({type(error).__name__}); train it again"
+        ) from error
+    return Run(
+        folder,
+        result,
+        config_from(settings, str(folder / "config.yaml")),
+        [r for r in records if r["kind"] == "step"],
+        [r for r in records if r["kind"] == "eval" and r["split"] == "validation"],
+    )
+
+
+def binned(
+    runs: Sequence[Run], pick: Callable[[dict[str, Any]], Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A logged value over progress, averaged over the steps of each of up to 50 bins.
+
+    Args:
+        runs: Runs of one method.
+        pick: The value, or list of values, in a step's record; None where there is none.
+
+    Returns:
+        Progress u_K at the bins' centres, and value_RK… of each run. Bins in which a run logged no
+        finite value are left out.
+    """
+    count = max(1, min(_BINS, min(len(run.steps) for run in runs) // 2))
+    value_RK = []
+    for run in runs:
+        bins: list[list[Any]] = [[] for _ in range(count)]
+        for step in run.steps:
+            value = pick(step)
+            if value is not None and np.isfinite(value).all():
+                bins[min(int(step["progress"] * count), count - 1)].append(value)
+        value_RK.append([np.mean(values, axis=0) if values else None for values in bins])
+    kept = [k for k in range(count) if all(value_K[k] is not None for value_K in value_RK)]
+    u_K = (np.array(kept, dtype=float) + 0.5) / count
+    return u_K, np.array([[value_K[k] for k in kept] for value_K in value_RK])
+
+
+def validation_curve(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs, counted from 1, that every run evaluated, and top1_RE in percent."""
+    curves = [{e["epoch"] + 1: e["top1"] for e in run.evaluations} for run in runs]
+    epochs = sorted(set.intersection(*(set(curve) for curve in curves)))
+    return np.array(epochs), np.array([[curve[e] for e in epochs] for curve in curves])
+
+
+def mean_rates(runs: Sequence[Run]) -> dict[str, float]:
+    """Mean spikes per neuron and time step, by layer, averaged over runs; empty for a teacher."""
+    layers = runs[0].result.get("rates", {})
+    return {name: math.fsum(r.result["rates"][name] for r in runs) / len(runs) for name in layers}
