@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from spikebridge.config import Config
+from spikebridge.config import Config, TrainConfig
 from spikebridge.console import console
 from spikebridge.data.prepared import PreparedData, prepare
 from spikebridge.data.splits import Manifest
@@ -80,7 +80,6 @@ def train_student(
     if (finished := _open_folder(folder, config, data, resume)) is not None:
         return finished
     device = pick_device(config.train.device)
-    started = time.monotonic()
     torch.manual_seed(config.seed)
     student = build_student(
         config.student,
@@ -91,6 +90,7 @@ def train_student(
     task = StudentTask(config, data, student, device)
     if task.objective.needs_teacher():
         task.teacher = ready_teacher(config, data, teacher_folder).to(device)
+    started = time.monotonic()
     best = fit(task, task.settings, folder, description=folder.name, resume=resume)
     evaluation = _test_selected(task, best)
     return _finish(folder, config, data, task.model, best, evaluation, time.monotonic() - started)
@@ -100,7 +100,7 @@ def train_teacher(
     config: Config, data: PreparedData, folder: Path, *, resume: bool = False
 ) -> dict[str, Any]:
     """Train a teacher on the legal photos, as `train_student` trains a student."""
-    config = dataclasses.replace(config, method="teacher")
+    config = _teacher_settings(config)
     if (finished := _open_folder(folder, config, data, resume)) is not None:
         return finished
     device = pick_device(config.train.device)
@@ -113,6 +113,23 @@ def train_teacher(
     return _finish(folder, config, data, teacher, best, evaluation, time.monotonic() - started)
 
 
+def unfinished(folder: Path) -> bool:
+    """Whether a folder holds an interrupted run."""
+    return (folder / "checkpoint.pt").exists() and not (folder / "result.json").exists()
+
+
+def _teacher_settings(config: Config) -> Config:
+    """What a teacher depends on, so that every method of a recipe shares one."""
+    train = TrainConfig(
+        precision=config.train.precision,
+        device=config.train.device,
+        checkpoint_minutes=config.train.checkpoint_minutes,
+    )
+    return Config(
+        method="teacher", seed=config.seed, data=config.data, teacher=config.teacher, train=train
+    )
+
+
 def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Teacher:
     """The configured checkpoint, or the teacher in ``folder``, trained there first if need be.
 
@@ -121,8 +138,7 @@ def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Teacher:
     """
     given = config.teacher.checkpoint
     if given is None:
-        resume = (folder / "checkpoint.pt").exists() and not (folder / "result.json").exists()
-        train_teacher(config, data, folder, resume=resume)
+        train_teacher(config, data, folder, resume=unfinished(folder))
     path = folder if given is None else Path(given)
     trained = load_run(path)
     if not isinstance(trained.model, Teacher):
@@ -207,7 +223,7 @@ def _open_folder(
         if (folder / "result.json").exists():
             console.print(f"{folder}: already finished")
             return json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        if (folder / "checkpoint.pt").exists() and not resume:
+        if unfinished(folder) and not resume:
             raise UserError(
                 f"{folder}: holds an interrupted run; add --resume, or delete it to start again"
             )
