@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+torch.set_num_threads(1)  # The tensors are tiny; threads would only wait for each other.
 
 
 @pytest.fixture(scope="session")

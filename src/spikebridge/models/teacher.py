@@ -1,5 +1,6 @@
 """ANN teachers: a small convolutional network, timm's classifiers, a pretrained one without a hub."""
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -86,7 +87,8 @@ def build_teacher(config: TeacherConfig, classes: int, *, pretrained: bool = Tru
     lite = config.name == "efficientnet-lite0"
     name = "tf_efficientnet_lite0" if lite else config.name
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('_')[0].split('.')[0]}*")[:3]
+        known = ["small-cnn", "efficientnet-lite0", *timm.list_models()]
+        near = difflib.get_close_matches(name, known, 3)
         raise UserError(
             f"teacher.name {name!r} is neither small-cnn, efficientnet-lite0 nor a timm model"
             + (f"; near names: {', '.join(near)}" if near else "; see timm.list_models()")

@@ -1,0 +1,407 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from oracles.reference import eager_lif
+from spikebridge.config import StudentConfig
+from spikebridge.errors import UserError
+from spikebridge.models.build import build_student
+from spikebridge.models.student import StreamBatchNorm2d
+
+STREAMS = pytest.mark.parametrize("stream", ["dvs", "hybrid"])
+STUDENTS = pytest.mark.parametrize("name", ["vgg-snn", "resnet18-snn"])
+
+
+def student(name="vgg-snn", width=1 / 16, classes=5, size=(8, 8), **options):
+    torch.manual_seed(0)
+    built = build_student(StudentConfig(name=name, width=width), classes, size, **options)
+    for module in built.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.8, 1.5)
+            nn.init.uniform_(module.bias, -0.1, 0.4)
+    return built
+
+
+def frames(steps=3, batch=4, size=(8, 8), seed=0, dtype=torch.float32):
+    random = torch.Generator().manual_seed(seed)
+    return torch.rand(steps, batch, 2, *size, generator=random, dtype=torch.float64).to(dtype) * 3
+
+
+class ByHand:
+    """A student's network written down with functions, in plain NCHW, from named tensors."""
+
+    def __init__(self, tensors, stream="dvs", training=True):
+        self.tensors, self.stream, self.training = tensors, stream, training
+        self.rates = []
+
+    def conv_norm(self, x_TBCHW, name, stride=1):
+        weight = self.tensors[f"{name}.layers.0.weight"].contiguous()
+        shape = x_TBCHW.shape[:2]
+        y = F.conv2d(
+            x_TBCHW.flatten(0, 1).contiguous(), weight, None, stride, weight.shape[-1] // 2
+        )
+        if self.training:
+            mean = y.mean((0, 2, 3), keepdim=True)
+            variance = (y - mean).square().mean((0, 2, 3), keepdim=True)
+        else:
+            mean = self.tensors[f"{name}.layers.1.running_mean"].view(1, -1, 1, 1)
+            variance = self.tensors[f"{name}.layers.1.running_var"].view(1, -1, 1, 1)
+        y = (y - mean) / (variance + 1e-5).sqrt()
+        y = y * self.tensors[f"{name}.layers.1.weight"].view(1, -1, 1, 1)
+        y = y + self.tensors[f"{name}.layers.1.bias"].view(1, -1, 1, 1)
+        return y.unflatten(0, shape)
+
+    def fire(self, current_TBCHW):
+        spikes_TBCHW, membrane_TBCHW = eager_lif(current_TBCHW, 2.0, 0.5, "qgate", 2.0)
+        self.rates.append(spikes_TBCHW.detach().mean().item())
+        return spikes_TBCHW, membrane_TBCHW
+
+    def head(self, x_TBN):
+        weight, bias = (self.tensors[f"head_{self.stream}.{k}"] for k in ("weight", "bias"))
+        return x_TBN @ weight.T + bias
+
+    def vgg(self, x_TBCHW):
+        for index in range(8):
+            current = self.conv_norm(x_TBCHW, f"backbone.layers.{index}.synapse")
+            x_TBCHW, membrane = self.fire(current)
+            if index % 2 and min(x_TBCHW.shape[-2:]) > 1:
+                x_TBCHW = F.avg_pool2d(x_TBCHW.flatten(0, 1), 2).unflatten(0, x_TBCHW.shape[:2])
+        return self.head(x_TBCHW.flatten(2)), membrane.flatten(2)
+
+    def resnet(self, x_TBCHW):
+        x_TBCHW, _ = self.fire(self.conv_norm(x_TBCHW, "backbone.stem.synapse"))
+        for index in range(8):
+            block, stride = f"backbone.blocks.{index}", 2 if index in (2, 4, 6) else 1
+            inner, _ = self.fire(self.conv_norm(x_TBCHW, f"{block}.first.synapse", stride))
+            current = self.conv_norm(inner, f"{block}.second")
+            if stride == 2:
+                x_TBCHW = self.conv_norm(x_TBCHW, f"{block}.shortcut", stride)
+            x_TBCHW, membrane = self.fire(current + x_TBCHW)
+        return self.head(x_TBCHW.mean((3, 4))), membrane.flatten(2)
+
+    def __call__(self, name, x_TBCHW):
+        return self.vgg(x_TBCHW) if name == "vgg-snn" else self.resnet(x_TBCHW)
+
+
+def tensors_of(model):
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+@STUDENTS
+@STREAMS
+@pytest.mark.parametrize("training", [True, False])
+def test_logits_membrane_and_rates_are_those_by_hand(name, stream, training):
+    model = student(name).double()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.9
+    for seed in range(2):
+        model(frames(seed=seed, dtype=torch.float64))
+    model.train(training)
+    x_TBCHW = frames(seed=5, dtype=torch.float64)
+    by_hand = ByHand(copy.deepcopy(tensors_of(model)), stream, training)
+    logits_TBC, membrane_TBN = by_hand(name, x_TBCHW)
+    output = model(x_TBCHW, stream)
+    torch.testing.assert_close(output.logits_TBC, logits_TBC, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(output.membrane_TBN, membrane_TBN, rtol=1e-8, atol=1e-9)
+    rates = [rate.item() for rate in output.rates.values()]
+    assert rates == pytest.approx(by_hand.rates, abs=1e-6)
+    assert 0.02 < min(rates) < max(rates) < 0.9
+
+
+def test_rates_have_the_layers_names():
+    assert list(student()(frames()).rates) == [f"layer{i}" for i in range(1, 9)]
+    expected = ["stem"] + [f"block{i}{part}" for i in range(1, 9) for part in "ab"]
+    assert list(student("resnet18-snn")(frames()).rates) == expected
+
+
+@STUDENTS
+@STREAMS
+def test_float32_gradients_are_those_of_plain_nchw_layers(name, stream):
+    model = student(name)
+    leaves = {k: v.detach().clone().requires_grad_() for k, v in model.named_parameters()}
+    by_hand = ByHand(leaves | dict(model.named_buffers()), stream)
+    upstream = None
+    gradients = []
+    for run in (lambda x: by_hand(name, x), lambda x: model(x, stream)):
+        output = run(frames())
+        logits, membrane = (
+            output if isinstance(output, tuple) else (output.logits_TBC, output.membrane_TBN)
+        )
+        if upstream is None:
+            upstream = torch.randn_like(logits), torch.randn_like(membrane)
+        ((logits * upstream[0]).sum() + (membrane * upstream[1]).sum()).backward()
+        owners = leaves if not gradients else dict(model.named_parameters())
+        gradients.append({k: v.grad for k, v in owners.items()})
+    expected, found = gradients
+    for key, gradient in expected.items():
+        if f"head_{'hybrid' if stream == 'dvs' else 'dvs'}" in key:
+            assert gradient is None
+            assert found[key] is None
+        else:
+            size = gradient.abs().max().item()
+            assert size > 0
+            torch.testing.assert_close(found[key], gradient, rtol=1e-3, atol=1e-4 * size)
+
+
+@STUDENTS
+def test_layout_of_the_input_changes_no_gradient(name):
+    x_TBCHW = frames()
+    channels_last = x_TBCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    views = [
+        x_TBCHW,
+        channels_last.unflatten(0, (3, 4)),
+        x_TBCHW.transpose(0, 1).contiguous().transpose(0, 1),
+    ]
+    gradients = []
+    for view in views:
+        model = student(name)
+        model(view).logits_TBC.square().sum().backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    for others in gradients[1:]:
+        for first, other in zip(gradients[0], others, strict=True):
+            assert torch.equal(first, other)
+
+
+@pytest.mark.parametrize("size", [(17, 23), (5, 40), (4, 4), (19, 8), (48, 9)])
+def test_vgg_takes_odd_and_non_square_sizes(size):
+    model = student(size=size).double()
+    x_TBCHW = frames(2, 3, size, dtype=torch.float64)
+    logits_TBC, membrane_TBN = ByHand(tensors_of(model))("vgg-snn", x_TBCHW)
+    output = model(x_TBCHW)
+    torch.testing.assert_close(output.logits_TBC, logits_TBC, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(output.membrane_TBN, membrane_TBN, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (15, 22), (9, 31)])
+def test_resnet_takes_odd_and_non_square_sizes(size):
+    model = student("resnet18-snn", size=size).double()
+    x_TBCHW = frames(2, 3, size, dtype=torch.float64)
+    logits_TBC, membrane_TBN = ByHand(tensors_of(model))("resnet18-snn", x_TBCHW)
+    output = model(x_TBCHW)
+    torch.testing.assert_close(output.logits_TBC, logits_TBC, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(output.membrane_TBN, membrane_TBN, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "size"), [("vgg-snn", (3, 20)), ("resnet18-snn", (20, 7))])
+def test_too_small_a_picture_is_refused(name, size):
+    with pytest.raises(UserError, match=f"{size[0]}×{size[1]}.*data.size"):
+        student(name, size=size)
+
+
+def published(height, classes=101):
+    with torch.device("meta"):
+        return build_student(StudentConfig(), classes, (height, height))
+
+
+def test_vgg_has_the_published_widths():
+    convolutions = [m for m in published(48).modules() if isinstance(m, nn.Conv2d)]
+    widths = [(m.in_channels, m.out_channels) for m in convolutions]
+    outputs = [64, 128, 256, 256, 512, 512, 512, 512]
+    assert widths == list(zip([2, *outputs[:-1]], outputs, strict=True))
+    assert {m.kernel_size for m in convolutions} == {(3, 3)}
+    assert all(m.bias is None for m in convolutions)
+
+
+@pytest.mark.parametrize("height", [32, 48, 64, 128])
+def test_vgg_heads_have_the_published_size(height):
+    model = published(height)
+    for head in (model.head_dvs, model.head_hybrid):
+        assert (head.in_features, head.out_features) == (512 * (height // 16) ** 2, 101)
+
+
+def test_vgg_costs_the_published_multiplications():
+    with FlopCounterMode(display=False) as counter:
+        published(48)(torch.empty(1, 2, 2, 48, 48, device="meta"))
+    found = counter.get_total_flops() / 2 / 2
+    layers = [(2, 64, 48), (64, 128, 48), (128, 256, 24), (256, 256, 24)]
+    layers += [(256, 512, 12), (512, 512, 12), (512, 512, 6), (512, 512, 6)]
+    expected = sum(9 * i * o * side**2 for i, o, side in layers) + 512 * 9 * 101
+    assert found == expected
+    assert round(found / 1e9, 2) == 1.36
+
+
+@pytest.mark.parametrize("width", [0.001, 0.3, 2.0])
+def test_the_width_multiplier_scales_every_layer(width):
+    model = student(width=width, size=(4, 4))
+    found = [m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d)]
+    expected = [max(1, round(width * c)) for c in (64, 128, 256, 256, 512, 512, 512, 512)]
+    assert found == expected
+    assert model.head_dvs.in_features == expected[-1]
+
+
+def test_resnet_has_the_published_widths_and_strides():
+    with torch.device("meta"):
+        model = build_student(StudentConfig(name="resnet18-snn"), 20, (48, 48))
+    blocks = model.backbone.blocks
+    convolutions = [[m for m in b.modules() if isinstance(m, nn.Conv2d)] for b in blocks]
+    assert [c[0].out_channels for c in convolutions] == [64, 64, 128, 128, 256, 256, 512, 512]
+    assert [c[0].stride[0] for c in convolutions] == [1, 1, 2, 1, 2, 1, 2, 1]
+    assert [len(c) for c in convolutions] == [2, 2, 3, 2, 3, 2, 3, 2]
+    assert model.head_dvs.in_features == 512
+
+
+@STUDENTS
+def test_every_parameter_gets_a_finite_gradient(name):
+    model = student(name)
+    loss = sum(model(frames(), stream).logits_TBC.square().sum() for stream in ("dvs", "hybrid"))
+    loss.backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.any(), key
+
+
+@STUDENTS
+@STREAMS
+@pytest.mark.parametrize("training", [True, False])
+def test_no_state_is_left_between_calls(name, stream, training):
+    model = student(name).train(training)
+    first = model(frames(), stream)
+    model(frames(5, 2, seed=1), "hybrid")
+    second = model(frames(), stream)
+    assert torch.equal(first.logits_TBC, second.logits_TBC)
+    assert torch.equal(first.membrane_TBN, second.membrane_TBN)
+
+
+@STUDENTS
+def test_copy_and_weights_taken_in_the_middle_of_a_step_are_whole(name):
+    model = student(name)
+    output = model(frames(), "hybrid")
+    twin, fresh = copy.deepcopy(model), student(name)
+    for parameter in fresh.parameters():
+        nn.init.normal_(parameter)
+    fresh.load_state_dict(model.state_dict())
+    output.logits_TBC.sum().backward()
+    expected = model.eval()(frames(seed=1)).logits_TBC
+    for other in (twin, fresh):
+        assert torch.equal(other.eval()(frames(seed=1)).logits_TBC, expected)
+
+
+def test_each_stream_has_its_head():
+    model = student()
+    hybrid, dvs = model(frames(), "hybrid"), model(frames(), "dvs")
+    assert torch.equal(hybrid.membrane_TBN, dvs.membrane_TBN)
+    assert not torch.isclose(hybrid.logits_TBC, dvs.logits_TBC).any()
+    model.head_hybrid.load_state_dict(model.head_dvs.state_dict())
+    assert torch.equal(model(frames(), "hybrid").logits_TBC, dvs.logits_TBC)
+    assert torch.equal(model(frames()).logits_TBC, dvs.logits_TBC)
+
+
+def test_one_head_serves_both_streams():
+    model = student(two_heads=False)
+    assert not any("hybrid" in key for key in model.state_dict())
+    assert torch.equal(model(frames(), "hybrid").logits_TBC, model(frames()).logits_TBC)
+
+
+def norms(model):
+    return {
+        key: buffer.clone()
+        for key, buffer in model.named_buffers()
+        if "running" in key or "tracked" in key
+    }
+
+
+@STUDENTS
+def test_only_the_dvs_stream_moves_the_running_statistics(name):
+    model = student(name)
+    before = norms(model)
+    model(frames(), "hybrid")
+    for key, buffer in norms(model).items():
+        assert torch.equal(buffer, before[key]), key
+    model(frames(), "dvs")
+    for key, buffer in norms(model).items():
+        assert not torch.equal(buffer, before[key]), key
+
+
+@STUDENTS
+@STREAMS
+def test_evaluation_moves_no_statistics(name, stream):
+    model = student(name).eval()
+    before = norms(model)
+    model(frames(), stream)
+    assert all(torch.equal(buffer, before[key]) for key, buffer in norms(model).items())
+
+
+def twin_norms(stream):
+    ours, torchs = StreamBatchNorm2d(3), nn.BatchNorm2d(3)
+    ours.stream = stream
+    for norm in (ours, torchs):
+        norm.load_state_dict(
+            {
+                "weight": torch.tensor([0.5, 1.0, 2.0]),
+                "bias": torch.tensor([-1.0, 0.0, 1.0]),
+                "running_mean": torch.tensor([5.0, 6.0, 7.0]),
+                "running_var": torch.tensor([2.0, 3.0, 4.0]),
+                "num_batches_tracked": torch.tensor(9),
+            }
+        )
+    return ours, torchs
+
+
+def test_dvs_norm_is_batchnorm():
+    ours, torchs = twin_norms("dvs")
+    for seed in range(3):
+        x_NCHW = frames(2, 3, seed=seed).flatten(0, 1).repeat(1, 2, 1, 1)[:, :3]
+        assert torch.equal(ours(x_NCHW), torchs(x_NCHW))
+    for key, buffer in torchs.named_buffers():
+        assert torch.equal(ours.get_buffer(key), buffer)
+    assert ours.num_batches_tracked == 12
+    assert torch.equal(ours.eval()(x_NCHW), torchs.eval()(x_NCHW))
+
+
+def test_hybrid_norm_uses_its_own_batch_in_training_and_the_running_statistics_after():
+    ours, torchs = twin_norms("hybrid")
+    x_NCHW = frames(2, 3).flatten(0, 1).repeat(1, 2, 1, 1)[:, :3]
+    x_NCHW.requires_grad_()
+    found, expected = ours(x_NCHW), torchs(x_NCHW)
+    torch.testing.assert_close(found, expected)
+    upstream = frames(seed=1).flatten(0, 1).repeat(1, 2, 1, 1)[:6, :3]
+    gradients = [torch.autograd.grad((y * upstream).sum(), x_NCHW)[0] for y in (found, expected)]
+    torch.testing.assert_close(*gradients)
+    by_hand = (x_NCHW - 6) / torch.tensor(3 + 1e-5).sqrt()
+    torch.testing.assert_close(ours.eval()(x_NCHW)[:, 1], by_hand[:, 1])
+
+
+def test_evaluation_normalises_both_streams_alike():
+    model = student()
+    model(frames(), "dvs")
+    model.eval()
+    hybrid, dvs = model(frames(seed=1), "hybrid"), model(frames(seed=1), "dvs")
+    assert torch.equal(hybrid.membrane_TBN, dvs.membrane_TBN)
+
+
+@STUDENTS
+@STREAMS
+def test_bfloat16_keeps_membranes_and_statistics_in_float32(name, stream):
+    model = student(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(frames(), stream)
+    assert output.membrane_TBN.dtype == torch.float32
+    expected = model(frames(), stream)
+    # Rounding to 8 significant bits turns some spikes over, and more of them in each layer.
+    first = next(iter(expected.rates))
+    assert output.rates[first].item() == pytest.approx(expected.rates[first].item(), abs=0.01)
+    rates, expected_rates = (
+        torch.stack(list(o.rates.values())).mean().item() for o in (output, expected)
+    )
+    assert rates == pytest.approx(expected_rates, abs=0.03)
+    (output.logits_TBC.float().sum() + output.membrane_TBN.square().sum()).backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert parameter.grad is None or parameter.grad.isfinite().all(), key
+    assert all(b.dtype in (torch.float32, torch.int64) for b in model.buffers())
+    assert all(b.isfinite().all() for b in model.buffers())
+
+
+def test_the_settings_reach_the_neurons():
+    config = StudentConfig(width=1 / 16, tau=3.0, threshold=0.7, surrogate="atan", alpha=1.5)
+    model = build_student(config, 5, (8, 8))
+    for layer in model.backbone.layers:
+        assert (layer.neuron.tau, layer.neuron.threshold) == (3.0, 0.7)
+        # alpha / 2 at the threshold
+        assert layer.neuron.surrogate(torch.zeros(1)).item() == pytest.approx(0.75)
