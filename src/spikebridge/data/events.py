@@ -5,8 +5,11 @@ all other formats by eventcv.
 """
 
 import os
+import re
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +24,18 @@ EVENT_SUFFIXES = (".bin", ".mat", *_EVENTCV_SUFFIXES)
 _BIN_MAX_TIME = 1 << 23
 _BIN_OVERFLOW_Y = 240
 _BIN_OVERFLOW_STEP = 1 << 13
+
+_ANY_SENSOR = (1 << 16, 1 << 16)
+_FRACTION = re.compile(rb"^[-+\d., \t]*?(?:\.\d*[1-9]|\d[eE]-\d)", re.MULTILINE)
+_LONGEST_IN_SECONDS_US = 3_600_000_000
+_REMEDIES = {
+    ".npz": "expected the arrays x, y (uint16), t (int64, µs) and p (uint8)",
+    ".h5": "expected the data sets x, y, t (integer, µs) and p (0 and 1, 8 bits)",
+    ".hdf5": "expected the data sets x, y, t (integer, µs) and p (0 and 1, 8 bits)",
+    ".txt": "expected a line 't x y p' per event, or a header that names the columns",
+    ".csv": "expected a line 't x y p' per event, or a header that names the columns",
+}
+_STDERR = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -45,12 +60,14 @@ class Events:
 def read_events(path: str | os.PathLike[str], sensor: tuple[int, int] | None = None) -> Events:
     """Read a recording in any known format.
 
-    Text, ``.npz`` and HDF5 are taken to hold microseconds.
+    ``.npz`` and HDF5 are taken to hold microseconds, and so is text, unless its time stamps have
+    fractions: those are seconds.
 
     Args:
         path: The file; its suffix names the format.
         sensor: (width, height), for formats that do not tell it; where the file tells it too, this
-            one is taken.
+            one is taken. None takes the file's, or else the smallest that holds all events (240×180
+            for ``.bin``).
 
     Raises:
         UserError: the file is missing, empty, truncated or of an unknown format, an event lies
@@ -136,30 +153,59 @@ def _read_mat(file: Path, sensor: tuple[int, int] | None) -> Events:
 
 
 def _read_eventcv(file: Path, sensor: tuple[int, int] | None) -> Events:
-    import eventcv
-
-    unit = (
-        {} if file.suffix in (".raw", ".dat", ".aedat", ".aedat4", ".bag") else {"time_unit": "us"}
-    )
+    suffix = file.suffix.lower()
+    # Told a sensor, eventcv drops the events outside it, unseen; so it is told one that holds any
+    # address, and `_check` sees them all. Of an .aedat it takes the size to turn the picture over.
+    any_sensor = {} if suffix == ".aedat" else {"sensor_size": _ANY_SENSOR}
     try:
-        try:
-            stream = eventcv.load(str(file), **unit)
-        except ValueError as error:
-            if sensor is None or "sensor" not in str(error):
-                raise
-            stream = eventcv.load(str(file), sensor_size=sensor, **unit)
+        unit = _time_unit(file, suffix)
+        stream = _load_quietly(file, **unit, **any_sensor)
         events_N4 = stream.numpy().astype(np.int64)
+        size = sensor or _load_quietly(file, **unit).sensor_size
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a panic of eventcv's Rust code is no Exception
         raise UserError(
-            f"{file}: not a readable recording ({_reason(error)}); fetch the file again"
+            f"{file}: not a readable recording ({_reason(error)}); "
+            + _REMEDIES.get(suffix, "fetch the file again")
             + (" or set data.sensor" if sensor is None else "")
         ) from error
     x_N, y_N, t_N, p_N = events_N4.T
-    return Events(
-        x_N.astype(np.int32), y_N.astype(np.int32), t_N, p_N > 0, sensor or stream.sensor_size
-    )
+    if unit.get("time_unit") == "s" and np.ptp(t_N) > _LONGEST_IN_SECONDS_US:
+        raise UserError(
+            f"{file}: time stamps with fractions are seconds, but these last "
+            f"{np.ptp(t_N) / 1e6:.0f} s; write whole microseconds"
+        )
+    if suffix in (".h5", ".hdf5") and len(p_N) and (p_N > 0).all():
+        # eventcv reads −1 as ON.
+        raise UserError(
+            f"{file}: holds ON events alone, as if polarity were 1 and −1; "
+            "write polarity as 0 and 1"
+        )
+    return Events(x_N.astype(np.int32), y_N.astype(np.int32), t_N, p_N > 0, size)
+
+
+def _time_unit(file: Path, suffix: str) -> dict[str, str]:
+    """Unit of the formats that do not tell it; eventcv's own guess fails below a second."""
+    if suffix in (".txt", ".csv"):
+        return {"time_unit": "s" if _FRACTION.search(file.read_bytes()) else "us"}
+    return {"time_unit": "us"} if suffix in (".npz", ".h5", ".hdf5") else {}
+
+
+def _load_quietly(file: Path, **options: Any) -> Any:
+    """eventcv's stream of events; a panic of its Rust code prints no trace."""
+    import eventcv
+
+    if file.suffix.lower() != ".bag":
+        return eventcv.load(str(file), **options)
+    with _STDERR, open(os.devnull, "wb") as nowhere:
+        stderr = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            return eventcv.load(str(file), **options)
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def _reason(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Recordings and photos as memory-mapped arrays, made once and kept under a key of their content."""
+"""Recordings and photos as memory-mapped arrays, made once, kept under a key of their content."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
