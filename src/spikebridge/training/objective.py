@@ -62,11 +62,10 @@ class CKDObjective(nn.Module):
         )
 
     def needs_teacher(self) -> bool:
-        """Whether W(u) is ever above 0 while the hybrid stream runs."""
+        """Whether W(u) is ever above 0 while the hybrid stream runs; W never rises."""
         config = self.config
-        return bool(
-            config.kd_weight and config.hybrid_until and config.distillation.shape != "none"
-        )
+        weight = config.distillation(0.0, config.replacement(0.0))
+        return bool(config.kd_weight and config.hybrid_until and weight)
 
     def forward(
         self,
@@ -155,10 +154,10 @@ def _source(batch: Batch, source: str) -> Tensor:
             raise ValueError("objective.source is 'simulated', but the photos were not simulated")
         return batch.simulated_TBCHW
     steps, size = batch.dvs_TBCHW.shape[0], batch.dvs_TBCHW.shape[-2:]
-    photo_B3HW = batch.photo_B3HW
-    if photo_B3HW.shape[-2:] != size:
-        photo_B3HW = F.interpolate(photo_B3HW, size, mode="area")
-    return photo_sequence(photo_B3HW, steps)
+    value_B1HW = batch.photo_B3HW.amax(1, keepdim=True)
+    if value_B1HW.shape[-2:] != size:
+        value_B1HW = F.interpolate(value_B1HW, size, mode="area")
+    return photo_sequence(value_B1HW, steps)
 
 
 @torch.no_grad()
