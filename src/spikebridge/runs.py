@@ -214,12 +214,16 @@ def _open_folder(
     folder: Path, config: Config, data: PreparedData, resume: bool
 ) -> dict[str, Any] | None:
     """Prepare a run's folder; the result when the run is already finished."""
-    settings = dataclasses.asdict(config)
-    text = yaml.safe_dump(_plain(settings), sort_keys=False)
+    settings = _plain(dataclasses.asdict(config))
+    text = yaml.safe_dump(settings, sort_keys=False)
     path = folder / "config.yaml"
     if path.exists():
         if path.read_text(encoding="utf-8") != text:
-            raise UserError(f"{folder}: holds a run with other settings; choose another --out")
+            there = yaml.safe_load(path.read_text(encoding="utf-8"))
+            raise UserError(
+                f"{folder}: holds a run with other settings ({_difference(there, settings)}); "
+                "choose another folder or delete this one"
+            )
         if (folder / "result.json").exists():
             console.print(f"{folder}: already finished")
             return json.loads((folder / "result.json").read_text(encoding="utf-8"))
@@ -232,6 +236,14 @@ def _open_folder(
     write_text(path, text)
     data.manifest.write(folder / "manifest.csv")
     return None
+
+
+def _difference(there: Any, here: Any, name: str = "") -> str:
+    """The first setting that differs, in words."""
+    if not (isinstance(there, dict) and isinstance(here, dict)):
+        return f"{name} is {there!r} there and {here!r} here"
+    key = next(k for k in {**here, **there} if here.get(k) != there.get(k))
+    return _difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,73 @@
+"""Every method learns in two epochs, and selects without the test recordings."""
+
+import csv
+import json
+
+import pytest
+
+from spikebridge.data.prepared import prepare
+from spikebridge.recipes import method_names
+from spikebridge.runs import train_student
+from spikebridge.training.tasks import StudentTask, TeacherTask
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_method_learns(make_config, tmp_path, method):
+    config = make_config(method, train={"batches_per_epoch": 40}, teacher={"epochs": 4})
+    data = prepare(config.data, config.seed)
+    result = train_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
+    chance = 100 / 3
+    assert result["val_top1"] > 1.5 * chance
+    assert result["test_top1"] > 1.5 * chance
+    steps = [r for r in records(tmp_path / "run") if r["kind"] == "step"]
+    first = sum(r["losses"]["total"] for r in steps[:5])
+    last = sum(r["losses"]["total"] for r in steps[35:40])
+    if method != "pretrain-finetune":
+        assert last < first
+    assert (tmp_path / "teacher").exists() == any("kd" in r["losses"] for r in steps)
+
+
+def test_test_recordings_are_read_once_after_the_selection(make_config, tmp_path, monkeypatch):
+    seen = []
+    for task in (StudentTask, TeacherTask):
+        original = task.evaluate
+
+        def spy(self, split, original=original):
+            seen.append((type(self).__name__, split))
+            return original(self, split)
+
+        monkeypatch.setattr(task, "evaluate", spy)
+    config = make_config(train={"epochs": 3})
+    data = prepare(config.data, config.seed)
+    train_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
+    assert seen == [
+        ("TeacherTask", "validation"),
+        ("TeacherTask", "validation"),
+        ("TeacherTask", "test"),
+        ("StudentTask", "validation"),
+        ("StudentTask", "validation"),
+        ("StudentTask", "validation"),
+        ("StudentTask", "test"),
+    ]
+
+
+def test_result_is_that_of_the_epoch_best_on_validation(make_config, tmp_path):
+    config = make_config("kt", train={"epochs": 4})
+    data = prepare(config.data, config.seed)
+    result = train_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
+    evaluations = [r for r in records(tmp_path / "run") if r["kind"] == "eval"]
+    assert [r["split"] for r in evaluations] == ["validation"] * 4
+    best = max(evaluations, key=lambda r: (r["top1"], -r["loss"]))
+    assert result["best_epoch"] == best["epoch"]
+    assert result["val_top1"] == best["top1"]
+    with open(tmp_path / "run" / "predictions.csv") as stream:
+        rows = list(csv.DictReader(stream))
+    right = sum(row["label"] == row["prediction"] for row in rows)
+    assert result["test_top1"] == pytest.approx(100 * right / len(rows))
+    assert {row["file"] for row in rows} == {
+        e.file for e in data.manifest.select("recording", "test")
+    }

@@ -1,0 +1,169 @@
+"""An interrupted run goes on to the bit-identical result of an uninterrupted one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from spikebridge.data.prepared import prepare
+from spikebridge.errors import UserError
+from spikebridge.runs import train_student, train_teacher
+from spikebridge.training.loop import Interrupted
+from spikebridge.training.tasks import StudentTask, TeacherTask
+
+
+def run_until(monkeypatch, task, step, action):
+    """Makes a task's step number `step` end with an action."""
+    original = task.step
+
+    def patched(self, number, progress):
+        result = original(self, number, progress)
+        if number == step:
+            action()
+        return result
+
+    monkeypatch.setattr(task, "step", patched)
+
+
+def send_interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def die():
+    raise RuntimeError("the power went out")
+
+
+def same_run(one, other):
+    """Weights, curves and result of two runs agree to the last bit."""
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (one, other))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    states = [torch.load(folder / "checkpoint.pt") for folder in (one, other)]
+    for name in ("model", "extras"):
+        for key, value in states[0][name].items():
+            assert torch.equal(value, states[1][name][key]), key
+    assert (one / "metrics.jsonl").read_text() == (other / "metrics.jsonl").read_text()
+    results = [json.loads((folder / "result.json").read_text()) for folder in (one, other)]
+    for result in results:
+        del result["seconds"]
+    assert results[0] == results[1]
+    predictions = [(folder / "predictions.csv").read_text() for folder in (one, other)]
+    assert predictions[0] == predictions[1]
+
+
+@pytest.fixture
+def data(make_config):
+    config = make_config()
+    return prepare(config.data, config.seed)
+
+
+@pytest.mark.parametrize("step", [0, 4, 6, 8])
+def test_student_stopped_by_ctrl_c_at_any_step(make_config, data, tmp_path, monkeypatch, step):
+    config = make_config()
+    train_student(config, data, tmp_path / "whole", teacher_folder=tmp_path / "teacher")
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        run_until(patch, StudentTask, step, send_interrupt)
+        train_student(config, data, tmp_path / "parts", teacher_folder=tmp_path / "teacher")
+    assert not (tmp_path / "parts" / "result.json").exists()
+    train_student(
+        config, data, tmp_path / "parts", teacher_folder=tmp_path / "teacher", resume=True
+    )
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_student_killed_after_its_last_checkpoint(make_config, data, tmp_path, monkeypatch):
+    config = make_config()
+    train_student(config, data, tmp_path / "whole", teacher_folder=tmp_path / "teacher")
+    folder = tmp_path / "parts"
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        run_until(patch, StudentTask, 2, send_interrupt)
+        train_student(config, data, folder, teacher_folder=tmp_path / "teacher")
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        run_until(patch, StudentTask, 7, die)
+        train_student(config, data, folder, teacher_folder=tmp_path / "teacher", resume=True)
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) > 4
+    train_student(config, data, folder, teacher_folder=tmp_path / "teacher", resume=True)
+    same_run(tmp_path / "whole", folder)
+
+
+def test_teacher_stopped_by_ctrl_c(make_config, data, tmp_path, monkeypatch):
+    config = make_config()
+    train_teacher(config, data, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        run_until(patch, TeacherTask, 3, send_interrupt)
+        train_teacher(config, data, tmp_path / "parts")
+    train_teacher(config, data, tmp_path / "parts", resume=True)
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_command_stopped_by_ctrl_c_resumes(recipe, tmp_path):
+    recipe["train"]["epochs"] = 60
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def command(out, *more):
+        words = ["train", str(file), "--method", "kt", "--out", str(tmp_path / out), *more]
+        return [sys.executable, "-m", "spikebridge", *words]
+
+    whole = subprocess.run(command("whole"), env=environment, capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(
+        command("parts"), env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    metrics = tmp_path / "parts" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "--resume" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    refused = subprocess.run(command("parts"), env=environment, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+    resumed = subprocess.run(
+        command("parts", "--resume"), env=environment, capture_output=True, text=True
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_same_seed_same_run_and_other_seed_other_run(make_config, tmp_path):
+    folders = []
+    for name, seed in (("one", 0), ("same", 0), ("other", 1)):
+        config = make_config("kt", seed=seed)
+        folders.append(tmp_path / name)
+        data = prepare(config.data, seed)
+        train_student(config, data, folders[-1], teacher_folder=tmp_path / f"teacher{seed}")
+    same_run(folders[0], folders[1])
+    ours, theirs = (load_file(folders[i] / "model.safetensors") for i in (0, 2))
+    assert not torch.equal(ours["head_dvs.weight"], theirs["head_dvs.weight"])
+
+
+def test_folder_of_other_settings_names_the_setting(make_config, data, tmp_path):
+    train_student(make_config("kt"), data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
+    with pytest.raises(UserError, match=r"train.lr is 0.5 there and 0.25 here"):
+        train_student(
+            make_config("kt", train={"lr": 0.25}),
+            data,
+            tmp_path / "run",
+            teacher_folder=tmp_path / "teacher",
+        )
+
+
+def test_finished_run_is_left_as_it_is(make_config, data, tmp_path):
+    config = make_config("kt")
+    first = train_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
+    before = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    again = train_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
+    assert again == first
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
