@@ -105,14 +105,13 @@ def verdict(rows: Sequence[Row]) -> str:
     paired = gain(subject, baseline)
     if paired is None or math.isnan(paired.interval):
         return sentence + "; too few seeds are common to both for a paired comparison."
-    low, high = paired.mean - paired.interval, paired.mean + paired.interval
-    if low > 0:
-        meaning = "above zero: CKD is better here"
-    elif high < 0:
-        meaning = "below zero: CKD is worse here"
+    if paired.mean > paired.interval:
+        meaning = "the whole interval is above zero, so CKD is better here"
+    elif paired.mean < -paired.interval:
+        meaning = "the whole interval is below zero, so CKD is worse here"
     else:
-        meaning = "which includes zero: these seeds do not tell the two apart"
-    return f"{sentence}; paired by seed, CKD gains {paired.text} points, {meaning}."
+        meaning = "the interval includes zero, so these seeds do not tell the two apart"
+    return f"{sentence}. CKD's gain, paired by seed, is {paired.text} points: {meaning}."
 
 
 def caveats(runs: Sequence[Run]) -> list[str]:

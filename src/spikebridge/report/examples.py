@@ -140,7 +140,7 @@ def _photo(
     """The photo that was recorded, or else a training photo of the class; and which it is."""
     pair = recording.pair if recording else ""
     shown = next((e for e in photos if pair and e.pair == pair), None)
-    note = "the photo that was recorded"
+    note = "the photo it was made of"
     if shown is None:
         shown = next((e for e in photos if e.label == label and e.split == "train"), None)
         note = "a training photo of the class"

@@ -19,7 +19,7 @@ Groups = Mapping[str, Sequence[Run]]
 LOSSES = {
     "total": "L, the sum",
     "hybrid": "hybrid stream, classification",
-    "kd": "W(u) · distillation",
+    "kd": "distillation · W(u)",
     "alignment": "alignment (CKA)",
     "dvs": "DVS stream, classification",
     "classification": "classification",
@@ -32,7 +32,8 @@ def accuracy(rows: Sequence[Row]) -> Figure:
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
         style = style_of(row.method)
-        axes.plot(row.top1, [place + 0.22] * len(row.top1), "|", color=style.light, ms=6, mew=1)
+        if len(row.top1) > 1:
+            axes.plot(row.top1, [place + 0.3] * len(row.top1), "|", color=style.light, ms=5, mew=1)
         if np.isfinite(row.interval):
             ends = [row.mean - row.interval, row.mean + row.interval]
             axes.plot(ends, [place, place], color=style.light, lw=2.4, solid_capstyle="round")
@@ -112,10 +113,6 @@ def schedules(run: Run) -> Figure | None:
         return None
     figure = new_figure(3.0)
     axes = figure.add_subplot()
-    u_K, replaced_RK = binned([run], lambda step: step.get("replaced"))
-    if len(u_K):
-        axes.plot(u_K, replaced_RK[0], "o", color=style_of(run.method).light, ms=3.5,
-                  label="share replaced, as measured")  # fmt: skip
     grid = np.linspace(0, objective.hybrid_until, 401)
     replacement = [objective.replacement(u) for u in grid]
     axes.plot(grid, replacement, color=INK, label="P(u), replacement probability")
@@ -125,6 +122,10 @@ def schedules(run: Run) -> Figure | None:
         axes.plot(grid, weight, "--", color=INK, label="W(u), distillation weight")
         if distillation.shape == "phased":
             _shade_phases(axes, distillation.phase_one_end, distillation.phase_two_start)
+    u_K, replaced_RK = binned([run], lambda step: step.get("replaced"))
+    if len(u_K):
+        axes.plot(u_K, replaced_RK[0], "o", color=style_of(run.method).light, ms=3.5,
+                  label="share replaced, as measured")  # fmt: skip
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.03, 1.12)
     axes.set_xlabel("progress u")
@@ -220,7 +221,7 @@ def coefficients(groups: Groups) -> Figure | None:
     axes.set_ylim(max(0, values.min() - 0.03), min(1, values.max() + 0.03))
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
     axes.set_xlabel("time step t")
-    axes.set_ylabel("c_t at the end")
+    axes.set_ylabel("coefficient")
     return figure
 
 

@@ -66,21 +66,18 @@ def read_run(folder: Path) -> Run:
     if missing := [key for key in _RESULT_KEYS if key not in result]:
         raise UserError(f"{folder}/result.json: lacks {missing[0]!r}; train the run again")
     try:
-        settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        settings = dict(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines]
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        steps = [r for r in records if r["kind"] == "step"]
+        evaluations = [r for r in records if r["kind"] == "eval" and r["split"] == "validation"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise UserError(
             f"{folder}: no finished run, config.yaml or metrics.jsonl is missing or damaged "
             f"({type(error).__name__}); train it again"
         ) from error
-    return Run(
-        folder,
-        result,
-        config_from(settings, str(folder / "config.yaml")),
-        [r for r in records if r["kind"] == "step"],
-        [r for r in records if r["kind"] == "eval" and r["split"] == "validation"],
-    )
+    config = config_from(settings, str(folder / "config.yaml"))
+    return Run(folder, result, config, steps, evaluations)
 
 
 def binned(

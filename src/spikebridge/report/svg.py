@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from spikebridge.report.palette import GRID, INK, theme
 
-WIDTH = 5.0
-"""Width of every figure in inches: 360 units of the SVG, about a phone's width."""
+WIDTH = 4.6
+"""Width of every figure in inches: 331 units of the SVG, about a phone's width."""
 
 _SETTINGS = {
     "svg.fonttype": "none",

@@ -1,0 +1,301 @@
+"""The report: numbers, words, and a page that needs nothing else."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_fakes import TOP1, MakeRun
+from scipy import stats
+
+from spikebridge.compare import compare
+from spikebridge.errors import UserError
+from spikebridge.report import write_report
+from spikebridge.report.answer import answer, overlap, signed, verdict
+from spikebridge.report.read import binned, read_run
+
+Report = Callable[[Sequence[Path]], str]
+
+
+class _Page(HTMLParser):
+    """Ids, addresses, and the rows of the first table."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.tags: list[str] = []
+        self.rows: list[list[str]] = []
+        self.tables = 0
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.tables += tag == "table"
+        if self.tables == 1 and tag == "tr":
+            self.rows.append([])
+        elif self.tables == 1 and tag in ("th", "td"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.tables += tag == "table"
+
+    def handle_data(self, data: str) -> None:
+        if self.tables == 1 and self.rows and self.rows[-1]:
+            self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
+
+
+def _plain(html: str) -> str:
+    return html.replace("\u00a0", " ")
+
+
+def _mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
+    spread = np.std(values, ddof=1) / np.sqrt(len(values))
+    low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=spread)
+    return float(np.mean(values)), float(high - low) / 2
+
+
+def test_the_table_holds_means_intervals_and_paired_gains(html: str) -> None:
+    head, *rows = _Page(html).rows
+    assert head == ["method", "mean ± 95 %", "gain", "seed 0", "seed 1", "seed 2"]
+    assert [row[0].split()[-1] for row in rows] == ["teacher", "scratch", "kt", "ckd"]
+    for row in rows:
+        method = row[0].split()[-1]
+        mean, interval = _mean_and_interval(TOP1[method])
+        assert row[1] == f"{mean:.1f} ± {interval:.1f}"
+        assert row[3:] == [f"{value:.1f}" for value in TOP1[method]]
+        if method in ("kt", "ckd"):
+            pairs = zip(TOP1[method], TOP1["scratch"], strict=True)
+            mean, interval = _mean_and_interval([own - base for own, base in pairs])
+            assert row[2] == f"+{mean:.1f} ± {interval:.1f}"
+        else:
+            assert row[2] == "–"
+
+
+def test_the_answer_comes_first_and_is_one_sentence(html: str) -> None:
+    html = _plain(html)
+    ckd, scratch, teacher = (_mean_and_interval(TOP1[m]) for m in ("ckd", "scratch", "teacher"))
+    sentence = (
+        "With 2 labelled recordings per class, CKD reaches {:.1f} ± {:.1f} % on the test "
+        "recordings; trained on events alone, the same network reaches {:.1f} ± {:.1f} %, "
+        "the teacher on photos {:.1f} ± {:.1f} %."
+    ).format(*ckd, *scratch, *teacher)
+    assert sentence in html
+    assert html.index(sentence) < html.index("<h2")
+
+
+@pytest.mark.parametrize(
+    ("ckd", "scratch", "expected"),
+    [
+        ((80.0, 82.0, 81.0), (60.0, 61.0, 62.0), ("do not overlap", "CKD is better here")),
+        ((60.0, 62.0, 61.0), (80.0, 82.0, 81.0), ("do not overlap", "CKD is worse here")),
+        ((80.0, 60.0, 70.0), (60.0, 70.0, 65.0), ("intervals overlap", "do not tell the two")),
+        ((62.0, 72.0, 82.0), (60.0, 70.0, 80.0), ("intervals overlap", "CKD is better here")),
+    ],
+)
+def test_the_verdict_is_honest_in_every_outcome(
+    make_run: MakeRun, ckd: Sequence[float], scratch: Sequence[float], expected: tuple[str, str]
+) -> None:
+    made = [make_run("ckd", seed, top1) for seed, top1 in enumerate(ckd)]
+    made += [make_run("scratch", seed, top1) for seed, top1 in enumerate(scratch)]
+    rows = compare(made)
+    assert all(words in verdict(rows) for words in expected)
+    means = [_mean_and_interval(values) for values in (ckd, scratch)]
+    touching = abs(means[0][0] - means[1][0]) <= means[0][1] + means[1][1]
+    assert overlap(rows[1], rows[0]) is touching
+
+
+def test_one_seed_has_no_interval(make_run: MakeRun, report: Report) -> None:
+    html = _plain(report([make_run("scratch", 0, 70.0), make_run("ckd", 0, 68.0)]))
+    assert "CKD reaches 68.0 % on the test recordings" in html
+    assert "the difference of −2.0 points may be chance" in html
+    assert "One seed, no interval." in html
+    assert "nan" not in re.sub(r"base64,[^\"]*", "", html).lower()
+    assert _Page(html).rows[2][1:] == ["68.0", "−2.0", "68.0"]
+
+
+def test_seeds_that_only_one_method_has_are_not_paired(make_run: MakeRun) -> None:
+    made = [make_run("ckd", 0, 80.0), make_run("ckd", 1, 81.0)]
+    made += [make_run("scratch", 1, 70.0), make_run("scratch", 2, 72.0)]
+    assert "too few seeds are common" in verdict(compare(made))
+
+
+@pytest.mark.parametrize("methods", [["scratch"], ["kt"], ["teacher"], ["ckd"], ["scratch", "kt"]])
+def test_missing_methods_break_nothing(
+    make_run: MakeRun, report: Report, methods: list[str]
+) -> None:
+    html = report([make_run(method, 3, 70.0) for method in methods])
+    assert "CKD&#39;s gain is not measured" in html
+    assert ("Test examples</h2>" in html) is (methods != ["teacher"])
+    assert ("P(u)" in html) is any(m in ("kt", "ckd") for m in methods)
+    assert len(set(_Page(html).ids)) == len(_Page(html).ids)
+
+
+def test_all_labelled_and_another_network_are_said(make_run: MakeRun) -> None:
+    made = [make_run("scratch", 0, 70.0, labelled=None), make_run("ckd", 0, 75.0, labelled=None)]
+    config = made[0] / "config.yaml"
+    config.write_text(config.read_text().replace("width: 0.0625", "width: 0.125"))
+    sentence = answer(compare(made), [read_run(run) for run in made])
+    assert sentence.startswith("With all training recordings labelled, CKD reaches 75.0 %")
+    assert "another network reaches 70.0 %" in sentence
+
+
+def test_unlike_settings_splits_and_protocols_are_told(make_run: MakeRun, report: Report) -> None:
+    scratch, ckd = make_run("scratch", 0, 70.0), make_run("ckd", 0, 75.0)
+    config = ckd / "config.yaml"
+    config.write_text(config.read_text().replace("epochs: 4", "epochs: 8"))
+    manifest = scratch / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace(",test,tests the student", ",unused,unused"))
+    result = json.loads((ckd / "result.json").read_text()) | {"protocol": "kt"}
+    (ckd / "result.json").write_text(json.dumps(result))
+    html = report([scratch, ckd])
+    assert "train.epochs 8 instead of 4" in html
+    assert "The runs of seed 0 were not split alike" in html
+    assert "the epoch was selected on the test recordings" in html
+
+
+def test_the_page_fetches_nothing(html: str) -> None:
+    page = _Page(html)
+    assert not {"script", "iframe", "object", "embed", "base"} & set(page.tags)
+    for name, value in page.attributes:
+        if name in ("src", "href", "srcset", "xlink:href", "data", "action", "poster"):
+            assert value.startswith(("#", "data:")), (name, value[:60])
+    for style in re.findall(r"url\(([^)]*)\)|@import", html):
+        assert style.startswith("#")
+    assert "http://" not in html
+    assert "https://" not in html
+    assert "@font-face" not in html
+
+
+def test_ids_are_unique_and_every_reference_is_met(html: str) -> None:
+    page = _Page(html)
+    assert len(set(page.ids)) == len(page.ids) > 10
+    wanted = {v[1:] for n, v in page.attributes if n == "href" and v.startswith("#")}
+    wanted |= set(re.findall(r"url\(#([^)]*)\)", html))
+    wanted |= {v for n, v in page.attributes if n == "aria-labelledby"}
+    assert wanted <= set(page.ids)
+
+
+def test_pictures_are_told_in_words(html: str) -> None:
+    svgs = re.findall(r"<svg[^>]*>", html)
+    assert len(svgs) == 8
+    assert all('role="img"' in svg and 'aria-label="' in svg for svg in svgs)
+    assert all("alt=" in image for image in re.findall(r"<img[^>]*>", html))
+    assert html.count("<h1>") == 1
+
+
+def test_the_same_runs_give_the_same_bytes_and_few(
+    runs: list[Path], html: str, tmp_path: Path
+) -> None:
+    write_report(
+        runs[::-1], tmp_path / "b.html", title="Fake & true", note="spikebridge demo --seeds <3>"
+    )
+    assert (tmp_path / "b.html").read_text(encoding="utf-8") == html
+    assert len(html.encode()) < 3_000_000
+
+
+def test_text_is_escaped(html: str) -> None:
+    assert "<h1>Fake &amp; true</h1>" in html
+    assert "spikebridge demo --seeds &lt;3&gt;" in html
+    assert "dog &amp; &lt;b&gt;" in html
+    assert "dog & <b>" not in html
+
+
+def test_examples_show_photo_frames_and_both_predictions(html: str) -> None:
+    shown = re.findall(r"<li>\s*<h3>Class (.*?)</h3>(.*?)</ul>", html, re.DOTALL)
+    assert len(shown) == 5
+    for _, card in shown:
+        assert card.count('src="data:image/png;base64,') == 1 + 3
+        assert "ckd: <strong>" in card
+        assert "scratch: <strong>" in card
+        assert "at 81 %" in card
+    assert "a training photo of the class" in shown[-1][1]
+    assert "wrong" in shown[-1][1]
+    assert "the photo it was made of" in shown[0][1]
+    assert not any("wrong" in card for _, card in shown[:-1])
+
+
+def test_recordings_and_photos_that_are_gone_break_nothing(
+    make_run: MakeRun, report: Report, files: Path, tmp_path: Path
+) -> None:
+    run = make_run("ckd", 0, 80.0)
+    moved = tmp_path / "moved"
+    for name in ("manifest.csv", "predictions.csv"):
+        text = (run / name).read_text().replace(str(files), str(moved))
+        (run / name).write_text(text)
+    html = report([run])
+    assert "is no longer there" in html
+    assert "data:image/png" in html  # the heat maps
+
+
+def test_how_it_was_made(html: str) -> None:
+    assert "selected on the validation recordings; the test recordings were read once" in html
+    assert "phase_one_end: 0.4" in html
+    assert "seeds: 0, 1, 2" in html
+
+
+@pytest.mark.parametrize(
+    "name", ["result.json", "config.yaml", "metrics.jsonl", "predictions.csv", "model.safetensors"]
+)
+def test_an_unfinished_run_is_refused_in_one_line(
+    make_run: MakeRun, tmp_path: Path, name: str
+) -> None:
+    run = make_run("ckd", 0, 80.0)
+    (run / name).unlink()
+    with pytest.raises(UserError) as caught:
+        write_report([run], tmp_path / "report.html", title="x")
+    assert str(run) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_damaged_files_and_no_runs_are_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    with pytest.raises(UserError, match="no run was given"):
+        write_report([], page, title="x")
+    with pytest.raises(UserError, match="no finished run"):
+        write_report([tmp_path / "nothing"], page, title="x")
+    run = make_run("ckd", 0, 80.0)
+    good = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(good + '{"kind": "st')
+    with pytest.raises(UserError, match=r"metrics\.jsonl"):
+        write_report([run], page, title="x")
+    (run / "metrics.jsonl").write_text("3\n")
+    with pytest.raises(UserError, match=r"metrics\.jsonl"):
+        write_report([run], page, title="x")
+    (run / "metrics.jsonl").write_text(good)
+    (run / "result.json").write_text("{}")
+    with pytest.raises(UserError, match="lacks 'method'"):
+        write_report([run], page, title="x")
+
+
+def test_several_label_budgets_are_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    made = [make_run("scratch", 0, 70.0), make_run("ckd", 0, 80.0, labelled=5)]
+    with pytest.raises(UserError, match="several data sets or label budgets"):
+        write_report(made, tmp_path / "report.html", title="x")
+
+
+def test_bins_average_the_steps_of_each_run(make_run: MakeRun) -> None:
+    run = read_run(make_run("ckd", 0, 80.0))
+    u_K, value_RK = binned([run, run], lambda step: step["progress"])
+    assert len(u_K) == 20
+    np.testing.assert_allclose(value_RK, [u_K - 1 / 80] * 2)  # two steps, at 0 and 1/40 of 1/20
+    u_K, _ = binned([run], lambda step: step["losses"].get("kd"))
+    assert u_K.max() < 0.8
+
+
+def test_a_page_is_not_written_half(runs: list[Path], tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text("the old one")
+    with pytest.raises(UserError):
+        write_report([*runs, tmp_path / "nothing"], page, title="x")
+    assert page.read_text() == "the old one"
+
+
+def test_signed_numbers() -> None:
+    assert [signed(v) for v in (1.25, -3.0, -0.01, 0.0)] == ["+1.2", "−3.0", "+0.0", "+0.0"]
