@@ -164,26 +164,14 @@ def _simulate(given: Namespace) -> None:
     interrupted.
     """
     from spikebridge.data.simulate import Simulator, simulate_folder
-    from spikebridge.files import write_json
 
     try:
         simulator = Simulator(**given.get("simulator", Namespace()).as_dict())
     except ValueError as error:
         raise UserError(str(error)) from error
     out, seed = Path(given.out), given.get("seed", 0)
-    note = out / "simulator.json"
-    settings = {"seed": seed, **simulator.settings()}
-    if note.exists() and note.read_text(encoding="utf-8") != _json(settings):
-        raise UserError(f"{out}: holds recordings of other settings ({note}); choose another --out")
-    write_json(note, settings)
     made = simulate_folder(given.photos, out, simulator, seed=seed)
     print(f"{out}: {made} recordings made")
-
-
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value, indent=2) + "\n"
 
 
 # teacher and train -----------------------------------------------------------------------------

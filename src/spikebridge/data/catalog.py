@@ -12,7 +12,7 @@ from PIL import Image
 
 from spikebridge.config import DataConfig
 from spikebridge.data.events import EVENT_SUFFIXES
-from spikebridge.data.photos import list_photo_folder, read_idx, read_photo
+from spikebridge.data.photos import list_classes, list_photo_folder, read_idx, read_photo
 from spikebridge.data.simulate import simulate_folder
 from spikebridge.errors import UserError
 from spikebridge.files import file_sha256, settings_key
@@ -76,14 +76,14 @@ def cache_folder(config: DataConfig) -> Path:
 def _folders(config: DataConfig) -> Collection:
     if config.photos is None:
         raise UserError("data.photos is not set; give the folder that holds PHOTOS/CLASS/*.jpg")
-    photos = _without(list_photo_folder(config.photos), config.exclude)
+    photos = list_photo_folder(config.photos, config.exclude)
     if config.events is None:
         events = _simulated_twins(config, photos)
         sensor = (config.simulator.width, config.simulator.height)
     else:
         events = Path(config.events)
         sensor = config.sensor or _NCALTECH_SENSOR
-    recordings = _without(_list_recordings(events), config.exclude)
+    recordings = _list_recordings(events, config.exclude)
     _require_same_classes(recordings, photos, str(events), config.photos)
     classes = tuple(sorted(recordings))
     return Collection(
@@ -96,10 +96,6 @@ def _folders(config: DataConfig) -> Collection:
     )
 
 
-def _without(folders: dict[str, list[Path]], exclude: list[str]) -> dict[str, list[Path]]:
-    return {name: files for name, files in folders.items() if name not in exclude}
-
-
 def _items(folders: dict[str, list[Path]], classes: tuple[str, ...]) -> list[Item]:
     return [
         Item(str(file), label, file.stem, f"{name}/{file.stem}")
@@ -108,19 +104,25 @@ def _items(folders: dict[str, list[Path]], classes: tuple[str, ...]) -> list[Ite
     ]
 
 
-def _list_recordings(root: Path) -> dict[str, list[Path]]:
+def _list_recordings(root: Path, exclude: Sequence[str] = ()) -> dict[str, list[Path]]:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder of recordings; set data.events")
-    folders = {
-        folder.name: sorted(f for f in folder.iterdir() if f.suffix.lower() in EVENT_SUFFIXES)
-        for folder in sorted(root.iterdir())
-        if folder.is_dir()
-    }
+    folders = list_classes(root, EVENT_SUFFIXES, exclude)
     if not any(folders.values()):
         raise UserError(
             f"{root}: no recording found; expected {root}/CLASS/RECORDING with one of "
             f"{', '.join(EVENT_SUFFIXES)}"
         )
+    for name, files in folders.items():
+        stems: dict[str, Path] = {}
+        for file in files:
+            if file.stem in stems:
+                # One would train and the other could test.
+                raise UserError(
+                    f"{root / name}: {stems[file.stem].name} and {file.name} are recordings of the "
+                    "same photo; keep one of them"
+                )
+            stems[file.stem] = file
     return folders
 
 
@@ -130,7 +132,7 @@ def _require_same_classes(
     for name, files in recordings.items():
         if not files:
             raise UserError(f"{events}/{name}: class without a recording; add some or exclude it")
-        if name not in photos:
+        if not photos.get(name):
             near = difflib.get_close_matches(name, photos, 1, 0.6)
             hint = f" (is it {near[0]!r} there?)" if near else ""
             raise UserError(
@@ -146,10 +148,8 @@ def _simulated_twins(config: DataConfig, photos: dict[str, list[Path]]) -> Path:
     )
     key = settings_key("twins", contents, config.simulator.settings())
     out = cache_folder(config) / f"recordings-{key}"
-    roots = {file.parent.parent for files in photos.values() for file in files}
-    simulate_folder(
-        roots.pop(), out, config.simulator, seed=_SIMULATION_SEED, classes=sorted(photos)
-    )
+    root = next(file.parent.parent for files in photos.values() for file in files)
+    simulate_folder(root, out, config.simulator, seed=_SIMULATION_SEED, exclude=config.exclude)
     return out
 
 
@@ -200,8 +200,11 @@ def _nmnist(config: DataConfig) -> Collection:
 
 
 def _nmnist_items(part: str, digit: str, files: list[Path]) -> list[Item]:
-    if digit not in "0123456789":
-        raise UserError(f"{files[0].parent}: expected folders named 0 to 9 below {part}")
+    if len(digit) != 1 or digit not in "0123456789":
+        raise UserError(f"{part}/{digit}: expected folders named 0 to 9; move it elsewhere")
+    for file in files:
+        if not file.stem.isdecimal():
+            raise UserError(f"{file}: expected recordings named by number (00001.bin); rename it")
     source = "t10k" if part.lower() == "test" else "train"
     return [
         Item(str(file), int(digit), file.stem, f"{source}/{int(file.stem) - 1}") for file in files
@@ -215,9 +218,13 @@ def _idx_items(root: Path) -> list[Item]:
         labels = _first_existing(root, f"{source}-labels-idx1-ubyte", f"{source}-labels.idx1-ubyte")
         if images is None or labels is None:
             continue
-        label_N = read_idx(labels)
-        if len(label_N) != len(read_idx(images)):
-            raise UserError(f"{labels}: holds another number of entries than {images.name}")
+        label_N, photos_NHW = read_idx(labels), read_idx(images)
+        if label_N.ndim != 1 or photos_NHW.ndim != 3:
+            raise UserError(f"{images}: no pictures with labels ({labels.name}); fetch both again")
+        if len(label_N) != len(photos_NHW):
+            raise UserError(
+                f"{labels}: holds another number of entries than {images.name}; fetch both again"
+            )
         items += [
             Item(f"{images}#{index}", int(label), str(index), f"{source}/{index}")
             for index, label in enumerate(label_N)
@@ -235,6 +242,10 @@ def _first_existing(root: Path, *names: str) -> Path | None:
     return next((c for c in candidates if c.is_file()), None)
 
 
+def _inside_idx(item: Item) -> bool:
+    return item.file.rpartition("#")[2].isdecimal()
+
+
 class PhotoReader:
     """Reads photos of a collection; an IDX file is read once."""
 
@@ -243,15 +254,15 @@ class PhotoReader:
 
     def __call__(self, item: Item) -> np.ndarray:
         """RGB photo_HWC as uint8."""
-        path, _, index = item.file.rpartition("#")
-        if not path:
+        if not _inside_idx(item):
             return read_photo(item.file)
+        path, _, index = item.file.rpartition("#")
         if path not in self._idx:
             self._idx[path] = read_idx(path)
         return np.repeat(self._idx[path][int(index)][:, :, None], 3, axis=2)
 
     def sha256(self, item: Item) -> str:
         """Content hash: of the file, or of the pixels inside an IDX file."""
-        if "#" in item.file:
+        if _inside_idx(item):
             return hashlib.sha256(self(item)[..., 0].tobytes()).hexdigest()
         return file_sha256(item.file)

@@ -1,5 +1,6 @@
 """The saccade simulator: a photo moved before an event camera (v2e pixel model, by eventcv)."""
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from spikebridge.console import console
 from spikebridge.data.events import Events, write_bin
 from spikebridge.data.photos import fit_photo, list_photo_folder, read_photo
 from spikebridge.errors import UserError
+from spikebridge.files import json_text, write_json
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -49,6 +51,8 @@ class Simulator:
     """Noise events per dark pixel, in Hz."""
 
     def __post_init__(self) -> None:
+        if not all(math.isfinite(value) for value in asdict(self).values()):
+            raise ValueError("simulator: settings must be finite numbers")
         if min(self.width, self.height) < 4 or self.frames < 4 or self.duration_ms <= 0:
             raise ValueError(
                 "simulator: at least 4×4 pixels, 4 frames and a positive duration are needed"
@@ -57,6 +61,10 @@ class Simulator:
             raise ValueError("simulator: margin must lie in [0, 0.5)")
         if min(self.pos_threshold, self.neg_threshold) <= 0:
             raise ValueError("simulator: thresholds must be positive")
+        others = ("amplitude", "threshold_sigma", "refractory_us", "cutoff_hz", "leak_rate_hz",
+                  "shot_noise_hz")  # fmt: skip
+        if negative := [name for name in others if getattr(self, name) < 0]:
+            raise ValueError(f"simulator: {negative[0]} must not be negative")
 
     def settings(self) -> dict[str, float]:
         """All that determines a recording, for cache keys."""
@@ -155,37 +163,45 @@ def simulate_folder(
     simulator: Simulator,
     *,
     seed: int,
-    classes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
 ) -> int:
     """Simulate a whole data set in N-Caltech101's layout: OUT/CLASS/NAME.bin.
 
     A recording's noise depends on ``seed`` and its class and name only. Recordings that are there
-    already are kept, so that an interrupted call can be repeated.
+    already are kept, so that an interrupted call can be repeated; ``simulator.json`` says with
+    which settings they were made.
 
     Args:
         photos: Folder with CLASS/PHOTO.
         out: Folder of the recordings.
         simulator: Camera and motion.
         seed: Seed of thresholds and noise.
-        classes: Classes to take; None takes all.
+        exclude: Classes to leave out.
 
     Returns:
         Number of recordings that were made.
 
     Raises:
-        UserError: a photo does not decode, or the sensor does not fit ``.bin``.
+        UserError: a photo does not decode, two would make the same recording, the sensor does not
+            fit ``.bin``, or the folder holds recordings of other settings.
     """
     if simulator.width > 256 or simulator.height > 240:
         raise UserError(
             f"a {simulator.width}×{simulator.height} sensor does not fit .bin, which holds at most "
             "256×240; lower simulator.width and simulator.height"
         )
-    folders = list_photo_folder(photos)
-    names = list(folders) if classes is None else classes
-    jobs = []
-    for name in names:
-        targets = [(file, Path(out) / name / f"{file.stem}.bin") for file in folders[name]]
-        jobs += [(file, target) for file, target in targets if not target.exists()]
+    sources: dict[Path, Path] = {}
+    for name, files in list_photo_folder(photos, exclude).items():
+        for file in files:
+            target = Path(out) / name / f"{file.stem}.bin"
+            if target in sources:
+                raise UserError(
+                    f"{file}: {sources[target].name} beside it would make the same recording; "
+                    "rename one of them"
+                )
+            sources[target] = file
+    _note_settings(Path(out), {"seed": seed, **simulator.settings()})
+    jobs = [(file, target) for target, file in sources.items() if not target.exists()]
 
     def run(job: tuple[Path, Path]) -> None:
         file, target = job
@@ -209,3 +225,14 @@ def simulate_folder(
         ):
             pass
     return len(jobs)
+
+
+def _note_settings(out: Path, settings: dict[str, float]) -> None:
+    note = out / "simulator.json"
+    if note.exists():
+        if note.read_bytes() != json_text(settings).encode():
+            raise UserError(
+                f"{out}: holds recordings of other settings ({note.name}); choose another --out"
+            )
+    else:
+        write_json(note, settings)
