@@ -1,16 +1,31 @@
 """Shared fixtures; lying here it also puts tests/ on the import path, for `oracles.reference`."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 
 torch.set_num_threads(1)  # The tensors are tiny; threads would only wait for each other.
+
+# Machines under load are slow, and a test that failed once must fail again.
+hypothesis.settings.register_profile("spikebridge", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("spikebridge")
 
 
 @pytest.fixture(scope="session")
 def kt() -> dict[str, Any]:
     """Numbers that KT's public code gives on fixed inputs (tests/oracles/kt.json)."""
     return json.loads((Path(__file__).parent / "oracles" / "kt.json").read_text())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or writes the user's own cache."""
+    home = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(home))
+        yield home
