@@ -25,6 +25,9 @@ LOSSES = {
     "classification": "classification",
 }
 
+_MOST_BARS = 80
+"""Beyond this, bars are too thin to tell apart, and lines are drawn instead."""
+
 
 def accuracy(rows: Sequence[Row]) -> Figure:
     """Mean and 95 % interval of each method, and every seed."""
@@ -146,34 +149,33 @@ def _shade_phases(axes: Axes, end: float, start: float) -> None:
 
 def alignment(runs: Sequence[Run]) -> Figure | None:
     """CKA per time step over progress: biased and debiased estimate side by side."""
-    figure = new_figure(2.6)
-    panels = figure.subplots(1, 2, sharey=True)
-    image = None
-    for axes, key, title in zip(
-        panels, ("cka", "cka_debiased"), ("biased", "debiased"), strict=True
-    ):
+    cka_TK = {}
+    for key, title in (("cka", "biased"), ("cka_debiased", "debiased")):
         u_K, cka_RKT = binned(runs, lambda step, key=key: step.get(key))
         if not len(u_K):
             return None
-        steps = cka_RKT.shape[2]
-        half = (u_K[1] - u_K[0]) / 2 if len(u_K) > 1 else 0.5
-        image = axes.imshow(
-            cka_RKT.mean(0).T,
+        cka_TK[title] = cka_RKT.mean(0).T
+    figure = new_figure(2.6)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, title in zip(panels, cka_TK, strict=True):
+        steps = len(cka_TK[title])
+        axes.imshow(
+            cka_TK[title],
             vmin=0,
             vmax=1,
             cmap="cividis",
             aspect="auto",
             interpolation="none",
             origin="lower",
-            extent=(u_K[0] - half, u_K[-1] + half, 0.5, steps + 0.5),
+            extent=(0, 1, 0.5, steps + 0.5),
         )
         axes.set_title(title, fontsize=10)
-        axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         axes.set_xlabel("progress u")
         axes.yaxis.set_major_locator(MaxNLocator(min(steps, 10), integer=True))
         axes.grid(visible=False)
     panels[0].set_ylabel("time step")
+    image = panels[0].images[0]
     bar = figure.colorbar(image, ax=panels, label="CKA", extend="min", aspect=14)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     return figure
@@ -235,9 +237,14 @@ def spike_rates(groups: Groups) -> Figure | None:
     axes = figure.add_subplot()
     width = 0.8 / len(rates)
     for place, (method, rate) in enumerate(rates.items()):
-        left = np.arange(len(layers)) + width * (place - (len(rates) - 1) / 2)
+        style = style_of(method)
         heights = [rate.get(layer, 0.0) for layer in layers]
-        axes.bar(left, heights, 0.9 * width, color=style_of(method).light)
+        if len(rates) * len(layers) > _MOST_BARS:
+            axes.plot(range(len(layers)), heights, color=style.light, marker=style.marker, lw=1)
+        else:
+            left = np.arange(len(layers)) + width * (place - (len(rates) - 1) / 2)
+            axes.bar(left, heights, 0.9 * width, color=style.light)
+    axes.set_ylim(bottom=0)
     prefix = os.path.commonprefix(layers) if len(layers) > 1 else ""
     axes.set_xticks(
         range(len(layers)),

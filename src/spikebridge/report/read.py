@@ -90,11 +90,11 @@ def binned(
         pick: The value, or list of values, in a step's record; None where there is none.
 
     Returns:
-        Progress u_K at the bins' centres, and value_RK… of each run. Bins in which a run logged no
-        finite value are left out.
+        Progress u_K at the bins' centres, and value_RK… of each run, NaN in bins in which the run
+        logged no finite value. Both are empty where no run logged any.
     """
     count = max(1, min(_BINS, min(len(run.steps) for run in runs) // 2))
-    value_RK = []
+    value_RK: list[list[Any]] = []
     for run in runs:
         bins: list[list[Any]] = [[] for _ in range(count)]
         for step in run.steps:
@@ -102,9 +102,12 @@ def binned(
             if value is not None and np.isfinite(value).all():
                 bins[min(int(step["progress"] * count), count - 1)].append(value)
         value_RK.append([np.mean(values, axis=0) if values else None for values in bins])
-    kept = [k for k in range(count) if all(value_K[k] is not None for value_K in value_RK)]
-    u_K = (np.array(kept, dtype=float) + 0.5) / count
-    return u_K, np.array([[value_K[k] for k in kept] for value_K in value_RK])
+    some = next((value for value_K in value_RK for value in value_K if value is not None), None)
+    if some is None:
+        return np.empty(0), np.empty((len(runs), 0))
+    nothing = np.full_like(some, np.nan)
+    filled = [[nothing if value is None else value for value in value_K] for value_K in value_RK]
+    return (np.arange(count) + 0.5) / count, np.array(filled)
 
 
 def validation_curve(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,9 @@
 
 import io
 import re
+from contextlib import AbstractContextManager
 from html import escape
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup
@@ -13,7 +15,7 @@ from spikebridge.report.palette import GRID, INK, theme
 WIDTH = 4.6
 """Width of every figure in inches: 331 units of the SVG, about a phone's width."""
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10.0,
     "text.color": INK,
@@ -39,7 +41,7 @@ _SETTINGS = {
 }
 
 
-def drawing():
+def drawing() -> AbstractContextManager[None]:
     """Context in which figures are made: the report's settings, on top of Matplotlib's defaults."""
     return matplotlib.rc_context({**matplotlib.rcParamsDefault, **_SETTINGS})
 
