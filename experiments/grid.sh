@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Trains methods × seeds of one recipe at one label budget; finished runs are kept, interrupted ones
+# go on. Ends with the table.
+#
+# Usage: experiments/grid.sh RECIPE OUT "METHODS" "SEEDS" [OVERRIDE…]
+#   JOBS=2 runs two at a time, one thread each.
+set -euo pipefail
+recipe=$1 out=$2 methods=$3 seeds=$4
+shift 4
+
+run() {
+    local folder=$1
+    shift
+    local resume=()
+    if [ -e "$folder/checkpoint.pt" ] && [ ! -e "$folder/result.json" ]; then
+        resume=(--resume)
+    fi
+    spikebridge "$@" --out "$folder" "${resume[@]}"
+}
+export -f run
+[ "${JOBS:-1}" = 1 ] || export OMP_NUM_THREADS=1
+
+for seed in $seeds; do
+    printf '%s\0' "$out/teacher-seed$seed teacher $recipe --seed $seed $*"
+done | xargs -0 -P "${JOBS:-1}" -I{} bash -c 'set -f; run {}'
+for seed in $seeds; do
+    for method in $methods; do
+        printf '%s\0' "$out/$method-seed$seed train $recipe --method $method --seed $seed $*"
+    done
+done | xargs -0 -P "${JOBS:-1}" -I{} bash -c 'set -f; run {}'
+spikebridge compare "$out"/*-seed* --out "$out/table.md"
