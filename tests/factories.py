@@ -97,7 +97,8 @@ def collection_in(root: Path, recordings: dict[str, int], photos: dict[str, int]
             (root / kind / name).mkdir(parents=True, exist_ok=True)
             for index in range(counts[name]):
                 file = root / kind / name / f"{index:04d}.{kind}"
-                file.write_text(f"{kind} {name} {index}")
+                if not file.exists():
+                    file.write_text(f"{kind} {name} {index}")
                 made.append(Item(str(file), label, file.stem, f"{name}/{file.stem}"))
         return made
 

@@ -71,15 +71,20 @@ class Manifest:
         """Read a manifest.
 
         Raises:
-            UserError: no file, or a column is missing.
+            UserError: no file, or it is damaged.
         """
         try:
-            rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-            entries = tuple(_entry(row) for row in rows)
+            text = io.StringIO(path.read_bytes().decode("utf-8"), newline="")
+            entries = tuple(_entry(row) for row in csv.DictReader(text, strict=True))
+            if not entries:
+                raise ValueError("no entry")
         except FileNotFoundError as error:
             raise UserError(f"{path}: no such manifest; is it a run's folder?") from error
-        except (KeyError, ValueError, TypeError) as error:
-            raise UserError(f"{path}: not a manifest ({error}); expected {_COLUMNS}") from error
+        except (KeyError, ValueError, csv.Error) as error:
+            raise UserError(
+                f"{path}: not a manifest, or damaged ({error}); expected the columns "
+                f"{', '.join(_COLUMNS)}: train the run again"
+            ) from error
         return cls(entries)
 
 
@@ -87,6 +92,10 @@ _COLUMNS = ("kind", "file", "class", "label", "number", "pair", "split", "role",
 
 
 def _entry(row: dict[str, str]) -> Entry:
+    if set(row) != set(_COLUMNS) or None in row.values():
+        raise ValueError("wrong columns")
+    if (row["kind"], row["split"]) not in ROLES or len(row["sha256"]) != 64:
+        raise ValueError("wrong values")
     values = {f.name: row["class" if f.name == "class_name" else f.name] for f in fields(Entry)}
     return Entry(**{**values, "label": int(row["label"])})  # pyright: ignore[reportArgumentType]
 

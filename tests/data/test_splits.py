@@ -1,0 +1,271 @@
+"""The clean protocol: nobody who tests has trained, whatever the collection."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from factories import collection_in, refused
+from spikebridge.config import SplitConfig
+from spikebridge.data import catalog, splits
+from spikebridge.data.catalog import Collection, Item
+from spikebridge.data.splits import ROLES, Entry, Manifest, make_split
+from spikebridge.errors import UserError
+from spikebridge.files import file_sha256
+from spikebridge.runs import refuse_leaking_teacher
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder whose files never change, so that each is hashed once."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (splits, catalog):
+            patch.setattr(module, "file_sha256", cache(file_sha256))
+        yield tmp_path_factory.mktemp("collections")
+
+
+@st.composite
+def collections(draw: st.DrawFn) -> SimpleNamespace:
+    """Counts of a collection and a configuration that it can fill."""
+    names = draw(st.lists(st.sampled_from(["ant", "bee", "cup", "dog"]), min_size=1, unique=True))
+    config = SplitConfig(
+        labelled_per_class=draw(st.none() | st.integers(1, 3)),
+        validation_per_class=draw(st.integers(1, 3)),
+        test_per_class=draw(st.none() | st.integers(1, 3)),
+        photo_validation=draw(st.sampled_from([0.0, 0.1, 0.4])),
+        photo_test=draw(st.sampled_from([0.0, 0.1, 0.4])),
+        seed=draw(st.none() | st.integers(0, 3)),
+    )
+    recordings = {name: draw(st.integers(7, 16)) for name in names}
+    # More photos than recordings, and fewer: photos without a recording and recordings without.
+    photos = {name: draw(st.integers(4, 25)) for name in names}
+    return SimpleNamespace(recordings=recordings, photos=photos, config=config)
+
+
+@given(made=collections(), seed=st.integers(0, 5))
+def test_the_protocol_holds_on_any_collection(root: Path, made: SimpleNamespace, seed: int) -> None:
+    collection = collection_in(root, made.recordings, made.photos)
+    config: SplitConfig = made.config
+    try:
+        manifest = make_split(collection, config, seed)
+    except UserError as error:
+        assume("too few to train on" not in str(error))
+        raise
+
+    # Every item once, as it is.
+    assert {
+        (e.kind, e.file, e.class_name, e.label, e.number, e.pair) for e in manifest.entries
+    } == {
+        (kind, i.file, collection.classes[i.label], i.label, i.number, i.pair)
+        for kind, items in (("recording", collection.recordings), ("photo", collection.photos))
+        for i in items
+    }
+    assert len(manifest.entries) == len(collection.recordings) + len(collection.photos)
+    assert all((e.kind, e.split) in ROLES for e in manifest.entries)
+    assert all(e.sha256 == file_sha256(e.file) for e in manifest.entries[::5])
+
+    # Exact numbers in each class.
+    for label, name in enumerate(collection.classes):
+        count = Counter((e.kind, e.split) for e in manifest.entries if e.label == label)
+        total, labelled = made.recordings[name], config.labelled_per_class
+        validation, test = config.validation_per_class, config.test_per_class
+        if test is None:
+            test = total - validation - labelled if labelled else max(1, total // 5)
+        train = labelled or total - validation - test
+        assert count["recording", "validation"] == validation
+        assert count["recording", "test"] == test >= 1
+        assert count["recording", "train"] == train >= 1
+        assert count["recording", "unused"] == total - validation - test - train
+        assert count["photo", "train"] >= 1
+        assert count["photo", "validation"] >= 1
+        assert count["photo", "test"] >= 1
+
+    # No photo whose recording validates or tests is trained on or selects.
+    held = {e.pair for split in ("validation", "test") for e in manifest.select("recording", split)}
+    for split in ("train", "validation"):
+        assert held.isdisjoint(e.pair for e in manifest.select("photo", split))
+    tested = {e.pair for e in manifest.select("recording", "test")}
+    validated = {e.pair for e in manifest.select("recording", "validation")}
+    photos = {e.pair for e in manifest.entries if e.kind == "photo"}
+    assert {e.pair for e in manifest.select("photo", "held-out")} == validated & photos
+    assert {e.pair for e in manifest.select("photo", "test")} >= tested & photos
+
+    # The seed determines it, the split's own before the run's.
+    assert make_split(collection, config, seed) == manifest
+    if config.seed is not None:
+        assert make_split(collection, config, seed + 1) == manifest
+        assert make_split(collection, replace(config, seed=None), config.seed) == manifest
+
+
+@given(seed=st.integers(0, 1000))
+def test_another_seed_gives_another_split(root: Path, seed: int) -> None:
+    collection = collection_in(root, {"ant": 16, "bee": 16}, {"ant": 16, "bee": 16})
+    config = SplitConfig(labelled_per_class=2)
+
+    def test_set(seed: int) -> set[str]:
+        return {e.file for e in make_split(collection, config, seed).select("recording", "test")}
+
+    assert test_set(seed) != test_set(seed + 1)
+
+
+def test_every_recording_can_be_drawn_for_every_role(root: Path) -> None:
+    collection = collection_in(root, {"ant": 8}, {"ant": 20})
+    config = SplitConfig(labelled_per_class=2, validation_per_class=2, test_per_class=2)
+    seen = Counter(
+        (e.number, e.split)
+        for seed in range(80)
+        for e in make_split(collection, config, seed).entries
+        if e.kind == "recording"
+    )
+    assert len(seen) == 8 * 4
+    assert 5 <= min(seen.values()) <= max(seen.values()) <= 45  # 20 expected
+
+
+def test_unpaired_photos_are_held_back_to_test_the_teacher(root: Path) -> None:
+    collection = collection_in(root, {"ant": 8}, {"ant": 20})
+    photos = [replace(i, pair=f"other/{i.number}") for i in collection.photos]
+    collection = replace(collection, photos=photos)
+    config = SplitConfig(validation_per_class=2, photo_test=0.25, photo_validation=0.2)
+    count = Counter(e.split for e in make_split(collection, config, 0).entries if e.kind == "photo")
+    assert count == {"train": 11, "validation": 4, "test": 5}
+
+
+@pytest.mark.parametrize(
+    ("recordings", "config", "words"),
+    [
+        (5, SplitConfig(), ("5 recordings", "needs 7", "validation 5, test 1, labelled 1")),
+        (9, SplitConfig(labelled_per_class=4), ("needs 10", "labelled 4")),
+        (9, SplitConfig(test_per_class=6), ("needs 12", "test 6")),
+    ],
+)
+def test_too_few_recordings_are_refused(
+    root: Path, recordings: int, config: SplitConfig, words: tuple[str, ...]
+) -> None:
+    collection = collection_in(root, {"ant": 20, "bee": recordings}, {"ant": 40, "bee": 40})
+    refused(lambda: make_split(collection, config, 0), "'bee'", *words, "lower data.split")
+
+
+def test_too_few_legal_photos_are_refused(root: Path) -> None:
+    collection = collection_in(root, {"ant": 10}, {"ant": 10})
+    config = SplitConfig(labelled_per_class=1, validation_per_class=5)
+    refused(lambda: make_split(collection, config, 0), "'ant'", "1 photos", "add photos")
+
+
+# The manifest ------------------------------------------------------------------------------------
+
+
+def _manifest(root: Path) -> Manifest:
+    collection = collection_in(root, {"ant": 10, "bee": 10}, {"ant": 20, "bee": 20})
+    return make_split(collection, SplitConfig(labelled_per_class=2), 0)
+
+
+def test_a_manifest_survives_its_file(root: Path, tmp_path: Path) -> None:
+    manifest = _manifest(root)
+    manifest.write(tmp_path / "manifest.csv")
+    assert Manifest.read(tmp_path / "manifest.csv") == manifest
+    lines = (tmp_path / "manifest.csv").read_text().splitlines()
+    assert lines[0] == "kind,file,class,label,number,pair,split,role,sha256"
+    assert len(lines) == 1 + 60
+    first = manifest.entries[0]
+    assert lines[1] == (
+        f"recording,{first.file},{first.class_name},{first.label},{first.number},{first.pair},"
+        f"{first.split},{first.role},{first.sha256}"
+    )
+
+
+@given(name=st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_a_manifest_keeps_odd_names(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    file = tmp_path_factory.getbasetemp() / "odd.csv"
+    manifest = Manifest(
+        (Entry("photo", name, name, 3, name, f"{name}/{name}", "train", "0f" * 32),)
+    )
+    manifest.write(file)
+    assert Manifest.read(file) == manifest
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: "one,two\n1,2\n",
+        lambda text: text.splitlines()[0] + "\n",
+        lambda text: text[: len(text) // 2 - 70],
+        lambda text: text[:-30],
+        lambda text: text.replace(",sha256", ""),
+        lambda text: text.replace("recording,", "film,", 1),
+        lambda text: text.replace(",train,", ",dinner,", 1),
+        lambda text: text.replace(",0,", ",zero,", 1),
+        lambda text: text + "x,y\n",
+        lambda text: text.replace("\n", ",more\n").replace(",more", "", 1),
+    ],
+    ids=range(11),
+)
+def test_a_damaged_manifest_is_refused(root: Path, tmp_path: Path, damage) -> None:
+    file = tmp_path / "manifest.csv"
+    _manifest(root).write(file)
+    file.write_text(damage(file.read_text()))
+    refused(lambda: Manifest.read(file), file, "not a manifest", "expected")
+
+
+def test_no_manifest_and_no_text_are_refused(tmp_path: Path) -> None:
+    refused(lambda: Manifest.read(tmp_path / "none.csv"), "none.csv", "no such manifest")
+    (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00kind")
+    refused(lambda: Manifest.read(tmp_path / "a.csv"), "a.csv", "not a manifest")
+
+
+# Teachers ----------------------------------------------------------------------------------------
+
+
+def test_a_teacher_of_the_same_split_is_welcome(root: Path, tmp_path: Path) -> None:
+    manifest = _manifest(root)
+    manifest.write(tmp_path / "manifest.csv")
+    refuse_leaking_teacher(tmp_path, manifest)
+
+
+@pytest.mark.parametrize("split", ["test", "held-out"])
+def test_a_teacher_that_saw_a_held_out_photo_is_refused(
+    root: Path, tmp_path: Path, split: str
+) -> None:
+    manifest = _manifest(root)
+    held = manifest.select("photo", split)[3]
+    # The same picture under another name, class and number: only its content tells.
+    planted = Entry("photo", "elsewhere/x.png", "dog", 1, "x", "dog/x", "train", held.sha256)
+    Manifest((*manifest.entries, planted)).write(tmp_path / "manifest.csv")
+    refused(
+        lambda: refuse_leaking_teacher(tmp_path, manifest),
+        tmp_path,
+        "elsewhere/x.png",
+        "held out",
+        "train it on this split",
+    )
+
+
+def test_a_teacher_of_another_seed_is_refused(root: Path, tmp_path: Path) -> None:
+    collection: Collection = collection_in(root, {"ant": 12}, {"ant": 12})
+    config = SplitConfig(labelled_per_class=3)
+    make_split(collection, config, 1).write(tmp_path / "manifest.csv")
+    refused(lambda: refuse_leaking_teacher(tmp_path, make_split(collection, config, 0)), tmp_path)
+
+
+def test_items_are_drawn_without_regard_to_their_order(root: Path) -> None:
+    # A collection listed by name must not put the first names into training.
+    collection = collection_in(root, {"ant": 16}, {"ant": 40})
+    picks = [
+        np.mean(
+            [
+                int(e.number)
+                for e in make_split(collection, SplitConfig(), s).select("recording", "train")
+            ]
+        )
+        for s in range(30)
+    ]
+    assert 6 < np.mean(picks) < 9
+    assert np.std(picks) > 0.3
+    assert isinstance(collection.recordings[0], Item)
