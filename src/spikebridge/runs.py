@@ -93,7 +93,7 @@ def train_student(
     started = time.monotonic()
     best = fit(task, task.settings, folder, description=folder.name, resume=resume)
     evaluation = _test_selected(task, best)
-    return _finish(folder, config, data, task.model, best, evaluation, time.monotonic() - started)
+    return _finish(folder, config, data, student, best, evaluation, time.monotonic() - started)
 
 
 def train_teacher(

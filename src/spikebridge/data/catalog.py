@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -157,7 +158,7 @@ def _digits_photos(config: DataConfig) -> Path:
     """Scikit-learn's 1,797 handwritten digits as PNG files in ImageFolder layout."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()
     photos_NHW = np.round(digits.images * (255 / 16)).astype(np.uint8)
     key = settings_key("digits", hashlib.sha256(photos_NHW.tobytes()).hexdigest())
     root = cache_folder(config) / f"digits-{key}"

@@ -159,11 +159,27 @@ def _labels(entries: Sequence[Entry]) -> np.ndarray:
 
 
 def _cached(folder: Path, kind: str, key: list, make: Callable[[], list[np.ndarray]]) -> np.ndarray:
-    """Array kept as .npy in its smallest unsigned type, memory-mapped."""
+    """Array kept as .npy in its smallest unsigned type, memory-mapped; a damaged file is replaced."""
     path = folder / f"{kind}-{settings_key(key)}.npy"
-    if not path.exists():
-        array = np.stack(make())
-        array = array.astype(np.min_scalar_type(int(array.max(initial=0))))
-        with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-            np.save(stream, array)
+    if (kept := _mapped(path)) is not None:
+        return kept
+    array = np.stack(make())
+    array = array.astype(np.min_scalar_type(int(array.max(initial=0))))
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        np.save(stream, array)
     return np.load(path, mmap_mode="r")
+
+
+def _mapped(path: Path) -> np.ndarray | None:
+    try:
+        return np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        return None
+    except (ValueError, EOFError):
+        console.print(f"{path}: damaged; making it again")
+        return None
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}); choose a data.cache folder that "
+            "can be read and written"
+        ) from error

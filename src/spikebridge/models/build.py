@@ -27,4 +27,4 @@ def build_student(
     """
     neuron = LIF(config.tau, config.threshold, surrogate(config.surrogate, config.alpha))
     student = _STUDENTS[config.name](classes, size, config.width, neuron, two_heads=two_heads)
-    return student.to(memory_format=torch.channels_last)
+    return student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -160,7 +160,7 @@ def _load_backbone(network: nn.Module, path: Path) -> None:
     ours = network.state_dict()
     fitting = {k: v for k, v in state.items() if k in ours and ours[k].shape == v.shape}
     missing = [k for k in ours if k not in fitting]
-    head = network.default_cfg["classifier"]  # pyright: ignore[reportAttributeAccessIssue]
+    head = str(network.default_cfg["classifier"])  # pyright: ignore
     if any(not k.startswith(head) for k in missing):
         raise UserError(
             f"{path}: weights of another architecture ({len(missing)} of {len(ours)} tensors "

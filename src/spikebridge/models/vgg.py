@@ -37,6 +37,7 @@ class VGGBackbone(nn.Module):
         membrane = x_TBCHW
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
+            assert isinstance(layer, SpikingLayer)
             if index == last:
                 x_TBCHW, membrane = layer.with_membrane(x_TBCHW)
             else:
