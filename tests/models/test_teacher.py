@@ -124,11 +124,16 @@ def test_timm_photos_are_scaled_as_the_model_wants(timm):
     torch.testing.assert_close(found, (photo_B3HW - mean) / std)
 
 
-def test_input_size_scales_photos_of_another_size():
+@pytest.mark.parametrize("size", [10, 24])
+def test_input_size_scales_photos_of_another_size(size):
     photo_B3HW = photos(size=16)
-    found = seen_by_the_network(teacher(input_size=24), photo_B3HW)
-    expected = F.interpolate(photo_B3HW, (24, 24), mode="bilinear", antialias=True) * 2 - 1
+    found = seen_by_the_network(teacher(input_size=size), photo_B3HW)
+    expected = F.interpolate(photo_B3HW, (size, size), mode="bilinear", antialias=True) * 2 - 1
     torch.testing.assert_close(found, expected)
+
+
+def test_photos_of_the_input_size_are_not_scaled():
+    photo_B3HW = photos(size=16)
     found = seen_by_the_network(teacher(input_size=16), photo_B3HW)
     torch.testing.assert_close(found, photo_B3HW * 2 - 1)
 

@@ -108,6 +108,14 @@ def test_a_potential_at_the_threshold_spikes():
     assert spikes_TN.flatten().tolist() == [1, 0]
 
 
+def test_a_spike_at_the_threshold_cuts_the_gradient_as_it_resets():
+    current_TN = torch.tensor([[1.0], [0.6]], requires_grad=True)
+    _, membrane_TN = make()(current_TN, membrane=True)
+    # v1 = 0.5 spikes, so that v2 = 0.6 / 2 knows nothing of the first current.
+    membrane_TN[1].sum().backward()
+    assert current_TN.grad.flatten().tolist() == [0.0, 0.5]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple),

@@ -1,4 +1,4 @@
-"""Surrogate gradients: what stands for the derivative of the spike function in the backward pass."""
+"""Surrogate gradients: what stands for the derivative of the spike function in backward passes."""
 
 import math
 from collections.abc import Callable
