@@ -353,3 +353,9 @@ def test_reading_weights_gives_the_tensors(tmp_path):
         found = read_weights(tmp_path / file)
         assert found.keys() == state.keys()
         assert all(torch.equal(found[k], v) for k, v in state.items())
+
+
+@pytest.mark.parametrize("name", ["small-cnn", "efficientnet-lite0"])
+def test_weights_file_for_a_teacher_without_one_is_refused(name):
+    with pytest.raises(UserError, match="teacher.weights"):
+        build_teacher(TeacherConfig(name=name, weights="there.safetensors"), 3)

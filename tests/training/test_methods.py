@@ -71,3 +71,11 @@ def test_result_is_that_of_the_epoch_best_on_validation(make_config, tmp_path):
     assert {row["file"] for row in rows} == {
         e.file for e in data.manifest.select("recording", "test")
     }
+
+
+def test_nothing_is_selected_before_the_dvs_stream_is_trained(make_config, tmp_path):
+    config = make_config("pretrain-finetune", train={"epochs": 4})
+    data = prepare(config.data, config.seed)
+    train_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
+    evaluations = [r for r in records(tmp_path / "run") if r["kind"] == "eval"]
+    assert [r["epoch"] for r in evaluations] == [2, 3]

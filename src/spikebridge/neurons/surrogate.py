@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -45,4 +46,4 @@ def surrogate(name: str, alpha: float | None = None) -> Surrogate:
     alpha = customary if alpha is None else alpha
     if alpha <= 0:
         raise ValueError(f"surrogate alpha must be positive, got {alpha}")
-    return lambda x: function(x, alpha)
+    return partial(function, alpha=alpha)

@@ -49,6 +49,8 @@ class Task(ABC):
     """What is evaluated, selected and saved."""
     extras: nn.Module
     """Further trained parameters, needed in training only."""
+    evaluate_from: float = 0.0
+    """Progress u before which there is nothing to evaluate yet."""
 
     @abstractmethod
     def step(self, step: int, progress: float) -> StepResult:
@@ -136,7 +138,8 @@ def fit(
                 recorder.write(_train_step(task, optimiser, settings, step))
                 epoch, batch = divmod(step + 1, settings.batches_per_epoch)
                 last = step + 1 == settings.steps
-                if batch == 0 and (epoch % settings.evaluate_every == 0 or last):
+                due = batch == 0 and epoch % settings.evaluate_every == 0
+                if last or (due and step / settings.steps >= task.evaluate_from):
                     evaluation = task.validate()
                     recorder.write(_evaluation_record(evaluation, epoch - 1, step, settings))
                     if best.improved_by(evaluation):

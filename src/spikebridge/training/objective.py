@@ -126,6 +126,9 @@ class CKDObjective(nn.Module):
                 result.losses["alignment"] = config.alignment_weight * alignment_loss(
                     cka_T, coefficient_T
                 )
+            else:
+                # Nothing opposes 1 − c_t here, which would drive the coefficient to 1.
+                step_weight_T = step_weight_T.detach()
         if dvs:
             result.losses["dvs"] = self._classification(
                 dvs.logits_TBC, batch.label_B, step_weight_T

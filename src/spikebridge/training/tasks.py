@@ -47,6 +47,8 @@ class StudentTask(Task):
         self.extras = objective.to(device)
         self.objective = objective
         self.teacher: Teacher | None = None
+        # Evaluation uses the DVS stream's head and statistics.
+        self.evaluate_from = config.objective.dvs_from
         self.student, self.data, self.seed, self.device = student, data, config.seed, device
         self.autocast = make_autocast(config, device)
         self.batches = PairedBatches(

@@ -1,0 +1,63 @@
+"""The demo, made small: runs, results, page; it goes on where it was stopped."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+import spikebridge.demo
+from spikebridge.cli import main
+from spikebridge.demo import METHODS, run_demo
+from spikebridge.runs import load_run
+
+
+@pytest.fixture
+def small_demo(recipe, tmp_path, monkeypatch):
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(recipe))
+    monkeypatch.setattr(spikebridge.demo, "_RECIPE", str(file))
+    return tmp_path / "demo"
+
+
+def test_demo_writes_results_page_and_usable_runs(small_demo, capsys):
+    assert main(["demo", "--out", str(small_demo), "--seeds", "2"]) == 0
+    results = json.loads((small_demo / "results.json").read_text())
+    assert results["labelled_per_class"] == 4
+    assert results["seeds"] == [0, 1]
+    assert list(results["methods"]) == ["teacher", "scratch", "kt", "naive-kd", "ckd"]
+    for method, figures in results["methods"].items():
+        runs = [small_demo / "runs" / f"{method}-seed{seed}" for seed in (0, 1)]
+        stored = [json.loads((run / "result.json").read_text())["test_top1"] for run in runs]
+        assert figures == {"test_top1": stored}
+        assert load_run(runs[0]).kind == ("teacher" if method == "teacher" else "student")
+    manifests = {
+        (small_demo / "runs" / f"{method}-seed0" / "manifest.csv").read_text()
+        for method in (*METHODS, "teacher")
+    }
+    assert len(manifests) == 1
+    table = capsys.readouterr().out
+    assert all(method in table for method in results["methods"])
+    assert "<html" in (small_demo / "report.html").read_text()
+
+    runs = [str(run) for run in sorted((small_demo / "runs").iterdir())]
+    assert main(["compare", *runs]) == 0
+    assert "naive-kd" in capsys.readouterr().out
+    recording = next(
+        line.split(",")[1]
+        for line in (small_demo / "runs/ckd-seed0/manifest.csv").read_text().splitlines()
+        if line.startswith("recording") and ",test," in line
+    )
+    assert main(["predict", str(small_demo / "runs/ckd-seed0"), recording, "--top", "2"]) == 0
+    file, *classes = capsys.readouterr().out.strip().split("\t")
+    assert file == recording
+    assert len(classes) == 2
+    assert all(line.endswith("%") for line in classes)
+
+
+def test_repeated_demo_only_does_what_is_missing(small_demo):
+    first = run_demo(small_demo, 1)
+    kept = (small_demo / "runs/kt-seed0/model.safetensors").stat().st_mtime_ns
+    shutil.rmtree(small_demo / "runs/ckd-seed0")
+    assert run_demo(small_demo, 1) == first
+    assert (small_demo / "runs/kt-seed0/model.safetensors").stat().st_mtime_ns == kept
