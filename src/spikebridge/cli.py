@@ -15,6 +15,7 @@ with help from labelled photos of the same classes and from an ANN that knows th
 
 Start with: spikebridge demo"""
 
+_WITH_RECIPE = ("teacher", "train")
 _RECIPE_HELP = "a recipe file (YAML), or the name of a shipped one: {}"
 
 
@@ -65,7 +66,8 @@ def _run(arguments: list[str]) -> int:
     )
     build(command)
     try:
-        given = command.parse_args(arguments[1:], defaults=False)
+        # A recipe's settings give way to what is given here, not to defaults.
+        given = command.parse_args(arguments[1:], defaults=name not in _WITH_RECIPE)
     except ArgumentError as error:
         raise UserError(f"{_explained(error, command)}; see spikebridge {name} --help") from error
     run(given)
@@ -129,8 +131,9 @@ def _near(name: str, known: list[str]) -> str:
 
 
 def _demo_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--out", type=str, help="folder of everything it makes (default: demo)")
-    parser.add_argument("--seeds", type=int, help="number of repetitions (default: 3)")
+    parser.usage = "spikebridge demo [--out DIR] [--seeds N]"
+    parser.add_argument("--out", type=str, default="demo", help="folder of everything it makes")
+    parser.add_argument("--seeds", type=int, default=3, help="number of repetitions")
 
 
 def _demo(given: Namespace) -> None:
@@ -140,7 +143,7 @@ def _demo(given: Namespace) -> None:
     """
     from spikebridge.demo import run_demo
 
-    run_demo(Path(given.get("out", "demo")), given.get("seeds", 3))
+    run_demo(Path(given.out), given.seeds)
 
 
 # simulate --------------------------------------------------------------------------------------
@@ -148,13 +151,15 @@ def _demo(given: Namespace) -> None:
 
 def _simulate_arguments(parser: ArgumentParser) -> None:
     from spikebridge.data.simulate import Simulator
+    from spikebridge.settings import add_settings
 
+    parser.usage = "spikebridge simulate --photos DIR --out DIR [--seed N] [--simulator.… VALUE]"
     parser.add_argument("--photos", type=str, required=True, help="folder with CLASS/PHOTO.jpg")
     parser.add_argument(
         "--out", type=str, required=True, help="folder of the recordings, CLASS/PHOTO.bin"
     )
-    parser.add_argument("--seed", type=int, help="seed of thresholds and noise (default: 0)")
-    parser.add_class_arguments(Simulator, "simulator")
+    parser.add_argument("--seed", type=int, default=0, help="seed of thresholds and noise")
+    add_settings(parser, Simulator, "simulator")
 
 
 def _simulate(given: Namespace) -> None:
@@ -166,10 +171,10 @@ def _simulate(given: Namespace) -> None:
     from spikebridge.data.simulate import Simulator, simulate_folder
 
     try:
-        simulator = Simulator(**given.get("simulator", Namespace()).as_dict())
+        simulator = Simulator(**given.simulator.as_dict())
     except ValueError as error:
         raise UserError(str(error)) from error
-    out, seed = Path(given.out), given.get("seed", 0)
+    out, seed = Path(given.out), given.seed
     made = simulate_folder(given.photos, out, simulator, seed=seed)
     print(f"{out}: {made} recordings made")
 
@@ -181,9 +186,10 @@ def _recipe_arguments(parser: ArgumentParser) -> None:
     from spikebridge.recipes import recipe_names
     from spikebridge.settings import add_settings
 
+    parser.usage = f"{parser.prog} RECIPE [--out DIR] [--resume] [--SETTING VALUE …]"
     parser.add_argument("recipe", help=_RECIPE_HELP.format(", ".join(recipe_names())))
     parser.add_argument(
-        "--out", type=str, help="the run's folder (default: runs/RECIPE/METHOD-seedN)"
+        "--out", type=str, help="the run's folder; null takes runs/RECIPE/METHOD-seedN"
     )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     add_settings(parser)
@@ -198,7 +204,8 @@ def _train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--teacher_run",
         type=str,
-        help="folder of the teacher, trained there if it is not (default: teacher-seedN beside the run)",
+        help="folder of the teacher, trained there if need be; null takes teacher-seedN beside the "
+        "run",
     )
 
 
@@ -269,7 +276,7 @@ def _print_result(folder: Path, result: dict[str, Any]) -> None:
 def _evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", help="folder of a trained run")
     parser.add_argument(
-        "--split", choices=["validation", "test"], help="which split of the run (default: test)"
+        "--split", choices=["validation", "test"], default="test", help="which split of the run"
     )
 
 
@@ -277,18 +284,18 @@ def _evaluate(given: Namespace) -> None:
     """Measure a trained run again on its own validation or test split."""
     from spikebridge.runs import evaluate_run
 
-    split = given.get("split", "test")
-    evaluation = evaluate_run(Path(given.run), split)
+    evaluation = evaluate_run(Path(given.run), given.split)
     print(
-        f"{given.run}: {split} top-1 {evaluation.top1:.2f} %, loss {evaluation.loss:.4f}, "
+        f"{given.run}: {given.split} top-1 {evaluation.top1:.2f} %, loss {evaluation.loss:.4f}, "
         f"{len(evaluation.files)} samples"
     )
 
 
 def _predict_arguments(parser: ArgumentParser) -> None:
+    parser.usage = "spikebridge predict RUN FILE… [--top N]"
     parser.add_argument("run", help="folder of a trained student")
     parser.add_argument("files", nargs="+", help="event recordings in any readable format")
-    parser.add_argument("--top", type=int, help="classes to print (default: 5)")
+    parser.add_argument("--top", type=int, default=5, help="number of classes to print")
 
 
 def _predict(given: Namespace) -> None:
@@ -297,12 +304,13 @@ def _predict(given: Namespace) -> None:
     from spikebridge.runs import load_run
 
     trained = load_run(Path(given.run))
-    for prediction in predict(trained, given.files, top=given.get("top", 5)):
+    for prediction in predict(trained, given.files, top=given.top):
         best = zip(prediction.classes, prediction.confidences, strict=True)
         print(prediction.file, *(f"{name} {100 * share:.1f} %" for name, share in best), sep="\t")
 
 
 def _compare_arguments(parser: ArgumentParser) -> None:
+    parser.usage = "spikebridge compare RUN… [--out FILE]"
     parser.add_argument("runs", nargs="+", help="folders of finished runs")
     parser.add_argument("--out", type=str, help="also write the table: a .md, .csv or .json file")
 
@@ -313,5 +321,5 @@ def _compare(given: Namespace) -> None:
 
     rows = compare([Path(run) for run in given.runs])
     print(markdown(rows), end="")
-    if given.get("out"):
+    if given.out:
         write_table(rows, Path(given.out))

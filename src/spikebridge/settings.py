@@ -19,9 +19,9 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def add_settings(parser: ArgumentParser) -> None:
-    """Add every setting as a dotted option, `--data.time_steps` say."""
-    parser.add_class_arguments(Config, fail_untyped=True)
+def add_settings(parser: ArgumentParser, kind: type = Config, prefix: str | None = None) -> None:
+    """Add every setting of a dataclass as a dotted option, `--data.time_steps` say."""
+    parser.add_class_arguments(kind, prefix, fail_untyped=True)
 
 
 def config_from(settings: dict[str, Any], origin: str) -> Config:

@@ -159,7 +159,7 @@ def _labels(entries: Sequence[Entry]) -> np.ndarray:
 
 
 def _cached(folder: Path, kind: str, key: list, make: Callable[[], list[np.ndarray]]) -> np.ndarray:
-    """Array kept as .npy in its smallest unsigned type, memory-mapped; a damaged file is replaced."""
+    """Array kept as .npy in its smallest unsigned type, memory-mapped; made again if damaged."""
     path = folder / f"{kind}-{settings_key(key)}.npy"
     if (kept := _mapped(path)) is not None:
         return kept

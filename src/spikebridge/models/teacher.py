@@ -83,8 +83,8 @@ def build_teacher(config: TeacherConfig, classes: int, *, pretrained: bool = Tru
     options = {"input_size": config.input_size, "trainable": config.trainable}
     if config.weights and config.name in ("small-cnn", "efficientnet-lite0"):
         raise UserError(
-            f"teacher.weights is for timm's models, but teacher.name is {config.name}; unset it, or "
-            "give teacher.checkpoint, the folder of a trained teacher"
+            f"teacher.weights is for timm's models, but teacher.name is {config.name}; unset it, "
+            "or give teacher.checkpoint, the folder of a trained teacher"
         )
     if config.name == "small-cnn":
         return Teacher(_small_cnn(classes, config.width), "head.", mean=_HALF, std=_HALF, **options)
