@@ -1,14 +1,14 @@
 """Recordings and photos as memory-mapped arrays, made once, kept under a key of their content."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 
 from spikebridge.config import DataConfig
-from spikebridge.console import console
+from spikebridge.console import console, each
 from spikebridge.data.catalog import Item, PhotoReader, cache_folder, open_collection
 from spikebridge.data.events import read_events
 from spikebridge.data.frames import frame_events
@@ -102,10 +102,7 @@ def _event_set(entries: list[Entry], config: DataConfig, sensor: tuple[int, int]
         cache_folder(config),
         "frames",
         [_FORMAT, settings, [e.sha256 for e in entries]],
-        lambda: [
-            frame_file(e.file, config, sensor)
-            for e in track(entries, "framing recordings", console=console, transient=True)
-        ],
+        lambda: each(lambda e: frame_file(e.file, config, sensor), entries, "framing recordings"),
     )
     return EventSet(frames_NTCHW, _labels(entries), tuple(e.file for e in entries))
 
@@ -122,28 +119,32 @@ def _photo_set(entries: list[Entry], config: DataConfig, simulated: bool) -> Pho
         cache_folder(config),
         "photos",
         [_FORMAT, list(size), config.photo_margin, hashes],
-        lambda: [
-            fit_photo(read(e), size, config.photo_margin).transpose(2, 0, 1)
-            for e in track(entries, "reading photos", console=console, transient=True)
-        ],
+        lambda: each(
+            lambda e: fit_photo(read(e), size, config.photo_margin).transpose(2, 0, 1),
+            entries,
+            "reading photos",
+        ),
     )
     simulated_NTCHW = None
     if simulated:
         simulator = config.simulator
         settings = [config.time_steps, list(config.size), config.bins, simulator.settings()]
+
+        def simulate() -> list[np.ndarray]:
+            recordings = simulate_many(
+                [read(e) for e in entries],
+                simulator,
+                [int(sha[:8], 16) for sha in hashes],
+                description="simulating photos",
+            )
+            with closing(recordings):
+                return [
+                    frame_events(events, config.time_steps, config.size, config.bins)
+                    for events in recordings
+                ]
+
         simulated_NTCHW = _cached(
-            cache_folder(config),
-            "simulated",
-            [_FORMAT, settings, hashes],
-            lambda: [
-                frame_events(events, config.time_steps, config.size, config.bins)
-                for events in simulate_many(
-                    [read(e) for e in entries],
-                    simulator,
-                    [int(sha[:8], 16) for sha in hashes],
-                    description="simulating photos",
-                )
-            ],
+            cache_folder(config), "simulated", [_FORMAT, settings, hashes], simulate
         )
     files = tuple(e.file for e in entries)
     return PhotoSet(photos_N3HW, _labels(entries), files, simulated_NTCHW)

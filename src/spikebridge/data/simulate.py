@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -146,8 +146,11 @@ def _crop_between_pixels(
 
 def simulate_many(
     photos: Sequence[np.ndarray], simulator: Simulator, seeds: Sequence[int], *, description: str
-) -> Iterator[Events]:
-    """Simulate photos on all cores, with a progress bar; results in order."""
+) -> Generator[Events]:
+    """Simulate photos on all cores, with a progress bar; results in order.
+
+    Close it where it is not exhausted, to end the bar.
+    """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         recordings = pool.map(
             lambda photo, seed: simulate_photo(photo, simulator, seed), photos, seeds
