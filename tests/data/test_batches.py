@@ -1,0 +1,224 @@
+"""Batches: same class, training photos only, a function of (seed, step), and exact changes."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spikebridge.config import AugmentConfig
+from spikebridge.data.batches import PairedBatches, augment_samples
+from spikebridge.data.prepared import EventSet, PhotoSet
+
+T, SIZE = 3, 8
+NO_CHANGE = AugmentConfig()
+
+
+def _sets(recordings: int = 11, photos: int = 17, classes: int = 3, scale: int = 1):
+    """Sets whose every sample differs; a photo's red channel is its simulated recording."""
+    random = np.random.default_rng(0)
+    frames = random.integers(0, 200, (recordings, T, 2, SIZE, SIZE), dtype=np.uint8)
+    simulated = random.integers(0, 200, (photos, T, 2, SIZE, SIZE), dtype=np.uint8)
+    red = np.repeat(np.repeat(simulated[:, 0, 0], scale, 1), scale, 2)
+    pictures = np.stack([red, 255 - red, red // 2], 1)
+    events = EventSet(frames, np.arange(recordings) % classes, ("",) * recordings)
+    return events, PhotoSet(pictures, np.arange(photos) % classes, ("",) * photos, simulated)
+
+
+def _batches(events: EventSet, photos: PhotoSet, **changes) -> PairedBatches:
+    settings = {
+        "batch_size": 4,
+        "batches_per_epoch": None,
+        "augment": NO_CHANGE,
+        "seed": 0,
+        "device": torch.device("cpu"),
+    }
+    return PairedBatches(events, photos, **{**settings, **changes})
+
+
+@given(
+    recordings=st.integers(3, 20),
+    batch_size=st.integers(1, 9),
+    batches=st.none() | st.integers(1, 6),
+    seed=st.integers(0, 99),
+    step=st.integers(0, 30),
+)
+def test_a_source_is_a_training_photo_of_the_recordings_class(
+    recordings: int, batch_size: int, batches: int | None, seed: int, step: int
+) -> None:
+    events, photos = _sets(recordings)
+    batch = _batches(events, photos, batch_size=batch_size, batches_per_epoch=batches, seed=seed)(
+        step
+    )
+    np.testing.assert_array_equal(batch.label_B, events.label_N[batch.recording_B])
+    np.testing.assert_array_equal(batch.label_B, photos.label_N[batch.source_B])
+    dvs_BTCHW = batch.dvs_TBCHW.transpose(0, 1).numpy()
+    np.testing.assert_array_equal(dvs_BTCHW, events.frames_NTCHW[batch.recording_B])
+    photo_B3HW = (batch.photo_B3HW * 255).round().byte().numpy()
+    np.testing.assert_array_equal(photo_B3HW, photos.photos_N3HW[batch.source_B])
+    assert batch.simulated_TBCHW is not None
+    assert photos.simulated_NTCHW is not None
+    simulated_BTCHW = batch.simulated_TBCHW.transpose(0, 1).numpy()
+    np.testing.assert_array_equal(simulated_BTCHW, photos.simulated_NTCHW[batch.source_B])
+
+
+def test_every_photo_of_the_class_serves_in_turn() -> None:
+    events, photos = _sets()
+    batches = _batches(events, photos)
+    drawn = Counter(int(i) for step in range(300) for i in batches(step).source_B)
+    assert drawn.keys() == set(range(17))
+    # 1,100 draws over 17 photos; the draw is uniform within a class.
+    for label in range(3):
+        counts = [drawn[i] for i in range(17) if i % 3 == label]
+        assert max(counts) < 2 * min(counts)
+
+
+def test_batches_are_determined_by_seed_and_step() -> None:
+    events, photos = _sets()
+    augment = AugmentConfig(crop=2, flip=True)
+    first, second = (_batches(events, photos, augment=augment) for _ in range(2))
+    other = _batches(events, photos, augment=augment, seed=1)
+    order = [7, 0, 3, 7, 12]
+    wanted = {step: first(step) for step in range(13)}
+    differences = 0
+    for step in order:  # in another order, from another object
+        batch = second(step)
+        for name in ("dvs_TBCHW", "label_B", "photo_B3HW", "simulated_TBCHW"):
+            assert torch.equal(getattr(batch, name), getattr(wanted[step], name))
+        np.testing.assert_array_equal(batch.recording_B, wanted[step].recording_B)
+        np.testing.assert_array_equal(batch.source_B, wanted[step].source_B)
+        differences += not np.array_equal(other(step).source_B, batch.source_B)
+    assert differences >= 4
+    assert len({tuple(wanted[step].source_B) for step in range(13)}) > 10
+
+
+@given(st.integers(3, 30), st.integers(1, 12), st.integers(0, 5))
+def test_one_pass_visits_every_recording_once(recordings: int, batch_size: int, epoch: int) -> None:
+    batches = _batches(*_sets(recordings), batch_size=batch_size)
+    per_epoch = batches.batches_per_epoch
+    assert per_epoch == -(-recordings // batch_size)
+    steps = range(epoch * per_epoch, (epoch + 1) * per_epoch)
+    rows = [batches(step).recording_B for step in steps]
+    assert sorted(np.concatenate(rows).tolist()) == list(range(recordings))
+    sizes = [len(row) for row in rows]
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_each_epoch_has_its_own_order() -> None:
+    batches = _batches(*_sets(12), batch_size=12)
+    assert len({tuple(batches(epoch).recording_B) for epoch in range(6)}) == 6
+
+
+@given(st.integers(3, 12), st.integers(1, 20), st.integers(1, 7), st.integers(0, 3))
+def test_batches_per_epoch_repeat_recordings_evenly(
+    recordings: int, batch_size: int, per_epoch: int, epoch: int
+) -> None:
+    batches = _batches(*_sets(recordings), batch_size=batch_size, batches_per_epoch=per_epoch)
+    assert batches.batches_per_epoch == per_epoch
+    steps = range(epoch * per_epoch, (epoch + 1) * per_epoch)
+    rows = [batches(step).recording_B for step in steps]
+    assert [len(row) for row in rows] == [batch_size] * per_epoch
+    count = Counter(np.concatenate(rows).tolist())
+    visits = [count[i] for i in range(recordings)]
+    assert max(visits) - min(visits) <= 1
+
+
+# Random changes ----------------------------------------------------------------------------------
+
+
+def _shifted(x_CHW: np.ndarray, dy: int, dx: int) -> np.ndarray:
+    """The picture moved by (dy, dx), zero where nothing comes in."""
+    height, width = x_CHW.shape[-2:]
+    out = np.zeros_like(x_CHW)
+    for row in range(height):
+        for column in range(width):
+            if 0 <= row - dy < height and 0 <= column - dx < width:
+                out[..., row, column] = x_CHW[..., row - dy, column - dx]
+    return out
+
+
+def _placements(before: np.ndarray, after: np.ndarray, reach: int) -> list[tuple[int, int, bool]]:
+    """Shifts and flips that make one sample of the other."""
+    return [
+        (dy, dx, flip)
+        for dy in range(-reach, reach + 1)
+        for dx in range(-reach, reach + 1)
+        for flip in (False, True)
+        if np.array_equal(
+            _shifted(before, dy, dx)[..., ::-1] if flip else _shifted(before, dy, dx), after
+        )
+    ]
+
+
+def _moves(before_B: np.ndarray, after_B: np.ndarray, reach: int) -> list[tuple[int, int, bool]]:
+    """The one shift and flip of each sample."""
+    moves = []
+    for before, after in zip(before_B, after_B, strict=True):
+        [move] = _placements(before, after, reach)
+        moves.append(move)
+    return moves
+
+
+def test_a_flip_is_exact_and_half_of_the_samples() -> None:
+    x_BTCHW = torch.arange(200 * T * 2 * 4 * 5, dtype=torch.float32).view(200, T, 2, 4, 5)
+    flipped = augment_samples(x_BTCHW, AugmentConfig(flip=True), 0, np.random.default_rng(0))
+    kinds = Counter()
+    for before, after in zip(x_BTCHW, flipped, strict=True):
+        same, mirrored = torch.equal(after, before), torch.equal(after, before.flip(-1))
+        assert same != mirrored
+        kinds[mirrored] += 1
+    assert 70 < kinds[True] < 130
+
+
+def test_a_crop_moves_the_whole_sample_and_keeps_the_counts_that_stay_inside() -> None:
+    events, _ = _sets(60)
+    before = torch.from_numpy(events.frames_NTCHW).float() + 1  # no zero but the padding
+    after = augment_samples(before, AugmentConfig(crop=2), 2, np.random.default_rng(0))
+    assert after.shape == before.shape
+    moves = _moves(before.numpy(), after.numpy(), 2)
+    for (dy, dx, flip), x, y in zip(moves, before, after, strict=True):
+        assert not flip
+        inside = x[..., max(0, -dy) : SIZE - max(0, dy), max(0, -dx) : SIZE - max(0, dx)]
+        assert y.sum() == inside.sum()
+    assert {move[0] for move in moves} == {move[1] for move in moves} == {-2, -1, 0, 1, 2}
+
+
+def test_nothing_switched_on_changes_nothing() -> None:
+    x = torch.rand(5, 2, 6, 6)
+    assert torch.equal(augment_samples(x, NO_CHANGE, 3, np.random.default_rng(0)), x)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_photo_and_simulated_view_move_alike_and_the_recording_by_itself(scale: int) -> None:
+    events, photos = _sets(24, 40, scale=scale)
+    assert photos.simulated_NTCHW is not None
+    batches = _batches(events, photos, batch_size=12, augment=AugmentConfig(crop=2, flip=True))
+    recorded, seen = [], []
+    for step in range(4):
+        batch = batches(step)
+        assert batch.simulated_TBCHW is not None
+        recorded += _moves(
+            events.frames_NTCHW[batch.recording_B], batch.dvs_TBCHW.transpose(0, 1).numpy(), 2
+        )
+        simulated = _moves(
+            photos.simulated_NTCHW[batch.source_B], batch.simulated_TBCHW.transpose(0, 1).numpy(), 2
+        )
+        photo = _moves(
+            photos.photos_N3HW[batch.source_B],
+            (batch.photo_B3HW * 255).round().byte().numpy(),
+            2 * scale,
+        )
+        for (dy, dx, flip), (photo_dy, photo_dx, photo_flip) in zip(simulated, photo, strict=True):
+            assert flip == photo_flip
+            # The same share of the side, each rounded to its own pixels.
+            assert abs(photo_dy - scale * dy) <= scale / 2
+            assert abs(photo_dx - scale * dx) <= scale / 2
+        seen += simulated
+    assert recorded != seen
+    agreement = np.mean([a == b for a, b in zip(recorded, seen, strict=True)])
+    assert agreement < 0.2  # 1 in 50 by chance
+    flips = Counter((a[2], b[2]) for a, b in zip(recorded, seen, strict=True))
+    assert len(flips) == 4

@@ -1,0 +1,137 @@
+"""Files are written whole or not at all."""
+
+import errno
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from factories import refused
+from spikebridge.files import atomic_path, file_sha256, settings_key, write_json, write_text
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(f.name for f in folder.iterdir())
+
+
+def test_a_file_takes_its_place_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "deep/er/a.txt"
+    with atomic_path(target) as temporary:
+        temporary.write_text("new")
+        assert not target.exists()
+        assert temporary.parent == target.parent
+    assert target.read_text() == "new"
+    assert _names(target.parent) == ["a.txt"]
+    assert target.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("error", [RuntimeError("x"), KeyboardInterrupt(), ValueError("y")])
+def test_a_failure_keeps_the_old_content_and_leaves_nothing(
+    tmp_path: Path, error: BaseException
+) -> None:
+    target = tmp_path / "a.txt"
+    write_text(target, "old")
+
+    def fail() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_text("half of the n")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert target.read_text() == "old"
+    assert _names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    target = tmp_path / "a.txt"
+    write_text(target, "old")
+
+    def full(self: Path, *_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    refused(lambda: write_text(target, "new"), target, os.strerror(code), "free some space")
+    monkeypatch.undo()
+    assert target.read_text() == "old"
+    assert _names(tmp_path) == ["a.txt"]
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("mounting a tiny file system needs root")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no tiny file system can be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_really_full_disk_is_refused(tiny_disk: Path) -> None:
+    target = tiny_disk / "a.txt"
+    write_text(target, "old")
+    refused(lambda: write_text(target, "x" * 200_000), target, "No space left", "free some space")
+    assert target.read_text() == "old"
+    assert _names(tiny_disk) == ["a.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for target in (tmp_path / "file/a.txt", tmp_path / "file/deep/a.txt"):
+        refused(lambda t=target: write_text(t, "new"), target, "choose a folder")
+    (tmp_path / "folder").mkdir()
+    refused(lambda: write_text(tmp_path / "folder", "new"), tmp_path / "folder", "choose a folder")
+    assert _names(tmp_path) == ["file", "folder"]
+    assert _names(tmp_path / "folder") == []
+
+
+def test_a_folder_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() == 0:  # root may write anywhere
+
+        def denied(**_: object) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+        monkeypatch.setattr("spikebridge.files.tempfile.mkstemp", denied)
+    else:
+        tmp_path.chmod(0o500)
+    refused(
+        lambda: write_text(tmp_path / "a.txt", "new"),
+        tmp_path / "a.txt",
+        "Permission denied",
+        "choose a folder that can be written",
+    )
+    tmp_path.chmod(0o700)
+    assert _names(tmp_path) == []
+
+
+def test_json_and_text_are_utf8_with_a_final_line_break(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"ü": [1, 2.5, None]})
+    assert (tmp_path / "a.json").read_bytes().endswith(b"\n}\n")
+    write_text(tmp_path / "a.txt", "µs\n")
+    assert (tmp_path / "a.txt").read_bytes() == "µs\n".encode()
+
+
+def test_content_hash(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 5000
+    (tmp_path / "a").write_bytes(data)
+    assert file_sha256(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+def test_a_key_tells_settings_apart_and_knows_no_order() -> None:
+    assert settings_key({"a": 1, "b": [2]}) == settings_key({"b": [2], "a": 1})
+    keys = [settings_key(*k) for k in ([1], [2], ["1"], [[1]], [1, 1], [{"a": 1}], [{"a": 2}])]
+    assert len(set(keys)) == len(keys)
+    assert settings_key("frames", [4, "time"]) == settings_key("frames", [4, "time"])
+    assert len(keys[0]) == 20
