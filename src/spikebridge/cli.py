@@ -62,7 +62,7 @@ def _run(arguments: list[str]) -> int:
         )
     build, run = commands[name]
     command = ArgumentParser(
-        prog=f"spikebridge {name}", description=run.__doc__, exit_on_error=False
+        prog=f"spikebridge {name}", description=run.__doc__, exit_on_error=False, allow_abbrev=False
     )
     build(command)
     try:

@@ -47,6 +47,7 @@ class SplitConfig:
             0 <= self.photo_validation < 1 and 0 <= self.photo_test < 1,
             "data.split.photo_validation and photo_test must lie in [0, 1)",
         )
+        _require(self.seed is None or self.seed >= 0, "data.split.seed must not be negative")
 
 
 @dataclass(frozen=True)
@@ -284,3 +285,6 @@ class Config:
     """Objective."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Training."""
+
+    def __post_init__(self) -> None:
+        _require(self.seed >= 0, "seed must not be negative")

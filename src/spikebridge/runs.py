@@ -77,7 +77,7 @@ def train_student(
         UserError: the folder holds another run, or the teacher does not fit.
         Interrupted: Ctrl-C.
     """
-    if (finished := _open_folder(folder, config, data, resume)) is not None:
+    if (finished := _open_folder(folder, config, resume)) is not None:
         return finished
     device = pick_device(config.train.device)
     torch.manual_seed(config.seed)
@@ -90,6 +90,7 @@ def train_student(
     task = StudentTask(config, data, student, device)
     if task.objective.needs_teacher():
         task.teacher = ready_teacher(config, data, teacher_folder).to(device)
+    _begin(folder, config, data)
     started = time.monotonic()
     best = fit(task, task.settings, folder, description=folder.name, resume=resume)
     evaluation = _test_selected(task, best)
@@ -101,13 +102,14 @@ def train_teacher(
 ) -> dict[str, Any]:
     """Train a teacher on the legal photos, as `train_student` trains a student."""
     config = _teacher_settings(config)
-    if (finished := _open_folder(folder, config, data, resume)) is not None:
+    if (finished := _open_folder(folder, config, resume)) is not None:
         return finished
     device = pick_device(config.train.device)
     started = time.monotonic()
     torch.manual_seed(config.seed)
     teacher = build_teacher(config.teacher, len(data.classes))
     task = TeacherTask(config, data, teacher, device)
+    _begin(folder, config, data)
     best = fit(task, task.settings, folder, description=folder.name, resume=resume)
     evaluation = _test_selected(task, best)
     return _finish(folder, config, data, teacher, best, evaluation, time.monotonic() - started)
@@ -179,15 +181,19 @@ def load_run(folder: Path) -> Trained:
     """
     path = folder / "model.safetensors"
     weights, description = load_model(path)
-    config = config_from(description["config"], origin=str(path))
-    classes, sensor = tuple(description["classes"]), tuple(description["sensor"])
-    if description["kind"] == "teacher":
+    try:
+        settings, kind = description["config"], description["kind"]
+        classes, sensor = tuple(description["classes"]), tuple(description["sensor"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a model of spikebridge; train the run again") from error
+    config = config_from(settings, origin=str(path))
+    if kind == "teacher":
         model = build_teacher(config.teacher, len(classes), pretrained=False)
     else:
         two_heads = config.objective.two_heads
         model = build_student(config.student, len(classes), config.data.size, two_heads=two_heads)
     fill(model, weights, path)
-    return Trained(description["kind"], model.eval(), config, classes, sensor)
+    return Trained(kind, model.eval(), config, classes, sensor)
 
 
 def evaluate_run(folder: Path, split: str) -> Evaluation:
@@ -210,15 +216,12 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
     return task(config, data, model, device).evaluate(split)  # pyright: ignore[reportArgumentType]
 
 
-def _open_folder(
-    folder: Path, config: Config, data: PreparedData, resume: bool
-) -> dict[str, Any] | None:
-    """Prepare a run's folder; the result when the run is already finished."""
+def _open_folder(folder: Path, config: Config, resume: bool) -> dict[str, Any] | None:
+    """Check a run's folder; the result when the run is already finished."""
     settings = _plain(dataclasses.asdict(config))
-    text = yaml.safe_dump(settings, sort_keys=False)
     path = folder / "config.yaml"
     if path.exists():
-        if path.read_text(encoding="utf-8") != text:
+        if path.read_text(encoding="utf-8") != _settings_text(config):
             there = yaml.safe_load(path.read_text(encoding="utf-8"))
             raise UserError(
                 f"{folder}: holds a run with other settings ({_difference(there, settings)}); "
@@ -233,9 +236,17 @@ def _open_folder(
             )
     if resume and not (folder / "checkpoint.pt").exists():
         raise UserError(f"{folder}: no checkpoint to resume from; start without --resume")
-    write_text(path, text)
-    data.manifest.write(folder / "manifest.csv")
     return None
+
+
+def _begin(folder: Path, config: Config, data: PreparedData) -> None:
+    """Say in a run's folder what is trained; nothing that can be refused comes after it."""
+    write_text(folder / "config.yaml", _settings_text(config))
+    data.manifest.write(folder / "manifest.csv")
+
+
+def _settings_text(config: Config) -> str:
+    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
 
 
 def _difference(there: Any, here: Any, name: str = "") -> str:

@@ -53,13 +53,12 @@ def read_recipe(name: str, method: str | None = None) -> dict[str, Any]:
     path = find_recipe(name)
     settings = _read(path)
     settings["method"] = method or settings.get("method", "ckd")
-    preset = _FOLDER / "methods" / f"{settings['method']}.yaml"
-    if not preset.is_file():
+    if settings["method"] not in method_names():
         raise UserError(
             f"method {settings['method']!r} is unknown; known are {', '.join(method_names())}"
-            + _nearest(settings["method"], method_names())
+            + _nearest(str(settings["method"]), method_names())
         )
-    merged = merge(settings, _read(preset))
+    merged = merge(settings, _read(_FOLDER / "methods" / f"{settings['method']}.yaml"))
     check_keys(merged, Config, str(path))
     return merged
 
