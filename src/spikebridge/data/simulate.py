@@ -155,9 +155,12 @@ def simulate_many(
         recordings = pool.map(
             lambda photo, seed: simulate_photo(photo, simulator, seed), photos, seeds
         )
-        yield from track(
-            recordings, description, total=len(photos), console=console, transient=True
-        )
+        try:
+            yield from track(
+                recordings, description, total=len(photos), console=console, transient=True
+            )
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def simulate_folder(
