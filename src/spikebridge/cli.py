@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _complain(str(error), 2)
     except Interrupted as stop:
-        return _complain(f"{stop}; repeat the command with --resume to go on", 130)
+        return _complain(str(stop), 130)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
     except BrokenPipeError:

@@ -16,6 +16,7 @@ from spikebridge.recipes import read_recipe
 from spikebridge.report import write_report
 from spikebridge.runs import train_student, train_teacher, unfinished
 from spikebridge.settings import config_from
+from spikebridge.training.loop import Interrupted
 
 METHODS = ("scratch", "kt", "naive-kd", "ckd")
 _RECIPE = "digits"
@@ -40,7 +41,10 @@ def run_demo(out: Path, seeds: int) -> dict[str, Any]:
     started = time.monotonic()
     folders = []
     for seed in range(seeds):
-        folders += _train_all(out / "runs", seed)
+        try:
+            folders += _train_all(out / "runs", seed)
+        except Interrupted as stop:
+            raise Interrupted(stop.stopped, option="") from stop
         console.print(f"seed {seed} done after {time.monotonic() - started:.0f} s")
     rows = compare(folders)
     results = {

@@ -23,7 +23,7 @@ from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher, build_teacher
 from spikebridge.settings import config_from
 from spikebridge.training.checkpoint import fill, load_model, save_model
-from spikebridge.training.loop import Best, fit
+from spikebridge.training.loop import Best, Interrupted, fit
 from spikebridge.training.tasks import StudentTask, TeacherTask
 
 PROTOCOL = "clean"
@@ -140,7 +140,10 @@ def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Teacher:
     """
     given = config.teacher.checkpoint
     if given is None:
-        train_teacher(config, data, folder, resume=unfinished(folder))
+        try:
+            train_teacher(config, data, folder, resume=unfinished(folder))
+        except Interrupted as stop:
+            raise Interrupted(stop.stopped, option="") from stop
     path = folder if given is None else Path(given)
     trained = load_run(path)
     if not isinstance(trained.model, Teacher):

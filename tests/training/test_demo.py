@@ -1,7 +1,9 @@
 """The demo, made small: runs, results, page; it goes on where it was stopped."""
 
 import json
+import os
 import shutil
+import signal
 
 import pytest
 import yaml
@@ -53,6 +55,33 @@ def test_demo_writes_results_page_and_usable_runs(small_demo, capsys):
     assert file == recording
     assert len(classes) == 2
     assert all(line.endswith("%") for line in classes)
+
+
+def test_interrupted_demo_says_to_repeat_the_command(small_demo, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr("spikebridge.training.tasks.TeacherTask.validate", interrupting)
+        assert main(["demo", "--out", str(small_demo), "--seeds", "1"]) == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith("repeat the command to go on")
+    assert main(["demo", "--out", str(small_demo), "--seeds", "1"]) == 0
+
+
+def interrupting(task):
+    os.kill(os.getpid(), signal.SIGINT)
+    return task.evaluate("validation")
+
+
+def test_train_interrupted_in_its_teacher_goes_on_when_repeated(
+    recipe, tmp_path, monkeypatch, capsys
+):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe))
+    command = ["train", str(file), "--out", str(tmp_path / "runs" / "ckd")]
+    with monkeypatch.context() as patch:
+        patch.setattr("spikebridge.training.tasks.TeacherTask.validate", interrupting)
+        assert main(command) == 130
+    assert "--resume" not in capsys.readouterr().err.splitlines()[-1]
+    assert main(command) == 0
 
 
 def test_repeated_demo_only_does_what_is_missing(small_demo):

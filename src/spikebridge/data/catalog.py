@@ -16,7 +16,7 @@ from spikebridge.data.events import EVENT_SUFFIXES
 from spikebridge.data.photos import list_classes, list_photo_folder, read_idx, read_photo
 from spikebridge.data.simulate import simulate_folder
 from spikebridge.errors import UserError
-from spikebridge.files import file_sha256, settings_key
+from spikebridge.files import atomic_path, file_sha256, settings_key
 
 _SIMULATION_SEED = 0
 _NCALTECH_SENSOR = (240, 180)
@@ -165,9 +165,8 @@ def _digits_photos(config: DataConfig) -> Path:
     done = root / "complete"
     if not done.exists():
         for index, (photo_HW, label) in enumerate(zip(photos_NHW, digits.target, strict=True)):
-            folder = root / "photos" / str(label)
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(photo_HW).save(folder / f"image_{index:04d}.png")
+            with atomic_path(root / "photos" / str(label) / f"image_{index:04d}.png") as temporary:
+                Image.fromarray(photo_HW).save(temporary, format="PNG")
         done.touch()
     return root / "photos"
 

@@ -62,7 +62,16 @@ class Task(ABC):
 
 
 class Interrupted(Exception):
-    """Ctrl-C: training stopped after a whole step, and its checkpoint is written."""
+    """Ctrl-C: training stopped after a whole step, and its checkpoint is written.
+
+    Args:
+        stopped: Where it stopped.
+        option: Option with which the command goes on; empty where repeating it is enough.
+    """
+
+    def __init__(self, stopped: str, option: str = " with --resume") -> None:
+        super().__init__(f"{stopped}; repeat the command{option} to go on")
+        self.stopped = stopped
 
 
 @dataclass
