@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (0, 2 for bad input, 130 for Ctrl-C)."""
     from spikebridge.training.loop import Interrupted
 
+    threading.excepthook = _quiet_about_full_disks
     try:
         return _run(list(sys.argv[1:] if arguments is None else arguments))
     except UserError as error:
@@ -34,6 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _quiet_about_full_disks(failure: threading.ExceptHookArgs) -> None:
+    """TensorBoard's writing thread also hands its error to the thread that logs."""
+    if not issubclass(failure.exc_type, OSError):
+        threading.__excepthook__(failure)
 
 
 def _complain(message: str, code: int) -> int:

@@ -28,19 +28,20 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         os.close(handle)
     except OSError as error:
-        raise _writing_failed(target, error) from error
+        raise writing_failed(target, error) from error
     temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(target)
     except OSError as error:
-        raise _writing_failed(target, error) from error
+        raise writing_failed(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _writing_failed(target: Path, error: OSError) -> UserError:
+def writing_failed(target: Path, error: OSError) -> UserError:
+    """The error to raise where a file could not be written."""
     remedy = (
         "free some space or write elsewhere"
         if error.errno in (errno.ENOSPC, errno.EDQUOT)
