@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,10 +90,9 @@ def train_student(
     if task.objective.needs_teacher():
         task.teacher = ready_teacher(config, data, teacher_folder).to(device)
     _begin(folder, config, data)
-    started = time.monotonic()
-    best = fit(task, task.settings, folder, description=folder.name, resume=resume)
+    best, seconds = fit(task, task.settings, folder, description=folder.name, resume=resume)
     evaluation = _test_selected(task, best)
-    return _finish(folder, config, data, student, best, evaluation, time.monotonic() - started)
+    return _finish(folder, config, data, student, best, evaluation, seconds)
 
 
 def train_teacher(
@@ -105,14 +103,13 @@ def train_teacher(
     if (finished := _open_folder(folder, config, resume)) is not None:
         return finished
     device = pick_device(config.train.device)
-    started = time.monotonic()
     torch.manual_seed(config.seed)
     teacher = build_teacher(config.teacher, len(data.classes))
     task = TeacherTask(config, data, teacher, device)
     _begin(folder, config, data)
-    best = fit(task, task.settings, folder, description=folder.name, resume=resume)
+    best, seconds = fit(task, task.settings, folder, description=folder.name, resume=resume)
     evaluation = _test_selected(task, best)
-    return _finish(folder, config, data, teacher, best, evaluation, time.monotonic() - started)
+    return _finish(folder, config, data, teacher, best, evaluation, seconds)
 
 
 def unfinished(folder: Path) -> bool:

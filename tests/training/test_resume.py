@@ -72,10 +72,13 @@ def test_student_stopped_by_ctrl_c_at_any_step(make_config, data, tmp_path, monk
         run_until(patch, StudentTask, step, send_interrupt)
         train_student(config, data, tmp_path / "parts", teacher_folder=tmp_path / "teacher")
     assert not (tmp_path / "parts" / "result.json").exists()
+    spent = torch.load(tmp_path / "parts" / "checkpoint.pt")["seconds"]
+    assert spent > 0
     train_student(
         config, data, tmp_path / "parts", teacher_folder=tmp_path / "teacher", resume=True
     )
     same_run(tmp_path / "whole", tmp_path / "parts")
+    assert torch.load(tmp_path / "parts" / "checkpoint.pt")["seconds"] > spent
 
 
 def test_student_killed_after_its_last_checkpoint(make_config, data, tmp_path, monkeypatch):

@@ -90,7 +90,7 @@ class Best:
 
 def fit(
     task: Task, settings: LoopSettings, folder: Path, *, description: str, resume: bool = False
-) -> Best:
+) -> tuple[Best, float]:
     """Train, evaluate on validation, select, and keep all that resuming needs.
 
     Args:
@@ -101,7 +101,8 @@ def fit(
         resume: Continue from ``checkpoint.pt`` to the result of an uninterrupted run.
 
     Returns:
-        The epoch selected on validation, with its weights.
+        The epoch selected on validation, with its weights, and the seconds that training took,
+        those before an interruption included.
 
     Raises:
         Interrupted: Ctrl-C was pressed; the run can be resumed.
@@ -111,6 +112,7 @@ def fit(
     best, start = Best(), 0
     checkpoint = folder / "checkpoint.pt"
     recorder_position = 0
+    began = time.monotonic()
     if resume:
         state = load_checkpoint(checkpoint)
         task.model.load_state_dict(state["model"])
@@ -121,6 +123,7 @@ def fit(
             torch.cuda.set_rng_state_all(state["rng_cuda"])
         best, start = Best(**state["best"]), state["step"]
         recorder_position = state["recorded_bytes"]
+        began -= state["seconds"]
     recorder = Recorder(folder, recorder_position, start)
 
     def keep(step: int) -> None:
@@ -134,6 +137,7 @@ def fit(
                 "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
                 "best": vars(best),
                 "step": step,
+                "seconds": time.monotonic() - began,
                 "recorded_bytes": recorder.position(),
             },
         )
@@ -163,7 +167,7 @@ def fit(
                     raise Interrupted(f"stopped after step {step + 1} of {settings.steps}")
     finally:
         recorder.close()
-    return best
+    return best, time.monotonic() - began
 
 
 def learning_rate(step: int, settings: LoopSettings) -> float:
