@@ -3,7 +3,8 @@
 # go on. Ends with the table.
 #
 # Usage: experiments/grid.sh RECIPE OUT "METHODS" "SEEDS" [OVERRIDE…]
-#   JOBS=2 runs two at a time, one thread each.
+#   JOBS=2 runs two at a time, one thread each. SPLIT=validation makes the table for choosing
+#   settings.
 set -euo pipefail
 recipe=$1 out=$2 methods=$3 seeds=$4
 shift 4
@@ -30,4 +31,4 @@ for seed in $seeds; do
         printf '%s\0' "$out/$method-seed$seed train $recipe --method $method --seed $seed $*"
     done
 done | xargs -0 -P "${JOBS:-1}" -I{} bash -c 'set -f; run {}'
-spikebridge compare "$out"/*-seed* --out "$out/table.md"
+spikebridge compare "$out"/*-seed* --split "${SPLIT:-test}" --out "$out/table.md"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from spikebridge.cli import main
 from spikebridge.compare import compare, interval_95, markdown, write_table
 from spikebridge.errors import UserError
 
@@ -20,6 +21,7 @@ def fake_run(root, method, seed, top1, **more):
         "labelled_per_class": 2,
         "data": "digits",
         "test_top1": top1,
+        "val_top1": top1 / 2,
         "seconds": 10.0 * seed,
     } | more
     (folder / "result.json").write_text(json.dumps(result))
@@ -64,6 +66,17 @@ def test_label_budgets_are_rows_of_their_own(tmp_path):
     ]
     assert [row.labelled_per_class for row in compare(runs)] == [2, 10, None]
     assert "| all | ckd |" in markdown(compare(runs))
+
+
+def test_settings_are_chosen_on_validation(runs, tmp_path, capsys):
+    assert compare(runs, "validation")[2].top1 == (40.0, 42.0, 41.25)
+    table = tmp_path / "table.md"
+    arguments = ["compare", *map(str, runs), "--split", "validation", "--out", str(table)]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert printed == table.read_text()
+    assert "validation top-1" in printed
+    assert "| ckd | 41.1 ± 2.5 |" in printed
 
 
 def test_same_seed_twice_is_refused(runs, tmp_path):

@@ -318,16 +318,22 @@ def _predict(given: Namespace) -> None:
 
 
 def _compare_arguments(parser: ArgumentParser) -> None:
-    parser.usage = "spikebridge compare RUN… [--out FILE]"
+    parser.usage = "spikebridge compare RUN… [--split validation] [--out FILE]"
     parser.add_argument("runs", nargs="+", help="folders of finished runs")
     parser.add_argument("--out", type=str, help="also write the table: a .md, .csv or .json file")
+    parser.add_argument(
+        "--split",
+        choices=["validation", "test"],
+        default="test",
+        help="accuracy on which split; settings are chosen on validation",
+    )
 
 
 def _compare(given: Namespace) -> None:
     """Compare finished runs: mean and 95 % interval over seeds, per method."""
     from spikebridge.compare import compare, markdown, write_table
 
-    rows = compare([Path(run) for run in given.runs])
-    print(markdown(rows), end="")
+    rows = compare([Path(run) for run in given.runs], given.split)
+    print(markdown(rows, given.split), end="")
     if given.out:
-        write_table(rows, Path(given.out))
+        write_table(rows, Path(given.out), given.split)

@@ -29,7 +29,7 @@ class Row:
     """None where all recordings are labelled, or for a teacher, which sees photos."""
     seeds: tuple[int, ...]
     top1: tuple[float, ...]
-    """Test top-1 of each seed, in percent."""
+    """Top-1 of each seed, in percent."""
     seconds: float
     """Mean duration of training."""
 
@@ -70,8 +70,12 @@ def read_result(run: Path) -> dict[str, Any]:
         raise UserError(f"{run}/result.json: damaged; train the run again") from error
 
 
-def compare(runs: Sequence[Path]) -> list[Row]:
+def compare(runs: Sequence[Path], split: str = "test") -> list[Row]:
     """Group runs by data, label budget and method; order as in METHOD.md.
+
+    Args:
+        runs: Folders of finished runs.
+        split: "test", or "validation" for choosing settings, which must not look at the test.
 
     Raises:
         UserError: a folder is no finished run, or a seed occurs twice in a group.
@@ -90,7 +94,8 @@ def compare(runs: Sequence[Path]) -> list[Row]:
                     f"{members[index - 1][0]} and {members[index][0]}: two runs of {method} with "
                     f"seed {seeds[index]}; compare them in two calls"
                 )
-        top1 = tuple(result["test_top1"] for _, result in members)
+        key = "val_top1" if split == "validation" else "test_top1"
+        top1 = tuple(result[key] for _, result in members)
         seconds = float(np.mean([result["seconds"] for _, result in members]))
         rows.append(Row(data, method, labelled, tuple(seeds), top1, seconds))
     return sorted(rows, key=_place)
@@ -102,10 +107,10 @@ def _place(row: Row) -> tuple:
     return row.data, math.inf if row.labelled_per_class is None else row.labelled_per_class, place
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[Row], split: str = "test") -> str:
     """The table in Markdown."""
     lines = [
-        "| data | labelled per class | method | test top-1, % | seeds | training, s |",
+        f"| data | labelled per class | method | {split} top-1, % | seeds | training, s |",
         "| --- | ---: | --- | ---: | ---: | ---: |",
     ]
     for row in rows:
@@ -117,7 +122,7 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_table(rows: Sequence[Row], path: Path) -> None:
+def write_table(rows: Sequence[Row], path: Path, split: str = "test") -> None:
     """Write as Markdown, CSV or JSON, by the file's suffix.
 
     Raises:
@@ -125,9 +130,9 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
     """
     match path.suffix:
         case ".md":
-            write_text(path, markdown(rows))
+            write_text(path, markdown(rows, split))
         case ".csv":
-            lines = ["data,labelled_per_class,method,mean,interval95,seeds,top1,seconds"]
+            lines = [f"data,labelled_per_class,method,mean,interval95,seeds,{split}_top1,seconds"]
             for row in rows:
                 labelled = "" if row.labelled_per_class is None else row.labelled_per_class
                 seeds, top1 = " ".join(map(str, row.seeds)), " ".join(f"{v:.4f}" for v in row.top1)
@@ -138,7 +143,7 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
                 )
             write_text(path, "\n".join(lines) + "\n")
         case ".json":
-            write_json(path, [_as_json(row) for row in rows])
+            write_json(path, [{"split": split} | _as_json(row) for row in rows])
         case _:
             raise UserError(f"{path}: unknown table format; use .md, .csv or .json")
 
