@@ -155,7 +155,7 @@ def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Teacher:
 
 
 def refuse_leaking_teacher(folder: Path, manifest: Manifest) -> None:
-    """Refuse a teacher that was trained on photos of validation or test recordings.
+    """Refuse a teacher trained or selected on photos of validation or test recordings.
 
     Raises:
         UserError: names the first such photo.
@@ -165,7 +165,8 @@ def refuse_leaking_teacher(folder: Path, manifest: Manifest) -> None:
         for split in ("test", "held-out")
         for entry in manifest.select("photo", split)
     }
-    for entry in Manifest.read(folder / "manifest.csv").select("photo", "train"):
+    seen = Manifest.read(folder / "manifest.csv")
+    for entry in (*seen.select("photo", "train"), *seen.select("photo", "validation")):
         if entry.sha256 in held:
             raise UserError(
                 f"{folder}: this teacher was trained on {entry.file}, whose recording is held out "

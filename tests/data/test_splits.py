@@ -220,6 +220,27 @@ def test_no_manifest_and_no_text_are_refused(tmp_path: Path) -> None:
     refused(lambda: Manifest.read(tmp_path / "a.csv"), "a.csv", "not a manifest")
 
 
+def test_a_copy_of_a_held_out_photo_is_held_out_too(tmp_path: Path) -> None:
+    counts = {"ant": 12, "bee": 12}, {"ant": 30, "bee": 30}
+    config = SplitConfig(labelled_per_class=3, test_per_class=4)
+    before = make_split(collection_in(tmp_path / "before", *counts), config, 0)
+    tested, validated = before.select("photo", "test")[0], before.select("photo", "held-out")[0]
+    trained = before.select("photo", "train")
+    copies = {trained[0].pair: tested, trained[-1].pair: validated}
+    copies[before.select("photo", "validation")[0].pair] = tested
+    collection = collection_in(tmp_path / "after", *counts)
+    for photo in collection.photos:
+        if photo.pair in copies:
+            Path(photo.file).write_bytes(Path(copies[photo.pair].file).read_bytes())
+    after = make_split(collection, config, 0)
+    for old, new in zip(before.entries, after.entries, strict=True):
+        assert (old.kind, old.pair) == (new.kind, new.pair)
+        copied = old.kind == "photo" and old.pair in copies
+        assert new.split == ("held-out" if copied else old.split)
+    after.write(tmp_path / "manifest.csv")
+    refuse_leaking_teacher(tmp_path, after)
+
+
 # Teachers ----------------------------------------------------------------------------------------
 
 
@@ -229,14 +250,15 @@ def test_a_teacher_of_the_same_split_is_welcome(root: Path, tmp_path: Path) -> N
     refuse_leaking_teacher(tmp_path, manifest)
 
 
+@pytest.mark.parametrize("use", ["train", "validation"])
 @pytest.mark.parametrize("split", ["test", "held-out"])
 def test_a_teacher_that_saw_a_held_out_photo_is_refused(
-    root: Path, tmp_path: Path, split: str
+    root: Path, tmp_path: Path, split: str, use: str
 ) -> None:
     manifest = _manifest(root)
     held = manifest.select("photo", split)[3]
     # The same picture under another name, class and number: only its content tells.
-    planted = Entry("photo", "elsewhere/x.png", "dog", 1, "x", "dog/x", "train", held.sha256)
+    planted = Entry("photo", "elsewhere/x.png", "dog", 1, "x", "dog/x", use, held.sha256)
     Manifest((*manifest.entries, planted)).write(tmp_path / "manifest.csv")
     refused(
         lambda: refuse_leaking_teacher(tmp_path, manifest),

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ ROLES = {
     ("photo", "train"): "source and teacher training",
     ("photo", "validation"): "selects the teacher",
     ("photo", "test"): "tests the teacher",
-    ("photo", "held-out"): "unused: its recording validates",
+    ("photo", "held-out"): "unused: held out, as its recording or its copy is",
 }
 
 
@@ -126,12 +126,25 @@ def make_split(collection: Collection, config: SplitConfig, seed: int) -> Manife
             [item for item in collection.photos if item.label == label], name, taken, config, random
         )
     reader = PhotoReader()
-    return Manifest(
+    return _without_copies(
         tuple(
             Entry(kind, i.file, collection.classes[i.label], i.label, i.number, i.pair, split, sha)
             for kind, items in (("recording", recordings), ("photo", photos))
             for i, split in items
             for sha in [file_sha256(i.file) if kind == "recording" else reader.sha256(i)]
+        )
+    )
+
+
+def _without_copies(entries: tuple[Entry, ...]) -> Manifest:
+    """Hold out training photos whose bytes are those of a photo that is held out."""
+    held = {e.sha256 for e in entries if e.kind == "photo" and e.split in ("test", "held-out")}
+    return Manifest(
+        tuple(
+            replace(e, split="held-out")
+            if e.kind == "photo" and e.split in ("train", "validation") and e.sha256 in held
+            else e
+            for e in entries
         )
     )
 
