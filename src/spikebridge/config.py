@@ -90,6 +90,9 @@ class DataConfig:
     """Number of time bins per recording (T)."""
     bins: Literal["time", "count"] = "time"
     """Bins of equal duration or of equal numbers of events."""
+    scale: Literal["recording", "none"] = "recording"
+    """`recording` brings each recording's event counts into [0, 1], the range of photos, by the
+    95th percentile of its active cells; `none` gives the network the counts."""
     simulator: Simulator = field(default_factory=Simulator)
     """Simulated recordings: the events themselves where `events` is null, and the hybrid stream's
     source where `objective.source` is `simulated`."""

@@ -65,7 +65,7 @@ def evaluate_student(
     student.eval()
     logits, totals = [], {}
     for rows in _batches(len(events.label_N), batch_size):
-        frames_BTCHW = torch.from_numpy(events.frames_NTCHW[rows].astype(np.float32))
+        frames_BTCHW = torch.from_numpy(events.input(rows))
         with autocast():
             output = student(frames_BTCHW.to(device).transpose(0, 1))
         logits.append(output.logits_TBC.float().mean(0).cpu())

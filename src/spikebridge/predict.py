@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from spikebridge.data.frames import network_input
 from spikebridge.data.prepared import frame_file
 from spikebridge.errors import UserError
 from spikebridge.models.student import Student
@@ -39,8 +40,9 @@ def predict(trained: Trained, files: Sequence[str | Path], *, top: int = 5) -> l
         raise UserError("this run is a teacher, which classifies photos; give a student's run")
     result = []
     for file in files:
-        frames_TCHW = torch.from_numpy(frame_file(file, trained.config.data, trained.sensor))
-        logits_TBC = trained.model(frames_TCHW.float().unsqueeze(1)).logits_TBC
+        counts_TCHW = frame_file(file, trained.config.data, trained.sensor)
+        x_BTCHW = torch.from_numpy(network_input(counts_TCHW[None], trained.config.data.scale))
+        logits_TBC = trained.model(x_BTCHW.transpose(0, 1)).logits_TBC
         confidence_C = logits_TBC.mean((0, 1)).softmax(0)
         best = confidence_C.topk(min(top, len(trained.classes)))
         result.append(

@@ -23,7 +23,7 @@ def _sets(recordings: int = 11, photos: int = 17, classes: int = 3, scale: int =
     simulated = random.integers(0, 200, (photos, T, 2, SIZE, SIZE), dtype=np.uint8)
     red = np.repeat(np.repeat(simulated[:, 0, 0], scale, 1), scale, 2)
     pictures = np.stack([red, 255 - red, red // 2], 1)
-    events = EventSet(frames, np.arange(recordings) % classes, ("",) * recordings)
+    events = EventSet(frames, np.arange(recordings) % classes, ("",) * recordings, "none")
     return events, PhotoSet(pictures, np.arange(photos) % classes, ("",) * photos, simulated)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from factories import as_events, as_rows, event_lists, packed, refused
 from spikebridge.config import DataConfig
 from spikebridge.data.events import Events
-from spikebridge.data.frames import frame_events
+from spikebridge.data.frames import frame_events, network_input
 from spikebridge.data.prepared import frame_file
 
 BINS = st.sampled_from(["time", "count"])
@@ -125,3 +125,23 @@ def test_frame_file_frames_and_names_the_file(tmp_path: Path) -> None:
     )
     many = DataConfig(time_steps=4, size=(8, 8))
     refused(lambda: frame_file(file, many, (34, 34)), file, "3 events", "data.time_steps")
+
+
+def test_network_input_brings_each_recording_into_the_range_of_photos() -> None:
+    counts = np.random.default_rng(0).poisson(3.0, (3, 4, 2, 8, 8)).astype(np.uint8)
+    counts[1] *= 20
+    counts[2] = 0
+    x = network_input(counts, "recording")
+    assert x.dtype == np.float32
+    for recording, scaled in zip(counts[:2], x[:2], strict=True):
+        divisor = np.percentile(recording[recording > 0], 95)
+        assert np.allclose(scaled, np.minimum(recording / divisor, 1))
+    assert x.max() == 1
+    assert x[:2].mean() > 0.2
+    assert not x[2].any()
+    assert np.allclose(x[1], network_input(counts[1:2] // 20, "recording")[0])
+
+
+def test_network_input_without_scale_is_the_counts() -> None:
+    counts = np.arange(2 * 3 * 2 * 4 * 4, dtype=np.uint8).reshape(2, 3, 2, 4, 4)
+    assert (network_input(counts, "none") == counts).all()

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spikebridge.config import AugmentConfig
+from spikebridge.data.frames import network_input
 from spikebridge.data.prepared import EventSet, PhotoSet
 
 _ORDER, _DRAWS = 1, 2
@@ -18,7 +19,7 @@ class Batch:
     """One batch of both streams; position b of either has the class label_B[b]."""
 
     dvs_TBCHW: Tensor
-    """Event counts."""
+    """Event frames, scaled by `network_input`."""
     label_B: Tensor
     photo_B3HW: Tensor
     """Source photos in [0, 1] at photo size, as the teacher sees them."""
@@ -71,14 +72,14 @@ class PairedBatches:
         label_B = self.events.label_N[recording_B]
         random = np.random.default_rng([self.seed, _DRAWS, step])
         source_B = np.array([random.choice(self._photos_of[int(label)]) for label in label_B])
-        frames_BTCHW = torch.from_numpy(self.events.frames_NTCHW[recording_B].astype(np.float32))
+        frames_BTCHW = torch.from_numpy(self.events.input(recording_B))
         photo_B3HW = torch.from_numpy(self.photos.photos_N3HW[source_B]).float().div_(255)
         dvs_BTCHW = augment_samples(frames_BTCHW, self.augment, self.augment.crop, random)
         photo_draw = random.spawn(1)[0]
         simulated_TBCHW = None
         if self.photos.simulated_NTCHW is not None:
             simulated_BTCHW = torch.from_numpy(
-                self.photos.simulated_NTCHW[source_B].astype(np.float32)
+                network_input(self.photos.simulated_NTCHW[source_B], self.events.scale)
             )
             simulated_TBCHW = self._to_device(
                 augment_samples(simulated_BTCHW, self.augment, self.augment.crop, _copy(photo_draw))

@@ -48,3 +48,24 @@ def frame_events(
     cell_N = ((step_N * 2 + events.polarity_N) * height + row_N) * width + column_N
     counts = np.bincount(cell_N, minlength=time_steps * 2 * height * width)
     return counts.reshape(time_steps, 2, height, width).astype(np.int32)
+
+
+def network_input(counts_BTCHW: np.ndarray, scale: Literal["recording", "none"]) -> np.ndarray:
+    """Event counts as the network sees them, float32.
+
+    A hybrid batch holds photos, with values in [0, 1], beside event frames; were these many times
+    larger, one of them would rule the batch statistics of all its neighbours.
+
+    Args:
+        counts_BTCHW: Frames of B recordings, from `frame_events`.
+        scale: "recording" divides each recording by the 95th percentile of its non-zero counts and
+            cuts at 1; "none" only changes the type.
+    """
+    x_BTCHW = counts_BTCHW.astype(np.float32)
+    if scale == "recording":
+        for x_TCHW in x_BTCHW:
+            active = x_TCHW[x_TCHW > 0]
+            if len(active):
+                x_TCHW /= np.percentile(active, 95)
+        x_BTCHW.clip(max=1, out=x_BTCHW)
+    return x_BTCHW

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from spikebridge.config import DataConfig
 from spikebridge.console import console, each
 from spikebridge.data.catalog import Item, PhotoReader, cache_folder, open_collection
 from spikebridge.data.events import read_events
-from spikebridge.data.frames import frame_events
+from spikebridge.data.frames import frame_events, network_input
 from spikebridge.data.photos import fit_photo
 from spikebridge.data.simulate import simulate_many
 from spikebridge.data.splits import Entry, Manifest, make_split
@@ -29,6 +30,12 @@ class EventSet:
     """Event counts; channel 0 is OFF, 1 is ON."""
     label_N: np.ndarray
     files: tuple[str, ...]
+    scale: Literal["recording", "none"]
+    """How `network_input` scales the counts, and those of simulated sources."""
+
+    def input(self, rows: np.ndarray | slice) -> np.ndarray:
+        """Some recordings as network input x_BTCHW."""
+        return network_input(self.frames_NTCHW[rows], self.scale)
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ def _event_set(entries: list[Entry], config: DataConfig, sensor: tuple[int, int]
         [_FORMAT, settings, [e.sha256 for e in entries]],
         lambda: each(lambda e: frame_file(e.file, config, sensor), entries, "framing recordings"),
     )
-    return EventSet(frames_NTCHW, _labels(entries), tuple(e.file for e in entries))
+    return EventSet(frames_NTCHW, _labels(entries), tuple(e.file for e in entries), config.scale)
 
 
 def _photo_set(entries: list[Entry], config: DataConfig, simulated: bool) -> PhotoSet:
