@@ -241,9 +241,10 @@ def _teacher(given: Namespace) -> None:
 
     config, root = _experiment(given)
     folder = Path(given.get("out", root / f"teacher-seed{config.seed}"))
+    already = (folder / "result.json").exists()
     data = prepare(config.data, config.seed)
     result = train_teacher(config, data, folder, resume=given.get("resume", False))
-    _print_result(folder, result)
+    _print_result(folder, result, already)
 
 
 def _train(given: Namespace) -> None:
@@ -257,6 +258,7 @@ def _train(given: Namespace) -> None:
 
     config, root = _experiment(given)
     folder = Path(given.get("out", root / f"{config.method}-seed{config.seed}"))
+    already = (folder / "result.json").exists()
     beside = folder.parent / f"teacher-seed{config.seed}"
     data = prepare(
         config.data, config.seed, simulated_source=config.objective.source == "simulated"
@@ -268,10 +270,12 @@ def _train(given: Namespace) -> None:
         teacher_folder=Path(given.get("teacher_run", beside)),
         resume=given.get("resume", False),
     )
-    _print_result(folder, result)
+    _print_result(folder, result, already)
 
 
-def _print_result(folder: Path, result: dict[str, Any]) -> None:
+def _print_result(folder: Path, result: dict[str, Any], already: bool) -> None:
+    if already:
+        print(f"{folder}: trained already; delete it to train again", file=sys.stderr)
     print(
         f"{folder}: test top-1 {result['test_top1']:.2f} % (validation {result['val_top1']:.2f} %, "
         f"epoch {result['best_epoch'] + 1}, {result['seconds']:.0f} s)"

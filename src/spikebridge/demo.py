@@ -85,11 +85,15 @@ def _train_all(runs: Path, seed: int) -> list[Path]:
 
 def _print_table(rows: list[Row], out: Path) -> None:
     labelled = rows[0].labelled_per_class
-    table = Table(title=f"Test top-1 with {labelled} labelled recordings per class, %")
+    table = Table(title=f"{labelled} labelled recordings per class", caption="test top-1, %")
     table.add_column("method")
     table.add_column("mean ± 95 %", justify="right")
     table.add_column("each seed", justify="right")
     for row in rows:
         table.add_row(row.method, row.text, "  ".join(f"{value:.1f}" for value in row.top1))
     Console().print(table)
-    console.print(f"{out}/report.html shows curves and pictures; {out}/results.json the numbers")
+    console.print(f"curves and pictures: {out}/report.html", soft_wrap=True)
+    console.print(f"numbers:             {out}/results.json", soft_wrap=True)
+    console.print(
+        f"classify a file:     spikebridge predict {out}/runs/ckd-seed0 FILE", soft_wrap=True
+    )

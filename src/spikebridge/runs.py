@@ -11,7 +11,6 @@ import yaml
 from torch import Tensor
 
 from spikebridge.config import Config, TrainConfig
-from spikebridge.console import console
 from spikebridge.data.prepared import PreparedData, prepare
 from spikebridge.data.splits import Manifest
 from spikebridge.errors import UserError
@@ -229,7 +228,6 @@ def _open_folder(folder: Path, config: Config, resume: bool) -> dict[str, Any] |
                 "choose another folder or delete this one"
             )
         if (folder / "result.json").exists():
-            console.print(f"{folder}: already finished")
             return json.loads((folder / "result.json").read_text(encoding="utf-8"))
         if unfinished(folder) and not resume:
             raise UserError(
