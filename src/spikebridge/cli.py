@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def _parser() -> tuple[ArgumentParser, dict[str, tuple[_Build, _Command]]]:
     commands: dict[str, tuple[_Build, _Command]] = {
         "demo": (_demo_arguments, _demo),
         "simulate": (_simulate_arguments, _simulate),
-        "teacher": (_teacher_arguments, _teacher),
+        "teacher": (_recipe_arguments, _teacher),
         "train": (_train_arguments, _train),
         "evaluate": (_evaluate_arguments, _evaluate),
         "predict": (_predict_arguments, _predict),
@@ -104,16 +105,10 @@ def _parser() -> tuple[ArgumentParser, dict[str, tuple[_Build, _Command]]]:
         usage="spikebridge COMMAND …",
         description=_DESCRIPTION + "\n\ncommands:\n" + "\n".join(lines),
         epilog="spikebridge COMMAND --help explains one command.",
-        formatter_class=_plain_formatter(),
+        formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version")
     return parser, commands
-
-
-def _plain_formatter() -> type:
-    from argparse import RawDescriptionHelpFormatter
-
-    return RawDescriptionHelpFormatter
 
 
 def _explained(error: ArgumentError, parser: ArgumentParser) -> str:
@@ -201,10 +196,6 @@ def _recipe_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     add_settings(parser)
-
-
-def _teacher_arguments(parser: ArgumentParser) -> None:
-    _recipe_arguments(parser)
 
 
 def _train_arguments(parser: ArgumentParser) -> None:

@@ -7,6 +7,8 @@ debiased estimate replaces HSIC by its unbiased U-statistic (Song et al., JMLR 2
 import torch
 from torch import Tensor
 
+from spikebridge.losses._precision import at_least_float32
+
 _EPSILON = 1e-8
 
 
@@ -46,7 +48,7 @@ def _gram(x_BN: Tensor) -> Tensor:
 
     Centring first changes neither estimate and keeps the rounding of a large mean out.
     """
-    x_BN = x_BN if x_BN.dtype == torch.float64 else x_BN.float()
+    x_BN = at_least_float32(x_BN)
     x_BN = x_BN - x_BN.mean(-2, keepdim=True)
     return x_BN @ x_BN.mT
 

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spikebridge.losses._precision import at_least_float32
+
 
 def kd_loss(
     student_TBC: Tensor,
@@ -26,7 +28,7 @@ def kd_loss(
         A scalar, in float32 at least.
     """
     with torch.autocast(student_TBC.device.type, enabled=False):
-        student_TBC = student_TBC if student_TBC.dtype == torch.float64 else student_TBC.float()
+        student_TBC = at_least_float32(student_TBC)
         teacher_BC = teacher_BC.detach().to(student_TBC.dtype)
         steps_TBC = student_TBC if per_step else student_TBC.mean(0, keepdim=True)
         target_BC = F.log_softmax(teacher_BC / temperature, -1)

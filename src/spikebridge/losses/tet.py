@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spikebridge.losses._precision import at_least_float32
+
 
 def tet_loss(
     logits_TBC: Tensor,
@@ -25,7 +27,7 @@ def tet_loss(
         step_weight_T: w_t, 1 when absent; CKD weighs the DVS stream's steps by 1 − c_t.
     """
     with torch.autocast(logits_TBC.device.type, enabled=False):
-        logits_TBC = logits_TBC if logits_TBC.dtype == torch.float64 else logits_TBC.float()
+        logits_TBC = at_least_float32(logits_TBC)
         steps, batch, _ = logits_TBC.shape
         entropy_T = (
             F.cross_entropy(logits_TBC.flatten(0, 1), label_B.repeat(steps), reduction="none")
@@ -48,6 +50,6 @@ def mean_logits_loss(
         step_weight_T: Its mean weighs the loss, which speaks of all steps at once.
     """
     with torch.autocast(logits_TBC.device.type, enabled=False):
-        logits_TBC = logits_TBC if logits_TBC.dtype == torch.float64 else logits_TBC.float()
+        logits_TBC = at_least_float32(logits_TBC)
         loss = F.cross_entropy(logits_TBC.mean(0), label_B)
         return loss if step_weight_T is None else step_weight_T.mean() * loss
