@@ -14,8 +14,13 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """Which recordings and photos train, validate and test (protocol `clean`)."""
+    """Which recordings and photos train, validate and test."""
 
+    protocol: Literal["clean", "few-shot", "kt"] | None = None
+    """`clean`: train, validation and test by class and seed; `few-shot`: the same with
+    labelled_per_class labelled recordings; `kt`: the first 90 % of each class train, the rest tests
+    and also selects the epoch, only to compare with published figures. Null takes `few-shot` where
+    labelled_per_class is set, else `clean`."""
     labelled_per_class: int | None = None
     """Labelled training recordings per class (k); null takes all that are left."""
     validation_per_class: int = 5
@@ -30,8 +35,22 @@ class SplitConfig:
     where they are, the test recordings' photos do."""
     seed: int | None = None
     """Seed of the draw; null takes the run's seed."""
+    near_duplicates: Literal["exclude", "keep"] = "exclude"
+    """`exclude` holds out training photos that look like the photo of a validation or test
+    recording (perceptual hash); `keep` leaves them in, and the audit finds them."""
+    manifest: str | None = None
+    """A manifest.csv whose split is taken instead of drawing one."""
+
+    @property
+    def name(self) -> Literal["clean", "few-shot", "kt"]:
+        """The protocol."""
+        return self.protocol or ("few-shot" if self.labelled_per_class else "clean")
 
     def __post_init__(self) -> None:
+        _require(
+            self.protocol is None or (self.protocol == "few-shot") == bool(self.labelled_per_class),
+            "data.split.labelled_per_class belongs to protocol few-shot: set both or neither",
+        )
         _require(
             self.labelled_per_class is None or self.labelled_per_class >= 1,
             "data.split.labelled_per_class must be at least 1",
@@ -58,18 +77,30 @@ class AugmentConfig:
     """Padding in pixels of the network's input for a random crop; photos move in proportion."""
     flip: bool = False
     """Flip left and right with probability one half."""
+    rotate: float = 0.0
+    """Largest rotation in degrees, either way."""
+    event_drop: float = 0.0
+    """Largest share of a recording's events that is dropped."""
+    time_jitter: float = 0.0
+    """Standard deviation of each event's shift in time, in time steps."""
+    polarity_flip: float = 0.0
+    """Probability that a recording's ON and OFF events are exchanged."""
 
     def __post_init__(self) -> None:
         _require(self.crop >= 0, "data.augment.crop must not be negative")
+        _require(0 <= self.rotate <= 180, "data.augment.rotate must lie in [0, 180]")
+        _require(0 <= self.event_drop < 1, "data.augment.event_drop must lie in [0, 1)")
+        _require(0 <= self.time_jitter <= 1, "data.augment.time_jitter must lie in [0, 1]")
+        _require(0 <= self.polarity_flip <= 1, "data.augment.polarity_flip must lie in [0, 1]")
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Where recordings and photos are, and how they become network input."""
 
-    name: Literal["digits", "nmnist", "folders"] = "digits"
-    """`digits`: scikit-learn's, embedded; `nmnist`: N-MNIST recordings and MNIST IDX photos;
-    `folders`: EVENTS/CLASS/* and PHOTOS/CLASS/* (N-Caltech101's layout)."""
+    name: Literal["digits", "nmnist", "ncaltech101", "cep-dvs", "cifar10-dvs", "folders"] = "digits"
+    """The data set: `digits` are scikit-learn's, embedded; `folders` are EVENTS/CLASS/* and
+    PHOTOS/CLASS/*; `spikebridge data list` describes the others."""
     events: str | None = None
     """Folder of recordings; null simulates a recording of every photo (`simulator`)."""
     photos: str | None = None
@@ -77,6 +108,10 @@ class DataConfig:
     sensor: tuple[int, int] | None = None
     """Sensor width and height in pixels for formats that do not tell it; null takes the
     simulator's where recordings are simulated, and N-Caltech101's 240×180 for .bin files."""
+    extent: Literal["sensor", "recording"] = "sensor"
+    """What is stretched to the network's input: the whole `sensor`, or the part of it from the
+    upper left corner to the farthest event of each recording, for data sets whose recordings have
+    the size of their photos (N-Caltech101)."""
     exclude: list[str] = field(default_factory=list)
     """Classes to leave out; a name that is not there is no error."""
     size: tuple[int, int] = (32, 32)

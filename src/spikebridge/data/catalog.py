@@ -62,7 +62,7 @@ def open_collection(config: DataConfig) -> Collection:
             return _folders(replace(config, photos=str(_digits_photos(config)), events=None))
         case "nmnist":
             return _nmnist(config)
-        case "folders":
+        case _:
             return _folders(config)
 
 

@@ -1,0 +1,15 @@
+"""What each command parses and calls; a module per group, its COMMANDS by name."""
+
+from collections.abc import Callable
+
+from jsonargparse import ArgumentParser, Namespace
+
+from spikebridge.commands import demo, measure, simulate, train
+
+COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int | None]]] = {
+    **demo.COMMANDS,
+    **simulate.COMMANDS,
+    **train.COMMANDS,
+    **measure.COMMANDS,
+}
+"""Name → what adds the arguments, and what runs (an exit code, or None for 0); its docstring is the help."""

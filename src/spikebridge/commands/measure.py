@@ -1,0 +1,70 @@
+"""The commands `evaluate`, `predict` and `compare`."""
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+
+def _evaluate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", help="folder of a trained run")
+    parser.add_argument(
+        "--split", choices=["validation", "test"], default="test", help="which split of the run"
+    )
+
+
+def _evaluate(given: Namespace) -> None:
+    """Measure a trained run again on its own validation or test split."""
+    from spikebridge.runs import evaluate_run
+
+    evaluation = evaluate_run(Path(given.run), given.split)
+    print(
+        f"{given.run}: {given.split} top-1 {evaluation.top1:.2f} %, loss {evaluation.loss:.4f}, "
+        f"{len(evaluation.files)} samples"
+    )
+
+
+def _predict_arguments(parser: ArgumentParser) -> None:
+    parser.usage = "spikebridge predict RUN FILE… [--top N]"
+    parser.add_argument("run", help="folder of a trained student")
+    parser.add_argument("files", nargs="+", help="event recordings in any readable format")
+    parser.add_argument("--top", type=int, default=5, help="number of classes to print")
+
+
+def _predict(given: Namespace) -> None:
+    """Print the most likely classes of event recordings."""
+    from spikebridge.predict import predict
+    from spikebridge.runs import load_run
+
+    trained = load_run(Path(given.run))
+    for prediction in predict(trained, given.files, top=given.top):
+        best = zip(prediction.classes, prediction.confidences, strict=True)
+        print(prediction.file, *(f"{name} {100 * share:.1f} %" for name, share in best), sep="\t")
+
+
+def _compare_arguments(parser: ArgumentParser) -> None:
+    parser.usage = "spikebridge compare RUN… [--split validation] [--out FILE]"
+    parser.add_argument("runs", nargs="+", help="folders of finished runs")
+    parser.add_argument("--out", type=str, help="also write the table: a .md, .csv or .json file")
+    parser.add_argument(
+        "--split",
+        choices=["validation", "test"],
+        default="test",
+        help="accuracy on which split; settings are chosen on validation",
+    )
+
+
+def _compare(given: Namespace) -> None:
+    """Compare finished runs: mean and 95 % interval over seeds, per method."""
+    from spikebridge.compare import compare, markdown, write_table
+
+    rows = compare([Path(run) for run in given.runs], given.split)
+    print(markdown(rows, given.split), end="")
+    if given.out:
+        write_table(rows, Path(given.out), given.split)
+
+
+COMMANDS = {
+    "evaluate": (_evaluate_arguments, _evaluate),
+    "predict": (_predict_arguments, _predict),
+    "compare": (_compare_arguments, _compare),
+}

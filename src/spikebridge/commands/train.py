@@ -1,0 +1,103 @@
+"""The commands `teacher` and `train`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+_RECIPE_HELP = "a recipe file (YAML), or the name of a shipped one: {}"
+
+
+def _recipe_arguments(parser: ArgumentParser) -> None:
+    from spikebridge.recipes import recipe_names
+    from spikebridge.settings import add_settings
+
+    parser.usage = f"{parser.prog} RECIPE [--out DIR] [--resume] [--SETTING VALUE …]"
+    parser.add_argument("recipe", help=_RECIPE_HELP.format(", ".join(recipe_names())))
+    parser.add_argument(
+        "--out", type=str, help="the run's folder; null takes runs/RECIPE/METHOD-seedN"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    add_settings(parser)
+
+
+def _train_arguments(parser: ArgumentParser) -> None:
+    _recipe_arguments(parser)
+    parser.add_argument(
+        "--teacher_run",
+        type=str,
+        help="folder of the teacher, trained there if need be; null takes teacher-seedN beside the "
+        "run",
+    )
+
+
+def _experiment(given: Namespace) -> tuple[Any, Path]:
+    """Configuration and the folder that runs of this recipe go to."""
+    from spikebridge.recipes import merge, read_recipe
+    from spikebridge.settings import config_from
+
+    overrides = given.as_dict()
+    recipe = overrides.pop("recipe")
+    for name in ("out", "resume", "teacher_run"):
+        overrides.pop(name, None)
+    settings = merge(read_recipe(recipe, overrides.get("method")), overrides)
+    return config_from(settings, recipe), Path("runs") / Path(recipe).stem
+
+
+def _teacher(given: Namespace) -> None:
+    """Train the ANN teacher on the recipe's photos.
+
+    No photo of a validation or test recording is used. `train` does this by itself where a method
+    needs a teacher and there is none.
+    """
+    from spikebridge.data.prepared import prepare
+    from spikebridge.runs import train_teacher
+
+    config, root = _experiment(given)
+    folder = Path(given.get("out", root / f"teacher-seed{config.seed}"))
+    already = (folder / "result.json").exists()
+    data = prepare(config.data, config.seed)
+    result = train_teacher(config, data, folder, resume=given.get("resume", False))
+    _print_result(folder, result, already)
+
+
+def _train(given: Namespace) -> None:
+    """Train a spiking student by CKD or one of its baselines.
+
+    The best epoch is selected on validation; the test recordings are read once, at the end. Any
+    setting of the recipe can be changed: --method kt --seed 1 --data.split.labelled_per_class 2.
+    """
+    from spikebridge.data.prepared import prepare
+    from spikebridge.runs import train_student
+
+    config, root = _experiment(given)
+    folder = Path(given.get("out", root / f"{config.method}-seed{config.seed}"))
+    already = (folder / "result.json").exists()
+    beside = folder.parent / f"teacher-seed{config.seed}"
+    data = prepare(
+        config.data, config.seed, simulated_source=config.objective.source == "simulated"
+    )
+    result = train_student(
+        config,
+        data,
+        folder,
+        teacher_folder=Path(given.get("teacher_run", beside)),
+        resume=given.get("resume", False),
+    )
+    _print_result(folder, result, already)
+
+
+def _print_result(folder: Path, result: dict[str, Any], already: bool) -> None:
+    if already:
+        print(f"{folder}: trained already; delete it to train again", file=sys.stderr)
+    print(
+        f"{folder}: test top-1 {result['test_top1']:.2f} % (validation {result['val_top1']:.2f} %, "
+        f"epoch {result['best_epoch'] + 1}, {result['seconds']:.0f} s)"
+    )
+
+
+COMMANDS = {
+    "teacher": (_recipe_arguments, _teacher),
+    "train": (_train_arguments, _train),
+}
