@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from spikebridge.data.manifest import SELECTED_ON_TEST
 from spikebridge.errors import UserError
 from spikebridge.files import write_json, write_text
 from spikebridge.recipes import method_names
@@ -24,6 +25,8 @@ class Row:
     """One method on one data set and label budget."""
 
     data: str
+    protocol: str
+    """`clean`, `few-shot` or `kt`, which selects on test."""
     method: str
     labelled_per_class: int | None
     """None where all recordings are labelled, or for a teacher, which sees photos."""
@@ -83,9 +86,10 @@ def compare(runs: Sequence[Path], split: str = "test") -> list[Row]:
     groups: dict[tuple, list[tuple[Path, dict[str, Any]]]] = defaultdict(list)
     for run in runs:
         result = read_result(run)
-        groups[result["data"], result["labelled_per_class"], result["method"]].append((run, result))
+        kind = tuple(result[k] for k in ("data", "protocol", "labelled_per_class", "method"))
+        groups[kind].append((run, result))
     rows = []
-    for (data, labelled, method), members in groups.items():
+    for (data, protocol, labelled, method), members in groups.items():
         members.sort(key=lambda member: member[1]["seed"])
         seeds = [result["seed"] for _, result in members]
         for index in range(1, len(seeds)):
@@ -97,27 +101,30 @@ def compare(runs: Sequence[Path], split: str = "test") -> list[Row]:
         key = "val_top1" if split == "validation" else "test_top1"
         top1 = tuple(result[key] for _, result in members)
         seconds = float(np.mean([result["seconds"] for _, result in members]))
-        rows.append(Row(data, method, labelled, tuple(seeds), top1, seconds))
+        rows.append(Row(data, protocol, method, labelled, tuple(seeds), top1, seconds))
     return sorted(rows, key=_place)
 
 
 def _place(row: Row) -> tuple:
     known = (*ORDER, *(m for m in method_names() if m not in ORDER))
     place = known.index(row.method) if row.method in known else len(known)
-    return row.data, math.inf if row.labelled_per_class is None else row.labelled_per_class, place
+    labelled = math.inf if row.labelled_per_class is None else row.labelled_per_class
+    return row.data, row.protocol, labelled, place
 
 
 def markdown(rows: Sequence[Row], split: str = "test") -> str:
     """The table in Markdown."""
     lines = [
-        f"| data | labelled per class | method | {split} top-1, % | seeds | training, s |",
-        "| --- | ---: | --- | ---: | ---: | ---: |",
+        "| data | protocol | labelled per class | method "
+        f"| {split} top-1, % | seeds | training, s |",
+        "| --- | --- | ---: | --- | ---: | ---: | ---: |",
     ]
     for row in rows:
         labelled = "all" if row.labelled_per_class is None else row.labelled_per_class
+        protocol = SELECTED_ON_TEST if row.protocol == "kt" else row.protocol
         lines.append(
-            f"| {row.data} | {labelled} | {row.method} | {row.text} | {len(row.seeds)} | "
-            f"{row.seconds:.0f} |"
+            f"| {row.data} | {protocol} | {labelled} | {row.method} | {row.text} "
+            f"| {len(row.seeds)} | {row.seconds:.0f} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -132,13 +139,16 @@ def write_table(rows: Sequence[Row], path: Path, split: str = "test") -> None:
         case ".md":
             write_text(path, markdown(rows, split))
         case ".csv":
-            lines = [f"data,labelled_per_class,method,mean,interval95,seeds,{split}_top1,seconds"]
+            lines = [
+                "data,protocol,labelled_per_class,method,mean,interval95,seeds,"
+                f"{split}_top1,seconds"
+            ]
             for row in rows:
                 labelled = "" if row.labelled_per_class is None else row.labelled_per_class
                 seeds, top1 = " ".join(map(str, row.seeds)), " ".join(f"{v:.4f}" for v in row.top1)
                 interval = "" if math.isnan(row.interval) else f"{row.interval:.4f}"
                 lines.append(
-                    f"{row.data},{labelled},{row.method},{row.mean:.4f},{interval},{seeds},{top1},"
+                    f"{row.data},{row.protocol},{labelled},{row.method},{row.mean:.4f},{interval},{seeds},{top1},"
                     f"{row.seconds:.1f}"
                 )
             write_text(path, "\n".join(lines) + "\n")

@@ -5,8 +5,9 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise writing_failed(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_stale_temporaries(folder: Path, older_than_s: float = 3600.0) -> None:
+    """Remove what `atomic_path` left behind in a process that was killed.
+
+    Args:
+        folder: Where to look, not below it.
+        older_than_s: Younger ones may belong to a process at work.
+    """
+    for path in folder.glob(".*.????????"):
+        with suppress(OSError):
+            if path.is_file() and time.time() - path.stat().st_mtime > older_than_s:
+                path.unlink()
 
 
 def writing_failed(target: Path, error: OSError) -> UserError:

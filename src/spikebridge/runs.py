@@ -1,18 +1,20 @@
 """A run: one folder with settings, manifest, curves, weights and result."""
 
+import csv
 import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
 from torch import Tensor
 
 from spikebridge.config import Config, TrainConfig
+from spikebridge.console import console
+from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import PreparedData, prepare
-from spikebridge.data.splits import Manifest
 from spikebridge.errors import UserError
 from spikebridge.evaluate import Evaluation
 from spikebridge.files import write_json, write_text
@@ -24,7 +26,8 @@ from spikebridge.training.checkpoint import fill, load_model, save_model
 from spikebridge.training.loop import Best, Interrupted, fit
 from spikebridge.training.tasks import StudentTask, TeacherTask
 
-PROTOCOL = "clean"
+TEACHER_MANIFEST = "teacher-manifest.csv"
+"""In a student's folder: what its teacher was trained on."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Trained:
     config: Config
     classes: tuple[str, ...]
     sensor: tuple[int, int]
+    manifest: Manifest | None
+    """What it was trained on; None where the model's file does not say."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -86,12 +91,17 @@ def train_student(
         two_heads=config.objective.two_heads,
     )
     task = StudentTask(config, data, student, device)
+    seen_by_teacher = None
     if task.objective.needs_teacher():
-        task.teacher = ready_teacher(config, data, teacher_folder).to(device)
+        trained = ready_teacher(config, data, teacher_folder)
+        task.teacher, seen_by_teacher = cast(Teacher, trained.model).to(device), trained.manifest
     _begin(folder, config, data)
+    if seen_by_teacher is not None:
+        seen_by_teacher.write(folder / TEACHER_MANIFEST)
     best, seconds = fit(task, task.settings, folder, description=folder.name, resume=resume)
     evaluation = _test_selected(task, best)
-    return _finish(folder, config, data, student, best, evaluation, seconds)
+    teacher = _teacher_in_words(task, seen_by_teacher)
+    return _finish(folder, config, data, student, best, evaluation, seconds, teacher)
 
 
 def train_teacher(
@@ -111,6 +121,12 @@ def train_teacher(
     return _finish(folder, config, data, teacher, best, evaluation, seconds)
 
 
+def _teacher_in_words(task: StudentTask, seen: Manifest | None) -> str | None:
+    if not task.objective.needs_teacher():
+        return None
+    return TEACHER_MANIFEST if seen is not None else "unknown: the teacher carries no manifest"
+
+
 def unfinished(folder: Path) -> bool:
     """Whether a folder holds an interrupted run."""
     return (folder / "checkpoint.pt").exists() and not (folder / "result.json").exists()
@@ -128,8 +144,10 @@ def _teacher_settings(config: Config) -> Config:
     )
 
 
-def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Teacher:
+def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Trained:
     """The configured checkpoint, or the teacher in ``folder``, trained there first if need be.
+
+    A teacher without a manifest is taken with a warning.
 
     Raises:
         UserError: other classes, or a training photo of the teacher is not legal in this split.
@@ -149,24 +167,32 @@ def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Teacher:
             f"{path}: teacher of other classes ({len(trained.classes)}: "
             f"{', '.join(trained.classes[:3])} …); train one on these photos"
         )
-    refuse_leaking_teacher(path, data.manifest)
-    return trained.model
+    if trained.manifest is None:
+        console.print(
+            f"warning: {path}: this teacher carries no manifest, so nobody can tell whether it was "
+            "trained on photos of validation or test recordings",
+            soft_wrap=True,
+        )
+    else:
+        refuse_leaking_teacher(path, trained.manifest, data.manifest)
+    return trained
 
 
-def refuse_leaking_teacher(folder: Path, manifest: Manifest) -> None:
+def refuse_leaking_teacher(folder: Path, seen: Manifest, manifest: Manifest) -> None:
     """Refuse a teacher trained or selected on photos of validation or test recordings.
+
+    Args:
+        folder: Where the teacher is, for the message.
+        seen: The teacher's manifest.
+        manifest: The student's.
 
     Raises:
         UserError: names the first such photo.
     """
-    held = {
-        entry.sha256: entry
-        for split in ("test", "held-out")
-        for entry in manifest.select("photo", split)
-    }
-    seen = Manifest.read(folder / "manifest.csv")
-    for entry in (*seen.select("photo", "train"), *seen.select("photo", "validation")):
-        if entry.sha256 in held:
+    held = {e.sha256 for s in ("test", "held-out") for e in manifest.select("photo", s)}
+    pairs = {e.pair for e in manifest.held_recordings} - {""}
+    for entry in seen.seen_photos:
+        if entry.sha256 in held or entry.pair in pairs:
             raise UserError(
                 f"{folder}: this teacher was trained on {entry.file}, whose recording is held out "
                 "here; train it on this split (same data.split and seed)"
@@ -184,7 +210,9 @@ def load_run(folder: Path) -> Trained:
     try:
         settings, kind = description["config"], description["kind"]
         classes, sensor = tuple(description["classes"]), tuple(description["sensor"])
-    except (KeyError, TypeError) as error:
+        text = description.get("manifest")
+        manifest = None if text is None else Manifest.parse(text)
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: not a model of spikebridge; train the run again") from error
     config = config_from(settings, origin=str(path))
     if kind == "teacher":
@@ -193,7 +221,7 @@ def load_run(folder: Path) -> Trained:
         two_heads = config.objective.two_heads
         model = build_student(config.student, len(classes), config.data.size, two_heads=two_heads)
     fill(model, weights, path)
-    return Trained(kind, model.eval(), config, classes, sensor)
+    return Trained(kind, model.eval(), config, classes, sensor, manifest)
 
 
 def evaluate_run(folder: Path, split: str) -> Evaluation:
@@ -204,12 +232,10 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
     """
     trained = load_run(folder)
     config = trained.config
-    data = prepare(config.data, config.seed)
-    if data.manifest != Manifest.read(folder / "manifest.csv"):
-        raise UserError(
-            f"{folder}: the data are no longer those that this run was trained on (manifest.csv); "
-            "restore them or train again"
-        )
+    try:
+        data = prepare(config.data, config.seed, manifest=Manifest.read(folder / "manifest.csv"))
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
     device = pick_device(config.train.device)
     model = trained.model.to(device)
     task = TeacherTask if isinstance(model, Teacher) else StudentTask
@@ -277,6 +303,7 @@ def _finish(
     best: Best,
     evaluation: Evaluation,
     seconds: float,
+    teacher: str | None = None,
 ) -> dict[str, Any]:
     kind = "teacher" if isinstance(model, Teacher) else "student"
     save_model(
@@ -287,6 +314,7 @@ def _finish(
             "config": _plain(dataclasses.asdict(config)),
             "classes": list(data.classes),
             "sensor": list(data.sensor),
+            "manifest": data.manifest.text(),
         },
     )
     evaluation.write(folder / "predictions.csv")
@@ -294,7 +322,10 @@ def _finish(
         "method": config.method,
         "seed": config.seed,
         "labelled_per_class": config.data.split.labelled_per_class,
-        "protocol": PROTOCOL,
+        "protocol": data.manifest.protocol,
+        "selected_on": data.manifest.selecting,
+        "manifest_sha256": data.manifest.sha256,
+        "teacher": teacher,
         "data": data.name,
         "classes": list(data.classes),
         "time_steps": config.data.time_steps,
@@ -307,6 +338,6 @@ def _finish(
         "parameters": sum(p.numel() for p in model.parameters()),
     }
     if kind == "teacher":
-        del result["rates"], result["time_steps"]
+        del result["rates"], result["time_steps"], result["teacher"]
     write_json(folder / "result.json", result)
     return result

@@ -1,9 +1,7 @@
 """The clean protocol: nobody who tests has trained, whatever the collection."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,21 +12,24 @@ from hypothesis import strategies as st
 
 from factories import collection_in, refused
 from spikebridge.config import SplitConfig
-from spikebridge.data import catalog, splits
+from spikebridge.data import splits
 from spikebridge.data.catalog import Collection, Item
-from spikebridge.data.splits import ROLES, Entry, Manifest, make_split
+from spikebridge.data.manifest import ROLES, Entry, Manifest
 from spikebridge.errors import UserError
 from spikebridge.files import file_sha256
 from spikebridge.runs import refuse_leaking_teacher
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder whose files never change, so that each is hashed once."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (splits, catalog):
-            patch.setattr(module, "file_sha256", cache(file_sha256))
-        yield tmp_path_factory.mktemp("collections")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose files never change."""
+    return tmp_path_factory.mktemp("collections")
+
+
+def make_split(collection: Collection, config: SplitConfig, seed: int) -> Manifest:
+    """Of files that are no pictures: nothing can look alike."""
+    where = Path(collection.photos[0].file).parents[2] / "cache"
+    return splits.make_split(collection, replace(config, near_duplicates="keep"), seed, where)
 
 
 @st.composite
@@ -171,12 +172,12 @@ def test_a_manifest_survives_its_file(root: Path, tmp_path: Path) -> None:
     manifest.write(tmp_path / "manifest.csv")
     assert Manifest.read(tmp_path / "manifest.csv") == manifest
     lines = (tmp_path / "manifest.csv").read_text().splitlines()
-    assert lines[0] == "kind,file,class,label,number,pair,split,role,sha256"
+    assert lines[0] == "kind,file,class,label,number,pair,protocol,split,role,sha256"
     assert len(lines) == 1 + 60
     first = manifest.entries[0]
     assert lines[1] == (
         f"recording,{first.file},{first.class_name},{first.label},{first.number},{first.pair},"
-        f"{first.split},{first.role},{first.sha256}"
+        f"few-shot,{first.split},{manifest.role(first)},{first.sha256}"
     )
 
 
@@ -237,8 +238,7 @@ def test_a_copy_of_a_held_out_photo_is_held_out_too(tmp_path: Path) -> None:
         assert (old.kind, old.pair) == (new.kind, new.pair)
         copied = old.kind == "photo" and old.pair in copies
         assert new.split == ("held-out" if copied else old.split)
-    after.write(tmp_path / "manifest.csv")
-    refuse_leaking_teacher(tmp_path, after)
+    refuse_leaking_teacher(tmp_path, after, after)
 
 
 # Teachers ----------------------------------------------------------------------------------------
@@ -246,8 +246,7 @@ def test_a_copy_of_a_held_out_photo_is_held_out_too(tmp_path: Path) -> None:
 
 def test_a_teacher_of_the_same_split_is_welcome(root: Path, tmp_path: Path) -> None:
     manifest = _manifest(root)
-    manifest.write(tmp_path / "manifest.csv")
-    refuse_leaking_teacher(tmp_path, manifest)
+    refuse_leaking_teacher(tmp_path, manifest, manifest)
 
 
 @pytest.mark.parametrize("use", ["train", "validation"])
@@ -259,9 +258,9 @@ def test_a_teacher_that_saw_a_held_out_photo_is_refused(
     held = manifest.select("photo", split)[3]
     # The same picture under another name, class and number: only its content tells.
     planted = Entry("photo", "elsewhere/x.png", "dog", 1, "x", "dog/x", use, held.sha256)
-    Manifest((*manifest.entries, planted)).write(tmp_path / "manifest.csv")
+    teacher = Manifest((*manifest.entries, planted))
     refused(
-        lambda: refuse_leaking_teacher(tmp_path, manifest),
+        lambda: refuse_leaking_teacher(tmp_path, teacher, manifest),
         tmp_path,
         "elsewhere/x.png",
         "held out",
@@ -272,8 +271,8 @@ def test_a_teacher_that_saw_a_held_out_photo_is_refused(
 def test_a_teacher_of_another_seed_is_refused(root: Path, tmp_path: Path) -> None:
     collection: Collection = collection_in(root, {"ant": 12}, {"ant": 12})
     config = SplitConfig(labelled_per_class=3)
-    make_split(collection, config, 1).write(tmp_path / "manifest.csv")
-    refused(lambda: refuse_leaking_teacher(tmp_path, make_split(collection, config, 0)), tmp_path)
+    one, other = (make_split(collection, config, seed) for seed in (0, 1))
+    refused(lambda: refuse_leaking_teacher(tmp_path, other, one), tmp_path)
 
 
 def test_items_are_drawn_without_regard_to_their_order(root: Path) -> None:

@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 from jsonargparse import ArgumentParser, Namespace
 
-from spikebridge.commands import demo, measure, simulate, train
+from spikebridge.commands import demo, measure, prepare, simulate, train
 
 COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int | None]]] = {
     **demo.COMMANDS,
     **simulate.COMMANDS,
+    **prepare.COMMANDS,
     **train.COMMANDS,
     **measure.COMMANDS,
 }
-"""Name → what adds the arguments, and what runs (an exit code, or None for 0); its docstring is the help."""
+"""Name → what adds the arguments, and what runs: its docstring is the help, None means exit 0."""

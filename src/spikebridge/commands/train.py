@@ -9,21 +9,26 @@ from jsonargparse import ArgumentParser, Namespace
 _RECIPE_HELP = "a recipe file (YAML), or the name of a shipped one: {}"
 
 
-def _recipe_arguments(parser: ArgumentParser) -> None:
+def add_recipe_arguments(parser: ArgumentParser) -> None:
+    """Add the recipe, and every setting that can be laid over it."""
     from spikebridge.recipes import recipe_names
     from spikebridge.settings import add_settings
 
-    parser.usage = f"{parser.prog} RECIPE [--out DIR] [--resume] [--SETTING VALUE …]"
     parser.add_argument("recipe", help=_RECIPE_HELP.format(", ".join(recipe_names())))
+    add_settings(parser)
+
+
+def _run_arguments(parser: ArgumentParser) -> None:
+    add_recipe_arguments(parser)
+    parser.usage = f"{parser.prog} RECIPE [--out DIR] [--resume] [--SETTING VALUE …]"
     parser.add_argument(
         "--out", type=str, help="the run's folder; null takes runs/RECIPE/METHOD-seedN"
     )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    add_settings(parser)
 
 
 def _train_arguments(parser: ArgumentParser) -> None:
-    _recipe_arguments(parser)
+    _run_arguments(parser)
     parser.add_argument(
         "--teacher_run",
         type=str,
@@ -32,14 +37,14 @@ def _train_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def _experiment(given: Namespace) -> tuple[Any, Path]:
+def experiment(given: Namespace) -> tuple[Any, Path]:
     """Configuration and the folder that runs of this recipe go to."""
     from spikebridge.recipes import merge, read_recipe
     from spikebridge.settings import config_from
 
     overrides = given.as_dict()
     recipe = overrides.pop("recipe")
-    for name in ("out", "resume", "teacher_run"):
+    for name in ("out", "resume", "teacher_run", "jobs"):
         overrides.pop(name, None)
     settings = merge(read_recipe(recipe, overrides.get("method")), overrides)
     return config_from(settings, recipe), Path("runs") / Path(recipe).stem
@@ -54,7 +59,7 @@ def _teacher(given: Namespace) -> None:
     from spikebridge.data.prepared import prepare
     from spikebridge.runs import train_teacher
 
-    config, root = _experiment(given)
+    config, root = experiment(given)
     folder = Path(given.get("out", root / f"teacher-seed{config.seed}"))
     already = (folder / "result.json").exists()
     data = prepare(config.data, config.seed)
@@ -71,7 +76,7 @@ def _train(given: Namespace) -> None:
     from spikebridge.data.prepared import prepare
     from spikebridge.runs import train_student
 
-    config, root = _experiment(given)
+    config, root = experiment(given)
     folder = Path(given.get("out", root / f"{config.method}-seed{config.seed}"))
     already = (folder / "result.json").exists()
     beside = folder.parent / f"teacher-seed{config.seed}"
@@ -89,15 +94,19 @@ def _train(given: Namespace) -> None:
 
 
 def _print_result(folder: Path, result: dict[str, Any], already: bool) -> None:
+    from spikebridge.data.manifest import SELECTED_ON_TEST
+
     if already:
         print(f"{folder}: trained already; delete it to train again", file=sys.stderr)
+    validated = f"validation {result['val_top1']:.2f} %"
     print(
-        f"{folder}: test top-1 {result['test_top1']:.2f} % (validation {result['val_top1']:.2f} %, "
+        f"{folder}: test top-1 {result['test_top1']:.2f} % "
+        f"({SELECTED_ON_TEST if result['protocol'] == 'kt' else validated}, "
         f"epoch {result['best_epoch'] + 1}, {result['seconds']:.0f} s)"
     )
 
 
 COMMANDS = {
-    "teacher": (_recipe_arguments, _teacher),
+    "teacher": (_run_arguments, _teacher),
     "train": (_train_arguments, _train),
 }

@@ -13,11 +13,12 @@ def frame_events(
     time_steps: int,
     size: tuple[int, int],
     bins: Literal["time", "count"] = "time",
+    extent: Literal["sensor", "recording"] = "sensor",
 ) -> np.ndarray:
     """Count events per time bin, polarity and pixel.
 
-    The whole sensor is stretched to ``size``: the event at column x of W goes to column
-    ⌊x·width/W⌋, likewise for rows, so that the frames sum to the number of events.
+    The event at column x of W goes to column ⌊x·width/W⌋, likewise for rows, so that the frames sum
+    to the number of events.
 
     Args:
         events: The recording.
@@ -25,6 +26,8 @@ def frame_events(
         size: Height and width of the frames in pixels.
         bins: Bins of equal duration, the last one closed, or of equal numbers of events, to within
             one.
+        extent: What is stretched to ``size``: the whole sensor, or what reaches from the upper left
+            corner to the farthest event (N-Caltech101's recordings have the size of their photos).
 
     Returns:
         x_TCHW as int32; channel 0 counts OFF events, channel 1 ON.
@@ -43,8 +46,11 @@ def frame_events(
         step_N = since_N * time_steps // (since_N[-1] + 1)
     else:
         step_N = np.arange(len(events)) * time_steps // len(events)
-    column_N = events.x_N.astype(np.int64) * width // events.sensor[0]
-    row_N = events.y_N.astype(np.int64) * height // events.sensor[1]
+    across, down = events.sensor
+    if extent == "recording":
+        across, down = int(events.x_N.max()) + 1, int(events.y_N.max()) + 1
+    column_N = events.x_N.astype(np.int64) * width // across
+    row_N = events.y_N.astype(np.int64) * height // down
     cell_N = ((step_N * 2 + events.polarity_N) * height + row_N) * width + column_N
     counts = np.bincount(cell_N, minlength=time_steps * 2 * height * width)
     return counts.reshape(time_steps, 2, height, width).astype(np.int32)
@@ -63,9 +69,20 @@ def network_input(counts_BTCHW: np.ndarray, scale: Literal["recording", "none"])
     """
     x_BTCHW = counts_BTCHW.astype(np.float32)
     if scale == "recording":
-        for x_TCHW in x_BTCHW:
-            active = x_TCHW[x_TCHW > 0]
-            if len(active):
-                x_TCHW /= np.percentile(active, 95)
+        for counts_TCHW, x_TCHW in zip(counts_BTCHW, x_BTCHW, strict=True):
+            if (top := _percentile_95(counts_TCHW)) > 1:
+                x_TCHW /= top
         x_BTCHW.clip(max=1, out=x_BTCHW)
     return x_BTCHW
+
+
+def _percentile_95(counts_TCHW: np.ndarray) -> float:
+    """The 95th percentile of the counts that are not zero, as NumPy interpolates it; 1 for none."""
+    cells_C = np.bincount(counts_TCHW.reshape(-1))
+    cells_C[:1] = 0
+    up_to_C = np.cumsum(cells_C)
+    if not len(up_to_C) or not up_to_C[-1]:
+        return 1.0
+    place = 0.95 * (up_to_C[-1] - 1)
+    low, high = np.searchsorted(up_to_C, (np.floor(place), np.ceil(place)), "right")
+    return float(low + (high - low) * (place % 1))

@@ -1,32 +1,32 @@
-"""Recordings and photos as memory-mapped arrays, made once, kept under a key of their content."""
+"""All that training reads: the split, and its recordings and photos in the cache."""
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from spikebridge.config import DataConfig
-from spikebridge.console import console, each
+from spikebridge.data.cache import ArrayCache, CachedArrays, Job
 from spikebridge.data.catalog import Item, PhotoReader, cache_folder, open_collection
 from spikebridge.data.events import read_events
 from spikebridge.data.frames import frame_events, network_input
+from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.photos import fit_photo
-from spikebridge.data.simulate import simulate_many
-from spikebridge.data.splits import Entry, Manifest, make_split
+from spikebridge.data.simulate import Simulator, simulate_photo
+from spikebridge.data.splits import adopt_split, make_split
 from spikebridge.errors import UserError
-from spikebridge.files import atomic_path, settings_key
 
-_FORMAT = 1
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class EventSet:
     """Framed recordings of one split."""
 
-    frames_NTCHW: np.ndarray
+    frames_NTCHW: CachedArrays | np.ndarray
     """Event counts; channel 0 is OFF, 1 is ON."""
     label_N: np.ndarray
     files: tuple[str, ...]
@@ -42,11 +42,11 @@ class EventSet:
 class PhotoSet:
     """Photos of one split, and their simulated recordings where they serve as source."""
 
-    photos_N3HW: np.ndarray
+    photos_N3HW: CachedArrays | np.ndarray
     """RGB, uint8."""
     label_N: np.ndarray
     files: tuple[str, ...]
-    simulated_NTCHW: np.ndarray | None = None
+    simulated_NTCHW: CachedArrays | np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -58,103 +58,94 @@ class PreparedData:
     sensor: tuple[int, int]
     manifest: Manifest
     events: dict[str, EventSet]
-    """By split: train, validation, test."""
+    """By split: train, validation, test; protocol `kt` validates on its test recordings."""
     photos: dict[str, PhotoSet]
     """By split: train, validation, test."""
 
 
-def prepare(config: DataConfig, seed: int, *, simulated_source: bool = False) -> PreparedData:
+def prepare(
+    config: DataConfig,
+    seed: int,
+    *,
+    simulated_source: bool = False,
+    manifest: Manifest | None = None,
+    processes: int | None = None,
+) -> PreparedData:
     """Open, split, frame and cache the data of a configuration.
 
     Args:
         config: The data settings.
         seed: The run's seed, for the split.
         simulated_source: Also simulate a recording of every training photo.
+        manifest: A split to take instead of drawing one or reading ``config.split.manifest``.
+        processes: Processes that prepare; None takes as many as there are cores.
 
     Raises:
-        UserError: unreadable or missing files, or too few of them.
+        UserError: unreadable or missing files, too few of them, or files that differ from those in
+            the manifest.
     """
     collection = open_collection(config)
-    manifest = make_split(collection, config.split, seed)
-    splits = ("train", "validation", "test")
+    if manifest is None and config.split.manifest is not None:
+        manifest = Manifest.read(Path(config.split.manifest))
+    if manifest is None:
+        manifest = make_split(collection, config.split, seed, cache_folder(config))
+    else:
+        manifest = adopt_split(manifest, collection, cache_folder(config))
+    recordings = {s: manifest.used("recording", s) for s in SPLITS}
+    photos = {s: manifest.used("photo", s) for s in SPLITS}
+    frames = _frame_cache(config, collection.sensor)
+    frames.ensure(
+        _jobs(partial(_frame_entry, config=config, sensor=collection.sensor), recordings.values()),
+        "framing recordings",
+        processes,
+    )
+    pictures = _photo_cache(config)
+    pictures.ensure(
+        _jobs(partial(_fit_entry, config=config), photos.values()), "reading photos", processes
+    )
+    simulated = None
+    if simulated_source:
+        cache = _simulated_cache(config)
+        make = partial(_simulate_entry, config=config)
+        cache.ensure(_jobs(make, [photos["train"]]), "simulating photos", processes)
+        simulated = cache.select([e.sha256 for e in photos["train"]])
     return PreparedData(
         collection.name,
         collection.classes,
         collection.sensor,
         manifest,
-        {s: _event_set(manifest.select("recording", s), config, collection.sensor) for s in splits},
         {
-            s: _photo_set(manifest.select("photo", s), config, simulated_source and s == "train")
-            for s in splits
+            s: EventSet(
+                frames.select([e.sha256 for e in entries]),
+                _labels(entries),
+                tuple(e.file for e in entries),
+                config.scale,
+            )
+            for s, entries in recordings.items()
+        },
+        {
+            s: PhotoSet(
+                pictures.select([e.sha256 for e in entries]),
+                _labels(entries),
+                tuple(e.file for e in entries),
+                simulated if s == "train" else None,
+            )
+            for s, entries in photos.items()
         },
     )
 
 
-def frame_file(file: str | Path, config: DataConfig, sensor: tuple[int, int]) -> np.ndarray:
-    """One recording as network input x_TCHW.
+def frame_file(file: str | Path, config: DataConfig, sensor: tuple[int, int] | None) -> np.ndarray:
+    """One recording as event counts x_TCHW.
 
     Raises:
         UserError: the file cannot be read, or holds fewer events than T.
     """
     events = read_events(file, sensor)
     try:
-        return frame_events(events, config.time_steps, config.size, config.bins)
+        return frame_events(events, config.time_steps, config.size, config.bins, config.extent)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
-
-
-def _event_set(entries: list[Entry], config: DataConfig, sensor: tuple[int, int]) -> EventSet:
-    settings = [config.time_steps, list(config.size), config.bins, list(sensor)]
-    frames_NTCHW = _cached(
-        cache_folder(config),
-        "frames",
-        [_FORMAT, settings, [e.sha256 for e in entries]],
-        lambda: each(lambda e: frame_file(e.file, config, sensor), entries, "framing recordings"),
-    )
-    return EventSet(frames_NTCHW, _labels(entries), tuple(e.file for e in entries), config.scale)
-
-
-def _photo_set(entries: list[Entry], config: DataConfig, simulated: bool) -> PhotoSet:
-    size = photo_size(config)
-    hashes = [e.sha256 for e in entries]
-    reader = PhotoReader()
-
-    def read(entry: Entry) -> np.ndarray:
-        return reader(Item(entry.file, entry.label, entry.number, entry.pair))
-
-    photos_N3HW = _cached(
-        cache_folder(config),
-        "photos",
-        [_FORMAT, list(size), config.photo_margin, hashes],
-        lambda: each(
-            lambda e: fit_photo(read(e), size, config.photo_margin).transpose(2, 0, 1),
-            entries,
-            "reading photos",
-        ),
-    )
-    simulated_NTCHW = None
-    if simulated:
-        simulator = config.simulator
-        settings = [config.time_steps, list(config.size), config.bins, simulator.settings()]
-
-        def simulate() -> list[np.ndarray]:
-            recordings = simulate_many(
-                [read(e) for e in entries],
-                simulator,
-                [int(sha[:8], 16) for sha in hashes],
-                description="simulating photos",
-            )
-            with closing(recordings):
-                return [
-                    frame_events(events, config.time_steps, config.size, config.bins)
-                    for events in recordings
-                ]
-
-        simulated_NTCHW = _cached(
-            cache_folder(config), "simulated", [_FORMAT, settings, hashes], simulate
-        )
-    files = tuple(e.file for e in entries)
-    return PhotoSet(photos_N3HW, _labels(entries), files, simulated_NTCHW)
 
 
 def photo_size(config: DataConfig) -> tuple[int, int]:
@@ -162,32 +153,53 @@ def photo_size(config: DataConfig) -> tuple[int, int]:
     return (config.photo_size, config.photo_size) if config.photo_size else config.size
 
 
+def _jobs(make: partial, splits) -> list[Job]:
+    return [Job(entry.sha256, make, entry) for entries in splits for entry in entries]
+
+
+def _frame_cache(config: DataConfig, sensor: tuple[int, int] | None) -> ArrayCache:
+    settings = [config.time_steps, list(config.size), config.bins, config.extent]
+    settings.append(list(sensor) if sensor else None)
+    shape = (config.time_steps, 2, *config.size)
+    return ArrayCache(cache_folder(config), "frames", settings, shape)
+
+
+def _photo_cache(config: DataConfig) -> ArrayCache:
+    size = photo_size(config)
+    settings = [list(size), config.photo_margin]
+    return ArrayCache(cache_folder(config), "photos", settings, (3, *size))
+
+
+def _simulated_cache(config: DataConfig) -> ArrayCache:
+    settings = [config.time_steps, list(config.size), config.bins, config.extent]
+    settings.append(config.simulator.settings())
+    shape = (config.time_steps, 2, *config.size)
+    return ArrayCache(cache_folder(config), "simulated", settings, shape)
+
+
+def _frame_entry(entry: Entry, config: DataConfig, sensor: tuple[int, int] | None) -> np.ndarray:
+    return frame_file(entry.file, config, sensor)
+
+
+_reader = PhotoReader()
+
+
+def _read(entry: Entry) -> np.ndarray:
+    return _reader(Item(entry.file, entry.label, entry.number, entry.pair))
+
+
+def _fit_entry(entry: Entry, config: DataConfig) -> np.ndarray:
+    return fit_photo(_read(entry), photo_size(config), config.photo_margin).transpose(2, 0, 1)
+
+
+def _simulate_entry(entry: Entry, config: DataConfig) -> np.ndarray:
+    simulator: Simulator = config.simulator
+    try:
+        events = simulate_photo(_read(entry), simulator, int(entry.sha256[:8], 16))
+        return frame_events(events, config.time_steps, config.size, config.bins, config.extent)
+    except UserError as error:
+        raise UserError(f"{entry.file}: {error}") from error
+
+
 def _labels(entries: Sequence[Entry]) -> np.ndarray:
     return np.array([e.label for e in entries], dtype=np.int64)
-
-
-def _cached(folder: Path, kind: str, key: list, make: Callable[[], list[np.ndarray]]) -> np.ndarray:
-    """Array kept as .npy in its smallest unsigned type, memory-mapped; made again if damaged."""
-    path = folder / f"{kind}-{settings_key(key)}.npy"
-    if (kept := _mapped(path)) is not None:
-        return kept
-    array = np.stack(make())
-    array = array.astype(np.min_scalar_type(int(array.max(initial=0))))
-    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        np.save(stream, array)
-    return np.load(path, mmap_mode="r")
-
-
-def _mapped(path: Path) -> np.ndarray | None:
-    try:
-        return np.load(path, mmap_mode="r")
-    except FileNotFoundError:
-        return None
-    except (ValueError, EOFError):
-        console.print(f"{path}: damaged; making it again")
-        return None
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror or error}); choose a data.cache folder that "
-            "can be read and written"
-        ) from error

@@ -1,157 +1,208 @@
-"""Protocol `clean`: who trains, validates and tests, joined by class and image number."""
+"""Who trains, validates and tests, joined by class and image number, under three protocols."""
 
-import csv
-import io
-from dataclasses import asdict, dataclass, fields, replace
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from spikebridge.config import SplitConfig
 from spikebridge.data.catalog import Collection, Item, PhotoReader
+from spikebridge.data.hashes import file_hashes, look_hashes, lookalikes
+from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.errors import UserError
-from spikebridge.files import file_sha256, write_text
 
-ROLES = {
-    ("recording", "train"): "labelled",
-    ("recording", "validation"): "selects the student",
-    ("recording", "test"): "tests the student",
-    ("recording", "unused"): "unused",
-    ("photo", "train"): "source and teacher training",
-    ("photo", "validation"): "selects the teacher",
-    ("photo", "test"): "tests the teacher",
-    ("photo", "held-out"): "unused: held out, as its recording or its copy is",
-}
+_KT_TRAIN = 0.9
+
+_Drawn = list[tuple[Item, str]]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One line of a manifest."""
-
-    kind: str
-    """`recording` or `photo`."""
-    file: str
-    class_name: str
-    label: int
-    number: str
-    pair: str
-    split: str
-    """`train`, `validation`, `test`, `unused` (recordings) or `held-out` (photos)."""
-    sha256: str
-
-    @property
-    def role(self) -> str:
-        """What it is for, in words."""
-        return ROLES[self.kind, self.split]
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The whole split; saved beside every run."""
-
-    entries: tuple[Entry, ...]
-
-    def select(self, kind: str, split: str) -> list[Entry]:
-        """Entries of one kind and split, in manifest order."""
-        return [e for e in self.entries if e.kind == kind and e.split == split]
-
-    def write(self, path: Path) -> None:
-        """Write as CSV, atomically."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        for entry in self.entries:
-            row = asdict(entry)
-            row["class"], row["role"] = row.pop("class_name"), entry.role
-            writer.writerow([row[column] for column in _COLUMNS])
-        write_text(path, text.getvalue())
-
-    @classmethod
-    def read(cls, path: Path) -> "Manifest":
-        """Read a manifest.
-
-        Raises:
-            UserError: no file, or it is damaged.
-        """
-        try:
-            text = io.StringIO(path.read_bytes().decode("utf-8"), newline="")
-            entries = tuple(_entry(row) for row in csv.DictReader(text, strict=True))
-            if not entries:
-                raise ValueError("no entry")
-        except FileNotFoundError as error:
-            raise UserError(f"{path}: no such manifest; is it a run's folder?") from error
-        except (KeyError, ValueError, csv.Error) as error:
-            raise UserError(
-                f"{path}: not a manifest, or damaged ({error}); expected the columns "
-                f"{', '.join(_COLUMNS)}: train the run again"
-            ) from error
-        return cls(entries)
-
-
-_COLUMNS = ("kind", "file", "class", "label", "number", "pair", "split", "role", "sha256")
-
-
-def _entry(row: dict[str, str]) -> Entry:
-    if set(row) != set(_COLUMNS) or None in row.values():
-        raise ValueError("wrong columns")
-    if (row["kind"], row["split"]) not in ROLES or len(row["sha256"]) != 64:
-        raise ValueError("wrong values")
-    values = {f.name: row["class" if f.name == "class_name" else f.name] for f in fields(Entry)}
-    return Entry(**{**values, "label": int(row["label"])})  # pyright: ignore[reportArgumentType]
-
-
-def make_split(collection: Collection, config: SplitConfig, seed: int) -> Manifest:
+def make_split(collection: Collection, config: SplitConfig, seed: int, cache: Path) -> Manifest:
     """Split per class: validation and test first, then k labelled, then the legal photos.
 
     A photo whose recording validates or tests is never a source nor seen in the teacher's
-    training. Where photos are paired with no recording here, `photo_test` of them test the teacher.
+    training; nor is its copy, byte for byte, nor (``config.near_duplicates``) its likeness. Where
+    photos are paired with no recording here, `photo_test` of them test the teacher.
+
+    Protocol `kt` (AAAI 2024) trains on the first 90 % of each class in order of name, tests on the
+    rest and selects on it too; photos are cut alike.
 
     Args:
         collection: Recordings and photos.
-        config: Numbers and shares.
+        config: Protocol, numbers and shares.
         seed: Used when ``config.seed`` is None.
+        cache: Folder where hashes are remembered.
 
     Raises:
         UserError: a class has too few recordings or photos.
     """
     random = np.random.default_rng([0x5B11, seed if config.seed is None else config.seed])
-    recordings: list[tuple[Item, str]] = []
-    photos: list[tuple[Item, str]] = []
+    recordings: _Drawn = []
+    photos: _Drawn = []
     for label, name in enumerate(collection.classes):
-        of_class = [item for item in collection.recordings if item.label == label]
-        split_recordings = _split_recordings(of_class, name, config, random)
-        taken = {item.pair: split for item, split in split_recordings}
-        recordings += split_recordings
-        photos += _split_photos(
-            [item for item in collection.photos if item.label == label], name, taken, config, random
-        )
+        own = [item for item in collection.recordings if item.label == label]
+        own_photos = [item for item in collection.photos if item.label == label]
+        if config.name == "kt":
+            drawn = _first_train(own, name)
+            recordings += drawn
+            photos += _photos_as_recordings(own_photos, drawn, name)
+        else:
+            drawn = _split_recordings(own, name, config, random)
+            recordings += drawn
+            photos += _split_photos(own_photos, name, drawn, config, random)
+    entries = _entries(collection, recordings, photos, cache)
+    entries = _without_copies(entries)
+    if config.name != "kt" and config.near_duplicates == "exclude":
+        entries = _without_lookalikes(entries, cache)
+    _require_all_classes(entries, collection)
+    return Manifest(entries, config.name)
+
+
+def adopt_split(manifest: Manifest, collection: Collection, cache: Path) -> Manifest:
+    """A manifest's split of files that may have been moved, checked by their content.
+
+    Raises:
+        UserError: a file of it is missing here, or is another one; or the classes differ.
+    """
+    items = {
+        (kind, collection.classes[item.label], item.pair or item.number): item
+        for kind, some in (("recording", collection.recordings), ("photo", collection.photos))
+        for item in some
+    }
+    here = []
+    for entry in manifest.entries:
+        item = items.get(entry.identity)
+        if item is None:
+            raise UserError(
+                f"{entry.kind} {entry.class_name}/{entry.number} of the manifest is not among the "
+                "data; set data.events and data.photos to the folders that it was made of"
+            )
+        here.append((item, entry.split))
+    kinds = [e.kind for e in manifest.entries]
+    entries = _entries(
+        collection,
+        [pair for pair, kind in zip(here, kinds, strict=True) if kind == "recording"],
+        [pair for pair, kind in zip(here, kinds, strict=True) if kind == "photo"],
+        cache,
+    )
+    known = {e.identity: e.sha256 for e in manifest.entries}
+    for entry in entries:
+        if entry.sha256 != known[entry.identity]:
+            raise UserError(
+                f"{entry.file}: not the file that the manifest names (its content differs); "
+                "restore it, or train on the data as they are now"
+            )
+    return Manifest(entries, manifest.protocol)
+
+
+def _entries(
+    collection: Collection, recordings: _Drawn, photos: _Drawn, cache: Path
+) -> tuple[Entry, ...]:
     reader = PhotoReader()
-    return _without_copies(
-        tuple(
-            Entry(kind, i.file, collection.classes[i.label], i.label, i.number, i.pair, split, sha)
-            for kind, items in (("recording", recordings), ("photo", photos))
-            for i, split in items
-            for sha in [file_sha256(i.file) if kind == "recording" else reader.sha256(i)]
-        )
+    files = [item.file for item, _ in recordings]
+    files += [item.file for item, _ in photos if os.path.isfile(item.file)]  # not inside another
+    hashes = dict(zip(files, file_hashes(files, cache), strict=True))
+    return tuple(
+        Entry(kind, i.file, collection.classes[i.label], i.label, i.number, i.pair, split, sha)
+        for kind, items in (("recording", recordings), ("photo", photos))
+        for i, split in items
+        for sha in [hashes.get(i.file) or reader.sha256(i)]
     )
 
 
-def _without_copies(entries: tuple[Entry, ...]) -> Manifest:
-    """Hold out training photos whose bytes are those of a photo that is held out."""
-    held = {e.sha256 for e in entries if e.kind == "photo" and e.split in ("test", "held-out")}
-    return Manifest(
-        tuple(
-            replace(e, split="held-out")
-            if e.kind == "photo" and e.split in ("train", "validation") and e.sha256 in held
-            else e
-            for e in entries
-        )
+def _without_copies(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Leave out of training what is, byte for byte, held out under another name."""
+    held = {
+        e.sha256
+        for e in entries
+        if e.split in ("test", "held-out") or (e.kind, e.split) == ("recording", "validation")
+    }
+    tested = {e.sha256 for e in entries if (e.kind, e.split) == ("recording", "test")}
+
+    def place(entry: Entry) -> str:
+        if entry.kind == "photo":
+            seen = entry.split in ("train", "validation")
+            return "held-out" if seen and entry.sha256 in held else entry.split
+        if entry.split == "train":
+            return "unused" if entry.sha256 in held else "train"
+        copied = entry.split == "validation" and entry.sha256 in tested
+        return "unused" if copied else entry.split
+
+    return tuple(replace(entry, split=place(entry)) for entry in entries)
+
+
+def _without_lookalikes(entries: tuple[Entry, ...], cache: Path) -> tuple[Entry, ...]:
+    """Hold out training photos that look like the photo of a held-out recording."""
+    manifest = Manifest(entries)
+    pairs = lookalike_photos(manifest.held_photos, manifest.seen_photos, cache)
+    alike = {seen.identity for _, seen, _ in pairs}
+    return tuple(
+        replace(e, split="held-out") if e.kind == "photo" and e.identity in alike else e
+        for e in entries
     )
+
+
+def lookalike_photos(
+    held: list[Entry], seen: list[Entry], cache: Path
+) -> list[tuple[Entry, Entry, int]]:
+    """Pairs of photos, one of each list, that look alike, and the bits in which they differ.
+
+    Copies, byte for byte, are among them.
+    """
+    if not held or not seen:
+        return []
+    reader = PhotoReader()
+    looks = look_hashes(
+        [
+            (e.sha256, lambda e=e: reader(Item(e.file, e.label, e.number, e.pair)))
+            for e in (*held, *seen)
+        ],
+        cache,
+    )
+    held = [e for e in held if e.sha256 in looks]
+    seen = [e for e in seen if e.sha256 in looks]
+    if not held or not seen:
+        return []
+    first, second = (np.stack([looks[e.sha256] for e in some]) for some in (held, seen))
+    return [(held[i], seen[j], bits) for i, j, bits in lookalikes(first, second)]
+
+
+def _require_all_classes(entries: tuple[Entry, ...], collection: Collection) -> None:
+    for kind, split, what in (
+        ("recording", "train", "labelled recording"),
+        ("photo", "train", "training photo"),
+    ):
+        left = {e.label for e in entries if (e.kind, e.split) == (kind, split)}
+        for label, name in enumerate(collection.classes):
+            if label not in left:
+                raise UserError(
+                    f"class {name!r}: every {what} is a copy, or the likeness, of a held-out one; "
+                    "add others, exclude the class, or set data.split.near_duplicates keep"
+                )
+
+
+def _first_train(items: list[Item], name: str) -> _Drawn:
+    """Protocol `kt`: the first 90 % train, the rest test."""
+    train = round(_KT_TRAIN * len(items))
+    if not 0 < train < len(items):
+        raise UserError(
+            f"class {name!r} has {len(items)} recordings, too few for protocol kt, which tests on "
+            "the last tenth; add some or exclude the class"
+        )
+    return [(item, "train" if i < train else "test") for i, item in enumerate(items)]
+
+
+def _photos_as_recordings(items: list[Item], drawn: _Drawn, name: str) -> _Drawn:
+    """Protocol `kt`: test recordings' photos test, or the last tenth where no pairs are known."""
+    tested = {item.pair for item, split in drawn if split == "test"} - {""}
+    if any(item.pair in tested for item in items):
+        return [(item, "test" if item.pair in tested else "train") for item in items]
+    return _first_train(items, name)
 
 
 def _split_recordings(
     items: list[Item], name: str, config: SplitConfig, random: np.random.Generator
-) -> list[tuple[Item, str]]:
+) -> _Drawn:
     order = [items[i] for i in random.permutation(len(items))]
     validation, labelled = config.validation_per_class, config.labelled_per_class
     test = config.test_per_class
@@ -173,14 +224,15 @@ def _split_recordings(
 def _split_photos(
     items: list[Item],
     name: str,
-    taken: dict[str, str],
+    drawn: _Drawn,
     config: SplitConfig,
     random: np.random.Generator,
-) -> list[tuple[Item, str]]:
+) -> _Drawn:
     order = [items[i] for i in random.permutation(len(items))]
     held = {"validation": "held-out", "test": "test"}
-    result = [(item, held[taken[item.pair]]) for item in order if taken.get(item.pair) in held]
-    legal = [item for item in order if taken.get(item.pair) not in held]
+    taken = {item.pair: held[split] for item, split in drawn if item.pair and split in held}
+    result = [(item, taken[item.pair]) for item in order if item.pair in taken]
+    legal = [item for item in order if item.pair not in taken]
     has_test = any(split == "test" for _, split in result)
     test = 0 if has_test else max(1, round(config.photo_test * len(legal)))
     validation = max(1, round(config.photo_validation * len(legal)))

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from spikebridge.data.catalog import Item, PhotoReader
+from spikebridge.data.manifest import Entry
 from spikebridge.data.prepared import frame_file
-from spikebridge.data.splits import Entry
 from spikebridge.errors import UserError
 from spikebridge.report.palette import EMPTY_RGB, OFF_RGB, ON_RGB
 from spikebridge.report.read import Run

@@ -192,7 +192,7 @@ def _detail(runs: Sequence[Run], row: Row) -> dict[str, Any]:
 
 def _counts(run: Run) -> list[tuple[str, str, int]]:
     """Kind, role and number of the files of the split."""
-    counted = Counter((e.kind, e.role) for e in run.manifest.entries)
+    counted = Counter((e.kind, run.manifest.role(e)) for e in run.manifest.entries)
     return [(kind, role, number) for (kind, role), number in sorted(counted.items(), reverse=True)]
 
 

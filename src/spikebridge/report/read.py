@@ -13,7 +13,7 @@ import yaml
 
 from spikebridge.compare import read_result
 from spikebridge.config import Config
-from spikebridge.data.splits import Manifest
+from spikebridge.data.manifest import Manifest
 from spikebridge.errors import UserError
 from spikebridge.settings import config_from
 
@@ -70,7 +70,7 @@ def read_run(folder: Path) -> Run:
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines]
         steps = [r for r in records if r["kind"] == "step"]
-        evaluations = [r for r in records if r["kind"] == "eval" and r["split"] == "validation"]
+        evaluations = [r for r in records if r["kind"] == "eval"]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise UserError(
             f"{folder}: no finished run, config.yaml or metrics.jsonl is missing or damaged "

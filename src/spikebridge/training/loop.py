@@ -51,6 +51,8 @@ class Task(ABC):
     """Further trained parameters, needed in training only."""
     evaluate_from: float = 0.0
     """Progress u before which there is nothing to evaluate yet."""
+    selecting: str = "validation"
+    """Split on which the epoch is selected: `validation`, or `test` under protocol `kt`."""
 
     @abstractmethod
     def step(self, step: int, progress: float) -> StepResult:
@@ -58,7 +60,7 @@ class Task(ABC):
 
     @abstractmethod
     def validate(self) -> Evaluation:
-        """Evaluate the model on the validation split."""
+        """Evaluate the model on the split that selects."""
 
 
 class Interrupted(Exception):
@@ -154,11 +156,13 @@ def fit(
                 due = batch == 0 and epoch % settings.evaluate_every == 0
                 if last or (due and step / settings.steps >= task.evaluate_from):
                     evaluation = task.validate()
-                    recorder.write(_evaluation_record(evaluation, epoch - 1, step, settings))
+                    recorder.write(_evaluation_record(task, evaluation, epoch - 1, step, settings))
                     if best.improved_by(evaluation):
                         weights = {k: v.cpu().clone() for k, v in task.model.state_dict().items()}
                         best = Best(epoch - 1, evaluation.top1, evaluation.loss, weights)
-                bar.update(shown, advance=1, note=f"best validation {max(best.top1, 0):.1f} %")
+                bar.update(
+                    shown, advance=1, note=f"best {task.selecting} {max(best.top1, 0):.1f} %"
+                )
                 overdue = time.monotonic() - saved_at > 60 * settings.checkpoint_minutes
                 if last or overdue or stop.requested:
                     keep(step + 1)
@@ -213,11 +217,11 @@ def _train_step(
 
 
 def _evaluation_record(
-    evaluation: Evaluation, epoch: int, step: int, settings: LoopSettings
+    task: Task, evaluation: Evaluation, epoch: int, step: int, settings: LoopSettings
 ) -> dict[str, Any]:
     return {
         "kind": "eval",
-        "split": "validation",
+        "split": task.selecting,
         "epoch": epoch,
         "step": step,
         "progress": (step + 1) / settings.steps,

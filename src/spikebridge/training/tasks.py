@@ -50,6 +50,7 @@ class StudentTask(Task):
         # Evaluation uses the DVS stream's head and statistics.
         self.evaluate_from = config.objective.dvs_from
         self.student, self.data, self.seed, self.device = student, data, config.seed, device
+        self.selecting = data.manifest.selecting
         self.autocast = make_autocast(config, device)
         self.batches = PairedBatches(
             data.events["train"],
@@ -82,7 +83,7 @@ class StudentTask(Task):
         return None if self.teacher is None else torch.no_grad()(self.teacher)
 
     def validate(self) -> Evaluation:
-        """Validation recordings."""
+        """Recordings that select the epoch."""
         return self.evaluate("validation")
 
     def evaluate(self, split: str) -> Evaluation:
@@ -105,6 +106,7 @@ class TeacherTask(Task):
         self.teacher = teacher.to(device)
         self.model, self.extras = self.teacher, nn.Module()
         self.config, self.data, self.device = config, data, device
+        self.selecting = data.manifest.selecting
         self.photos = data.photos["train"]
         self.autocast = make_autocast(config, device)
         count, size = len(self.photos.label_N), config.teacher.batch_size
@@ -140,7 +142,7 @@ class TeacherTask(Task):
         return StepResult({"classification": loss}, {})
 
     def validate(self) -> Evaluation:
-        """Legal photos kept from training."""
+        """Photos that select the epoch."""
         return self.evaluate("validation")
 
     def evaluate(self, split: str) -> Evaluation:

@@ -1,0 +1,217 @@
+"""The audit: does anything that tests a student touch what trained it or its teacher?"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from spikebridge.data.hashes import LOOKALIKE_BITS, file_hashes
+from spikebridge.data.manifest import Entry, Manifest
+from spikebridge.data.splits import lookalike_photos
+from spikebridge.errors import UserError
+from spikebridge.runs import TEACHER_MANIFEST
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Something that tests or validates, and the same thing where training sees it."""
+
+    kind: Literal["pair", "content", "likeness", "recording", "selection"]
+    held: str
+    """What validates or tests."""
+    seen: str
+    """What training saw."""
+    where: str
+    """Who saw it."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.held} — {self.seen} ({self.where})"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was looked at, and what was found."""
+
+    subject: str
+    protocol: str
+    checks: tuple[str, ...]
+    """What was compared, one line each."""
+    leaks: tuple[Leak, ...]
+    unproved: tuple[str, ...]
+    """Why, where nothing was found, a leak cannot be excluded."""
+
+    @property
+    def verdict(self) -> Literal["clean", "leak", "unproved"]:
+        """`leak` if there is any; `unproved` if one cannot be excluded; else `clean`."""
+        return "leak" if self.leaks else "unproved" if self.unproved else "clean"
+
+    def as_json(self) -> dict[str, Any]:
+        """For a JSON file."""
+        return {"verdict": self.verdict, **asdict(self)}
+
+
+def audit(path: Path, cache: Path) -> Audit:
+    """Audit a run's folder, or a manifest alone.
+
+    A photo of a validation or test recording must be neither among the student's sources nor in
+    the teacher's training: by pair, by content, by likeness (`LOOKALIKE_BITS`). No recording may
+    be in two splits, and validation, not test, must have chosen the checkpoint.
+
+    Args:
+        path: A run's folder, or a manifest.csv.
+        cache: Folder where hashes are remembered.
+
+    Raises:
+        UserError: neither a run nor a manifest there.
+    """
+    file = path / "manifest.csv" if path.is_dir() else path
+    manifest = Manifest.read(file)
+    leaks = list(_recordings_in_two_splits(manifest))
+    unproved: list[str] = []
+    checks = [
+        f"recordings: {len(manifest.held_recordings)} validate or test, "
+        f"{len(manifest.select('recording', 'train'))} train"
+    ]
+    if all(not entry.pair for entry in manifest.held_recordings):
+        unproved.append(
+            "recordings and photos of this data set are joined by class only, so that no photo of "
+            "a held-out recording can be recognised; say so with the figures"
+        )
+    seen = [("this split's photos", manifest.seen_photos)]
+    if path.is_dir():
+        selection, doubts = _selection(path, manifest)
+        leaks += selection
+        unproved += doubts
+        checks.append(f"selection: every evaluation of {path / 'metrics.jsonl'}")
+        teacher, doubts = _teacher(path)
+        unproved += doubts
+        if teacher is not None:
+            seen.append(("the teacher's photos", teacher.seen_photos))
+    for where, photos in seen:
+        checks.append(
+            f"{where}: {len(photos)} seen in training, against {len(manifest.held_photos)} photos "
+            "of validation and test recordings, by pair, content and likeness"
+        )
+        leaks += _seen_photos(manifest, photos, where)
+        alike, doubts = _lookalikes(manifest.held_photos, photos, where, cache)
+        known = {leak.seen for leak in leaks if leak.where == where}
+        leaks += [leak for leak in alike if leak.seen not in known]
+        unproved += doubts
+    return Audit(str(path), manifest.protocol, tuple(checks), tuple(leaks),
+                 tuple(dict.fromkeys(unproved)))  # fmt: skip
+
+
+def _recordings_in_two_splits(manifest: Manifest) -> Iterator[Leak]:
+    first: dict[str, Entry] = {}
+    for split in ("test", "validation", "train"):
+        for entry in manifest.select("recording", split):
+            other = first.setdefault(entry.sha256, entry)
+            if other.split != split:
+                yield Leak("recording", f"{other.file} ({other.split})",
+                           f"{entry.file} ({split})", "the same bytes in two splits")  # fmt: skip
+
+
+def _seen_photos(manifest: Manifest, photos: Sequence[Entry], where: str) -> Iterator[Leak]:
+    recordings = {e.pair: e for e in manifest.held_recordings if e.pair}
+    contents = {e.sha256: e for e in manifest.held_photos}
+    for photo in photos:
+        if photo.pair in recordings:
+            recording = recordings[photo.pair]
+            yield Leak("pair", f"{recording.file} ({recording.split})", photo.file, where)
+        elif photo.sha256 in contents:
+            yield Leak("content", contents[photo.sha256].file, photo.file, where)
+
+
+def _lookalikes(
+    held: list[Entry], seen: list[Entry], where: str, cache: Path
+) -> tuple[list[Leak], list[str]]:
+    """Photos that look alike, and why some could not be compared."""
+    doubts = []
+    held_there, seen_there = _unchanged(held, cache), _unchanged(seen, cache)
+    if gone := len(held) + len(seen) - len(held_there) - len(seen_there):
+        doubts.append(
+            f"{gone} photos are no longer where the manifest says, or have changed, and could not "
+            "be compared; restore them and repeat the audit"
+        )
+    leaks = [
+        Leak("likeness", first.file, f"{second.file} ({bits} of 256 bits differ)", where)
+        for first, second, bits in lookalike_photos(held_there, seen_there, cache)
+    ]
+    return leaks, doubts
+
+
+def _unchanged(entries: list[Entry], cache: Path) -> list[Entry]:
+    """Entries whose file is there as it was; those inside a container are taken as they are."""
+    inside = [e for e in entries if not Path(e.file).is_file() and _container(e).is_file()]
+    whole = [e for e in entries if Path(e.file).is_file()]
+    hashes = file_hashes([e.file for e in whole], cache)
+    return inside + [e for e, sha in zip(whole, hashes, strict=True) if sha == e.sha256]
+
+
+def _container(entry: Entry) -> Path:
+    return Path(entry.file.rpartition("#")[0] or entry.file)
+
+
+def _selection(run: Path, manifest: Manifest) -> tuple[list[Leak], list[str]]:
+    """Whether validation chose the checkpoint: the record of every evaluation says so."""
+    try:
+        result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        evaluations = [r for r in map(json.loads, lines) if r["kind"] == "eval"]
+        chosen = max(evaluations, key=lambda r: (r["top1"], -r["loss"], -r["epoch"]))
+        splits = {r["split"] for r in evaluations}
+        recorded, epoch = result["manifest_sha256"], result["best_epoch"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{run}: no finished run, or its result.json or metrics.jsonl is damaged "
+            f"({type(error).__name__}); train it again, or audit its manifest.csv alone"
+        ) from error
+    where = "the checkpoint"
+    leaks, doubts = [], []
+    if splits != {"validation"}:
+        leaks.append(Leak("selection", "test recordings",
+                          f"chose the epoch ({', '.join(sorted(splits))})", where))  # fmt: skip
+    if chosen["epoch"] != epoch:
+        leaks.append(Leak("selection", f"epoch {epoch + 1} was kept",
+                          f"validation chose epoch {chosen['epoch'] + 1}", where))  # fmt: skip
+    if recorded != manifest.sha256:
+        doubts.append(
+            f"{run / 'manifest.csv'} is not the manifest that the run was trained with; restore it"
+        )
+    return leaks, doubts
+
+
+def _teacher(run: Path) -> tuple[Manifest | None, list[str]]:
+    """The manifest of a student's teacher, and what it does not tell."""
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    doubts = []
+    used = result["method"] == "teacher" or result.get("teacher") is not None
+    if used and (weights := config["teacher"]["weights"]) is not None:
+        doubts.append(
+            f"the teacher started from {weights}, which carries no manifest; make sure that it was "
+            "not trained on photos of this data set"
+        )
+    if result.get("teacher") is None:
+        return None, doubts
+    if not (run / TEACHER_MANIFEST).exists():
+        doubts.append("the teacher carries no manifest; train it with spikebridge teacher")
+        return None, doubts
+    return Manifest.read(run / TEACHER_MANIFEST), doubts
+
+
+def describe(found: Audit) -> str:
+    """The audit in words, the verdict last."""
+    lines = [f"{found.subject}: protocol {found.protocol}"]
+    lines += [f"  checked   {check}" for check in found.checks]
+    lines += [f"  LEAK      {leak}" for leak in found.leaks]
+    lines += [f"  UNPROVED  {doubt}" for doubt in found.unproved]
+    verdict = {
+        "clean": f"clean: nothing held out was seen in training (likeness: {LOOKALIKE_BITS} bits)",
+        "leak": f"{len(found.leaks)} leaks",
+        "unproved": "no leak found, but none can be excluded",
+    }[found.verdict]
+    return "\n".join([*lines, f"verdict: {verdict}"]) + "\n"

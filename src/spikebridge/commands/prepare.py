@@ -1,0 +1,76 @@
+"""The commands `prepare` and `audit`."""
+
+import time
+from pathlib import Path
+from typing import cast
+
+from jsonargparse import ArgumentParser, Namespace
+
+from spikebridge.commands.train import add_recipe_arguments, experiment
+
+
+def _prepare_arguments(parser: ArgumentParser) -> None:
+    add_recipe_arguments(parser)
+    parser.usage = "spikebridge prepare RECIPE [--jobs N] [--SETTING VALUE …]"
+    parser.add_argument("--jobs", type=int, help="processes; null takes as many as there are cores")
+
+
+def _prepare(given: Namespace) -> None:
+    """Split, frame and cache the data of a recipe; `train` does this by itself.
+
+    What is there already is kept: repeat the command to go on where it was interrupted.
+    """
+    from spikebridge.data.cache import CachedArrays
+    from spikebridge.data.catalog import cache_folder
+    from spikebridge.data.prepared import SPLITS, prepare
+
+    config, _ = experiment(given)
+    began = time.monotonic()
+    simulated = config.objective.source == "simulated"
+    data = prepare(
+        config.data, config.seed, simulated_source=simulated, processes=given.get("jobs")
+    )
+    print(f"{data.name}: protocol {data.manifest.protocol}, {len(data.classes)} classes")
+    for kind, sets in (
+        ("recordings", [data.events[s].frames_NTCHW for s in SPLITS]),
+        ("photos", [data.photos[s].photos_N3HW for s in SPLITS]),
+    ):
+        counts = ", ".join(f"{len(some)} {s}" for s, some in zip(SPLITS, sets, strict=True))
+        number = sum(map(len, sets))
+        stored = sum(cast(CachedArrays, some).stored_bytes for some in sets)
+        dense = sum(4 * some.size for some in sets)
+        print(
+            f"{kind}: {counts}; {stored / number:,.0f} bytes each, "
+            f"{stored / dense:.0%} of dense float32"
+        )
+    print(f"{cache_folder(config.data)}: ready after {time.monotonic() - began:.0f} s")
+
+
+def _audit_arguments(parser: ArgumentParser) -> None:
+    parser.usage = "spikebridge audit RUN|MANIFEST [--json FILE]"
+    parser.add_argument("subject", help="folder of a finished run, or a manifest.csv")
+    parser.add_argument("--json", type=str, help="also write the findings as JSON")
+    parser.add_argument("--cache", type=str, help="folder of prepared data, as data.cache")
+
+
+def _audit(given: Namespace) -> int:
+    """Prove that nothing held out was seen in training; exits 1 when it finds a leak.
+
+    Photos are compared by pair, by content and by likeness; what cannot be proved exits 2.
+    """
+    from spikebridge.audit import audit, describe
+    from spikebridge.config import DataConfig
+    from spikebridge.data.catalog import cache_folder
+    from spikebridge.files import write_json
+
+    found = audit(Path(given.subject), cache_folder(DataConfig(cache=given.cache)))
+    print(describe(found), end="")
+    if given.json:
+        write_json(given.json, found.as_json())
+    return {"clean": 0, "leak": 1, "unproved": 2}[found.verdict]
+
+
+COMMANDS = {
+    "prepare": (_prepare_arguments, _prepare),
+    "audit": (_audit_arguments, _audit),
+}

@@ -1,0 +1,297 @@
+"""Integer arrays of one shape, prepared once and kept by content in memory-mapped shards.
+
+A shard is written whole or not at all and never changed, so that a killed preparation goes on
+where it was and several processes may prepare the same data at once.
+"""
+
+import contextlib
+import mmap
+import os
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from joblib import Parallel, delayed
+from rich.progress import Progress
+
+from spikebridge.console import console
+from spikebridge.errors import UserError
+from spikebridge.files import atomic_path, remove_stale_temporaries, settings_key
+
+VERSION = 1
+_MAGIC = b"spikebrg"
+_HEADER = np.dtype([("magic", "S8"), ("version", "<u4"), ("crc", "<u4"), ("count", "<u8"),
+                    ("size", "<u8")])  # fmt: skip
+_RECORD = np.dtype([("key", "V32"), ("offset", "<u8"), ("length", "<u4"), ("crc", "<u4"),
+                    ("itemsize", "u1"), ("sparse", "u1")])  # fmt: skip
+_SHARD_CELLS = 8 << 20
+_OPEN_FILES = 64
+
+
+@dataclass(frozen=True)
+class Job:
+    """An array to be made."""
+
+    key: str
+    """Content hash of its source, 64 hexadecimal digits."""
+    make: Callable[[Any], np.ndarray]
+    """Makes the array of counts; can be pickled."""
+    source: Any
+    """What ``make`` is called with; can be pickled."""
+
+
+class ArrayCache:
+    """A folder of shards that hold arrays of one shape under the hashes of their sources.
+
+    Counts are kept as the smallest unsigned integers; where it is smaller, as the bits that tell
+    which cells are not zero and the counts of those.
+
+    Args:
+        folder: Folder of the cache.
+        kind: First part of the shards' folder, ``frames`` say.
+        settings: All that determines an array besides its source; JSON values.
+        shape: Shape of an array.
+    """
+
+    def __init__(self, folder: Path, kind: str, settings: Any, shape: tuple[int, ...]) -> None:
+        self.folder = folder / f"{kind}-{settings_key(VERSION, settings)}"
+        self.shape = shape
+        self._places: dict[str, tuple[Path, np.void]] = {}
+        self._known: set[Path] = set()
+        self._open_files: OrderedDict[Path, int] = OrderedDict()
+
+    def ensure(self, jobs: Sequence[Job], description: str, processes: int | None = None) -> int:
+        """Make the arrays that are not there yet, on all cores, with a progress bar.
+
+        Args:
+            jobs: All arrays that are needed.
+            description: Label of the progress bar.
+            processes: None takes as many as there are cores.
+
+        Returns:
+            How many were made.
+
+        Raises:
+            UserError: a source cannot be read, or the cache cannot be written.
+        """
+        self._scan()
+        wanted = {job.key: job for job in jobs}
+        missing = [job for key, job in wanted.items() if key not in self._places]
+        if not missing:
+            return 0
+        remove_stale_temporaries(self.folder)
+        shards = _chunks(missing, max(1, _SHARD_CELLS // int(np.prod(self.shape))))
+        processes = min(processes or os.cpu_count() or 1, len(shards))
+        pool = Parallel(processes, return_as="generator_unordered")
+        with Progress(console=console, transient=True) as bar:
+            shown = bar.add_task(description, total=len(missing))
+            write = delayed(_write_shard)
+            done = pool(write(self.folder, shard, self.shape) for shard in shards)
+            with contextlib.closing(cast(Generator[int, None, None], done)) as done:
+                for count in done:
+                    bar.update(shown, advance=count)
+        self._scan()
+        return len(missing)
+
+    def select(self, keys: Sequence[str]) -> "CachedArrays":
+        """The arrays of some keys, all of which must be there, in that order."""
+        return CachedArrays(self, list(keys))
+
+    def read_into(self, key: str, out: np.ndarray) -> None:
+        """Copy one array from its shard.
+
+        Args:
+            key: Content hash.
+            out: Array of the cache's shape, of a type that holds the counts.
+
+        Raises:
+            UserError: the shard is damaged or gone.
+        """
+        path, record = self._places[key]
+        try:
+            start = int(record["offset"])
+            aligned = start - start % mmap.ALLOCATIONGRANULARITY
+            length = int(record["length"])
+            with mmap.mmap(
+                self._open(path), start - aligned + length, access=mmap.ACCESS_READ, offset=aligned
+            ) as window:
+                data = np.frombuffer(window, np.uint8, length, start - aligned)
+                intact = zlib.crc32(data.data) == record["crc"]
+                if intact:
+                    _decode(data, record, out)
+                del data
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: {_REMEDY.format(error)}") from error
+        if not intact:
+            raise UserError(f"{path}: {_REMEDY.format('its checksum is wrong')}")
+
+    def itemsize(self, key: str) -> int:
+        """Bytes per count of one array."""
+        return int(self._places[key][1]["itemsize"])
+
+    def stored_bytes(self, key: str) -> int:
+        """Bytes that one array takes on disk."""
+        return int(self._places[key][1]["length"]) + _RECORD.itemsize
+
+    def _open(self, path: Path) -> int:
+        if path not in self._open_files:
+            self._open_files[path] = os.open(path, os.O_RDONLY)
+            if len(self._open_files) > _OPEN_FILES:
+                os.close(self._open_files.popitem(last=False)[1])
+        self._open_files.move_to_end(path)
+        return self._open_files[path]
+
+    def __del__(self) -> None:
+        for file in self._open_files.values():
+            os.close(file)
+
+    def _scan(self) -> None:
+        """Take up the shards that came since the last look; damaged ones are made again."""
+        for path in sorted(self.folder.glob("*.shard")):
+            if path in self._known:
+                continue
+            try:
+                records = _read_index(path)
+            except ValueError as error:
+                console.print(f"{path}: {error}; making it again", soft_wrap=True)
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                continue
+            except OSError as error:
+                raise UserError(
+                    f"{path}: cannot be read ({error.strerror or error}); choose a data.cache "
+                    "folder that can be read and written"
+                ) from error
+            self._known.add(path)
+            for record in records:
+                self._places[bytes(record["key"]).hex()] = (path, record)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without open files, so that other processes can have a copy."""
+        return {**self.__dict__, "_open_files": OrderedDict()}
+
+
+_REMEDY = "damaged cache ({}); delete this file and repeat the command"
+
+
+class CachedArrays:
+    """Arrays of an `ArrayCache` as if they were stacked; what is read is only what is asked for.
+
+    Args:
+        cache: Where they are.
+        keys: Content hash of each row.
+    """
+
+    def __init__(self, cache: ArrayCache, keys: list[str]) -> None:
+        self._cache, self._keys = cache, keys
+        self.dtype = np.dtype(f"u{max((cache.itemsize(key) for key in keys), default=1)}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the stack."""
+        return (len(self._keys), *self._cache.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of counts."""
+        return len(self) * int(np.prod(self._cache.shape))
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes on disk."""
+        return sum(self._cache.stored_bytes(key) for key in self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, rows: np.ndarray | slice | int) -> np.ndarray:
+        """Some rows in RAM: an index array or slice gives a stack, an integer one array.
+
+        Raises:
+            UserError: the cache is damaged.
+        """
+        if isinstance(rows, int | np.integer):
+            return self[np.array([rows])][0]
+        chosen = np.arange(len(self))[rows]
+        out = np.empty((len(chosen), *self._cache.shape), self.dtype)
+        for row, array in zip(chosen, out, strict=True):
+            self._cache.read_into(self._keys[row], array)
+        return out
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or self.dtype)
+
+
+def _chunks(jobs: list[Job], size: int) -> list[list[Job]]:
+    return [jobs[start : start + size] for start in range(0, len(jobs), size)]
+
+
+def _write_shard(folder: Path, jobs: list[Job], shape: tuple[int, ...]) -> int:
+    """Make some arrays and keep them in one file; returns their number."""
+    path = folder / f"{settings_key(*[job.key for job in jobs])}.shard"
+    if path.exists():  # by another process
+        return len(jobs)
+    records = np.zeros(len(jobs), _RECORD)
+    offset = _HEADER.itemsize + records.nbytes
+    with atomic_path(path) as temporary, open(temporary, "r+b") as stream:
+        stream.seek(offset)
+        for index, job in enumerate(jobs):
+            data, itemsize, sparse = _encode(job.make(job.source).reshape(shape))
+            key = bytes.fromhex(job.key)
+            records[index] = (key, offset, len(data), zlib.crc32(data), itemsize, sparse)
+            stream.write(data)
+            offset += len(data)
+        header = np.zeros((), _HEADER)
+        header[...] = (_MAGIC, VERSION, zlib.crc32(records.tobytes()), len(jobs), offset)
+        stream.seek(0)
+        stream.write(header.tobytes() + records.tobytes())
+    return len(jobs)
+
+
+def _read_index(path: Path) -> np.ndarray:
+    """Records of a shard.
+
+    Raises:
+        ValueError: it is cut short, damaged, or of another version.
+    """
+    with open(path, "rb") as stream:
+        head = stream.read(_HEADER.itemsize)
+        if len(head) < _HEADER.itemsize:
+            raise ValueError("cut short")
+        header = np.frombuffer(head, _HEADER)[0]
+        if header["magic"] != _MAGIC or header["version"] != VERSION:
+            raise ValueError("not a shard of this version")
+        size = os.fstat(stream.fileno()).st_size
+        length = int(header["count"]) * _RECORD.itemsize
+        if header["size"] != size or length > size:
+            raise ValueError("cut short")
+        index = stream.read(length)
+    if len(index) != length or zlib.crc32(index) != header["crc"]:
+        raise ValueError("damaged")
+    return np.frombuffer(index, _RECORD)
+
+
+def _encode(array: np.ndarray) -> tuple[bytes, int, bool]:
+    """Bytes of an array, the bytes per count, and whether only those not zero are kept."""
+    flat = array.reshape(-1)
+    flat = flat.astype(np.min_scalar_type(int(flat.max(initial=0))))
+    active = flat != 0
+    packed = -(-len(flat) // 8) + int(active.sum()) * flat.itemsize
+    if packed < flat.nbytes:
+        return np.packbits(active).tobytes() + flat[active].tobytes(), flat.itemsize, True
+    return flat.tobytes(), flat.itemsize, False
+
+
+def _decode(data: np.ndarray, record: np.void, out: np.ndarray) -> None:
+    kind = np.dtype(f"u{record['itemsize']}")
+    if not record["sparse"]:
+        out[...] = data.view(kind).reshape(out.shape)
+        return
+    bits = -(-out.size // 8)
+    active = np.unpackbits(data[:bits], count=out.size).view(bool).reshape(out.shape)
+    out[...] = 0
+    out[active] = data[bits:].view(kind)

@@ -1,0 +1,164 @@
+"""The manifest: every recording and photo of a split, its content hash and its role."""
+
+import csv
+import hashlib
+import io
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from spikebridge.errors import UserError
+from spikebridge.files import write_text
+
+PROTOCOLS = ("clean", "few-shot", "kt")
+ROLES = {
+    ("recording", "train"): "labelled",
+    ("recording", "validation"): "selects the student",
+    ("recording", "test"): "tests the student",
+    ("recording", "unused"): "unused",
+    ("photo", "train"): "source and teacher training",
+    ("photo", "validation"): "selects the teacher",
+    ("photo", "test"): "tests the teacher",
+    ("photo", "held-out"): "unused: held out, as its recording, its copy or its likeness is",
+}
+_KT_ROLES = {
+    ("recording", "test"): "selects and tests the student",
+    ("photo", "test"): "selects and tests the teacher",
+}
+SELECTED_ON_TEST = "selected on test (protocol kt)"
+"""What every figure made by protocol `kt` must say."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a manifest."""
+
+    kind: str
+    """`recording` or `photo`."""
+    file: str
+    class_name: str
+    label: int
+    number: str
+    pair: str
+    split: str
+    """`train`, `validation`, `test`, `unused` (recordings) or `held-out` (photos)."""
+    sha256: str
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What tells it from the other files of its data set, wherever that is kept."""
+        return self.kind, self.class_name, self.pair or self.number
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole split; saved beside every run."""
+
+    entries: tuple[Entry, ...]
+    protocol: str = "clean"
+    """`clean`, `few-shot` or `kt`."""
+
+    def select(self, kind: str, split: str) -> list[Entry]:
+        """Entries of one kind and split, in manifest order."""
+        return [e for e in self.entries if e.kind == kind and e.split == split]
+
+    def used(self, kind: str, split: str) -> list[Entry]:
+        """Entries that serve as one split: protocol `kt` validates on its test entries."""
+        return self.select(kind, self.selecting if split == "validation" else split)
+
+    @property
+    def selecting(self) -> str:
+        """The split on which epochs are selected."""
+        return "test" if self.protocol == "kt" else "validation"
+
+    @property
+    def held_recordings(self) -> list[Entry]:
+        """Recordings that validate or test."""
+        return self.select("recording", "validation") + self.select("recording", "test")
+
+    @property
+    def seen_photos(self) -> list[Entry]:
+        """Photos that training sees: sources and what trains or selects the teacher."""
+        return self.select("photo", "train") + self.select("photo", "validation")
+
+    @property
+    def held_photos(self) -> list[Entry]:
+        """Photos that validation and test recordings were made of, as far as pairs tell."""
+        pairs = {e.pair for e in self.held_recordings} - {""}
+        return [e for e in self.entries if e.kind == "photo" and e.pair in pairs]
+
+    def role(self, entry: Entry) -> str:
+        """What an entry is for, in words."""
+        key = (entry.kind, entry.split)
+        return _KT_ROLES.get(key, ROLES[key]) if self.protocol == "kt" else ROLES[key]
+
+    def text(self) -> str:
+        """As CSV."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for entry in self.entries:
+            row = asdict(entry)
+            row |= {"class": row.pop("class_name"), "role": self.role(entry)}
+            row["protocol"] = self.protocol
+            writer.writerow([row[column] for column in _COLUMNS])
+        return text.getvalue()
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the CSV text."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Write as CSV, atomically."""
+        write_text(path, self.text())
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """Read a manifest.
+
+        Raises:
+            UserError: no file, or it is damaged.
+        """
+        try:
+            return cls.parse(path.read_bytes().decode("utf-8"))
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: no such manifest; is it a run's folder?") from error
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        except (KeyError, ValueError, csv.Error) as error:
+            raise UserError(
+                f"{path}: not a manifest, or damaged ({error}); expected the columns "
+                f"{', '.join(_COLUMNS)}: train the run again"
+            ) from error
+
+    @classmethod
+    def parse(cls, text: str) -> "Manifest":
+        """From CSV text.
+
+        Raises:
+            ValueError: not a manifest.
+            csv.Error: not a manifest.
+        """
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        if not rows:
+            raise ValueError("no entry")
+        entries = tuple(_entry(row) for row in rows)
+        protocols = {row["protocol"] for row in rows}
+        if len(protocols) > 1 or not protocols <= set(PROTOCOLS):
+            raise ValueError("wrong protocol")
+        return cls(entries, protocols.pop())
+
+
+_COLUMNS = (
+    "kind", "file", "class", "label", "number", "pair", "protocol", "split", "role", "sha256",
+)  # fmt: skip
+
+
+def _entry(row: dict[str, str]) -> Entry:
+    if set(row) != set(_COLUMNS) or None in row.values():
+        raise ValueError("wrong columns")
+    if (row["kind"], row["split"]) not in ROLES or len(row["sha256"]) != 64:
+        raise ValueError("wrong values")
+    bytes.fromhex(row["sha256"])
+    values = {f.name: row["class" if f.name == "class_name" else f.name] for f in fields(Entry)}
+    return Entry(**{**values, "label": int(row["label"])})  # pyright: ignore[reportArgumentType]
