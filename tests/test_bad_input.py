@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 
 from factories import packed, photo_folder
 from spikebridge.cli import main
-from spikebridge.data.simulate import Simulator, simulate_folder
+from spikebridge.data.simulate import Simulator
+from spikebridge.data.twins import simulate_folder
 
 SIMULATOR = {"width": 16, "height": 16, "frames": 12, "amplitude": 3.0}
 

@@ -10,11 +10,13 @@ from PIL import Image
 from factories import as_rows, packed, photo_folder, picture, refused
 from spikebridge.config import AugmentConfig, DataConfig, SplitConfig
 from spikebridge.data import prepared
+from spikebridge.data.cache import CachedArrays
 from spikebridge.data.events import read_events
 from spikebridge.data.frames import frame_events
 from spikebridge.data.photos import fit_photo, read_photo
 from spikebridge.data.prepared import PreparedData, frame_file, prepare
-from spikebridge.data.simulate import Simulator, simulate_folder, simulate_photo
+from spikebridge.data.simulate import Simulator, simulate_photo
+from spikebridge.data.twins import simulate_folder
 
 SIMULATOR = Simulator(width=16, height=16, frames=12, amplitude=3.0)
 SPLIT = SplitConfig(labelled_per_class=2, validation_per_class=1, test_per_class=1)
@@ -39,7 +41,7 @@ def config(tmp_path: Path) -> DataConfig:
 
 def _cache(config: DataConfig) -> dict[str, int]:
     """Files of the cache and when they were written."""
-    return {f.name: f.stat().st_mtime_ns for f in Path(str(config.cache)).iterdir()}
+    return {str(f): f.stat().st_mtime_ns for f in Path(str(config.cache)).glob("*/*.shard")}
 
 
 def _same(a: PreparedData, b: PreparedData) -> bool:
@@ -77,11 +79,12 @@ def test_values_are_those_of_the_files(config: DataConfig) -> None:
 
 
 def test_counts_above_255_are_kept(config: DataConfig) -> None:
-    for file in Path(str(config.events)).rglob("*.bin"):
-        file.write_bytes(packed([(1, 1, t, 1) for t in range(0, 1000, 2)] + [(5, 5, 1000, 0)]))
+    for index, file in enumerate(sorted(Path(str(config.events)).rglob("*.bin"))):
+        rows = [(1, 1, t, 1) for t in range(0, 1000, 2)] + [(5, 5, 1000 + index, 0)]
+        file.write_bytes(packed(rows))
     frames_NTCHW = prepare(replace(config, time_steps=1), 0).events["train"].frames_NTCHW
-    assert frames_NTCHW[:, 0, 1, 0, 0].tolist() == [500] * 4
-    assert frames_NTCHW.sum() == 4 * 501
+    assert frames_NTCHW[:][:, 0, 1, 0, 0].tolist() == [500] * 4
+    assert frames_NTCHW[:].sum() == 4 * 501
 
 
 def test_simulated_sources_are_made_of_the_training_photos_alone(config: DataConfig) -> None:
@@ -103,8 +106,8 @@ def test_what_is_prepared_is_not_made_again(
 ) -> None:
     first = prepare(config, 0, simulated_source=True)
     files = _cache(config)
-    assert len(files) == 3 + 3 + 1
-    for name in ("frame_file", "fit_photo", "simulate_many"):
+    assert len(files) == 3
+    for name in ("frame_file", "fit_photo", "simulate_photo"):
         monkeypatch.setattr(prepared, name, lambda *_, **__: pytest.fail("made again"))
     again = prepare(config, 0, simulated_source=True)
     assert _same(first, again)
@@ -119,27 +122,28 @@ def test_what_is_prepared_is_not_made_again(
 @pytest.mark.parametrize(
     ("change", "kinds"),
     [
-        ({"time_steps": 2}, {"frames": 3, "simulated": 1}),
-        ({"bins": "count"}, {"frames": 3, "simulated": 1}),
-        ({"size": (8, 6), "photo_size": 8}, {"frames": 3, "simulated": 1}),
-        ({"size": (6, 6)}, {"frames": 3, "photos": 3, "simulated": 1}),
-        ({"sensor": (17, 16)}, {"frames": 3}),
-        ({"photo_size": 9}, {"photos": 3}),
-        ({"photo_margin": 0.2}, {"photos": 3}),
-        ({"simulator": replace(SIMULATOR, pos_threshold=0.3)}, {"simulated": 1}),
+        ({"time_steps": 2}, {"frames", "simulated"}),
+        ({"bins": "count"}, {"frames", "simulated"}),
+        ({"extent": "recording"}, {"frames", "simulated"}),
+        ({"size": (8, 6), "photo_size": 8}, {"frames", "simulated"}),
+        ({"size": (6, 6)}, {"frames", "photos", "simulated"}),
+        ({"sensor": (17, 16)}, {"frames"}),
+        ({"photo_size": 9}, {"photos"}),
+        ({"photo_margin": 0.2}, {"photos"}),
+        ({"simulator": replace(SIMULATOR, pos_threshold=0.3)}, {"simulated"}),
     ],
     ids=str,
 )
 def test_a_setting_that_matters_gives_new_files(
-    config: DataConfig, change: dict, kinds: dict[str, int]
+    config: DataConfig, change: dict, kinds: set[str]
 ) -> None:
     prepare(config, 0, simulated_source=True)
     before = _cache(config)
     data = prepare(replace(config, **change), 0, simulated_source=True)
     after = _cache(config)
     assert before.items() <= after.items()
-    new = [name.split("-")[0] for name in after.keys() - before.keys()]
-    assert {kind: new.count(kind) for kind in set(new)} == kinds
+    new = [Path(name).parent.name.split("-")[0] for name in after.keys() - before.keys()]
+    assert sorted(new) == sorted(kinds)
     if "size" in change:
         assert data.events["test"].frames_NTCHW.shape[-2:] == change["size"]
 
@@ -155,7 +159,8 @@ def test_one_changed_byte_gives_new_files(config: DataConfig) -> None:
     assert sum(a != b for a, b in zip(data, file.read_bytes(), strict=True)) == 1
     second = prepare(config, 0)
     assert len(_cache(config)) == len(before) + 1
-    difference = second.events["test"].frames_NTCHW.astype(int) - first.events["test"].frames_NTCHW
+    old, new = (np.array(d.events["test"].frames_NTCHW, int) for d in (first, second))
+    difference = new - old
     assert sorted(difference[difference != 0].tolist()) == [-1, 1]
 
     photo = Path(first.photos["train"].files[0])
@@ -168,63 +173,49 @@ def test_one_changed_byte_gives_new_files(config: DataConfig) -> None:
     )
 
 
-def test_a_failure_midway_leaves_nothing(
-    config: DataConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = Path(str(config.cache))
-    made = []
-
-    def failing(*arguments: object) -> np.ndarray:
-        made.append(arguments)
-        if len(made) == 3:
-            raise KeyboardInterrupt
-        return np.zeros((3, 2, 8, 8), np.int32)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(prepared, "frame_file", failing)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(config, 0)
-    assert not cache.exists() or not list(cache.iterdir())
-
-    def full(stream: object, array: np.ndarray) -> None:
-        stream.write(array.tobytes()[:10])
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(prepared.np, "save", full)
-        refused(lambda: prepare(config, 0), cache, "No space left", "free some space")
-    assert not list(cache.iterdir())
-    assert prepare(config, 0).events["train"].frames_NTCHW.any()
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda data: b"",
-        lambda data: data[:50],
-        lambda data: data[:-1],
-        lambda data: data[: len(data) // 2],
-        lambda data: bytes(len(data)),
-        lambda data: b"\x93NUMPY" + bytes(200),
-        lambda data: data.replace(b"|u1", b"|O8", 1),
-    ],
-    ids=["empty", "header cut", "byte missing", "half", "zeros", "bad header", "objects"],
-)
-def test_a_damaged_cache_file_is_made_again(config: DataConfig, damage) -> None:
+def test_another_split_makes_only_what_is_missing(config: DataConfig) -> None:
     first = prepare(config, 0)
-    arrays = {s: np.array(first.events[s].frames_NTCHW) for s in first.events}
-    photos = {s: np.array(first.photos[s].photos_N3HW) for s in first.photos}
-    good = {f.name: f.read_bytes() for f in Path(str(config.cache)).iterdir()}
-    del first
-    for file in Path(str(config.cache)).iterdir():
-        data = file.read_bytes()
-        file.unlink()  # not in place: the arrays above are mapped
-        file.write_bytes(damage(data))
-    again = prepare(config, 0)
-    for split in ("train", "validation", "test"):
-        np.testing.assert_array_equal(again.events[split].frames_NTCHW, arrays[split])
-        np.testing.assert_array_equal(again.photos[split].photos_N3HW, photos[split])
-    assert {f.name: f.read_bytes() for f in Path(str(config.cache)).iterdir()} == good
+    before = _cache(config)
+    made = [prepare(config, seed) for seed in range(1, 5)]
+    assert before.items() <= _cache(config).items()
+    files = {f for d in (first, *made) for e in d.events.values() for f in e.files}
+    cache = first.events["train"].frames_NTCHW
+    assert isinstance(cache, CachedArrays)
+    rows = sum(_rows_in(path) for path in Path(str(config.cache)).glob("frames-*/*.shard"))
+    assert rows == len(files)
+
+
+def _rows_in(path: Path) -> int:
+    return int.from_bytes(path.read_bytes()[16:24], "little")
+
+
+def test_a_manifest_is_taken_as_the_split(config: DataConfig, tmp_path: Path) -> None:
+    first = prepare(config, 3)
+    first.manifest.write(tmp_path / "split.csv")
+    split = replace(config.split, manifest=str(tmp_path / "split.csv"))
+    again = prepare(replace(config, split=split), 0)
+    assert again.manifest == first.manifest
+    assert _same(first, again)
+    moved = Path(str(config.photos)).rename(tmp_path / "moved")
+    assert _same(first, prepare(replace(config, photos=str(moved), split=split), 0))
+    photo = next(f for f in sorted(moved.rglob("*.png")))
+    Image.fromarray(picture(99)).save(photo)
+    there = replace(config, photos=str(moved), split=split)
+    refused(lambda: prepare(there, 0), photo, "content differs", "restore it")
+    photo.unlink()
+    refused(lambda: prepare(there, 0), photo.stem, "not among the data", "data.photos")
+
+
+def test_protocol_kt_selects_on_its_test_recordings(config: DataConfig) -> None:
+    data = prepare(replace(config, split=SplitConfig(protocol="kt")), 0)
+    assert data.manifest.selecting == "test"
+    for kind in (data.events, data.photos):
+        assert kind["validation"].files == kind["test"].files
+        for name in ("cup", "saw"):
+            trained = [f for f in kind["train"].files if Path(f).parent.name == name]
+            tested = [f for f in kind["test"].files if Path(f).parent.name == name]
+            assert [Path(f).stem for f in trained] == [f"image_{i:04d}" for i in range(1, 8)]
+            assert [Path(f).stem for f in tested] == ["image_0008"]
 
 
 def test_a_bad_recording_or_photo_is_named(config: DataConfig) -> None:

@@ -1,0 +1,60 @@
+"""The paths along which a photo is moved before the simulated camera."""
+
+from typing import Literal, get_args
+
+import numpy as np
+
+Motion = Literal["saccade", "pan", "random"]
+
+_PATH = 1
+_HARMONICS = 3
+
+
+def motion_path(motion: Motion, frames: int, amplitude: float, seed: int) -> np.ndarray:
+    """Displacement_N2 (x, y) in pixels from the middle of the sensor, in equal steps of time.
+
+    Every path lies within ``amplitude / 2`` of the middle along each axis.
+
+    Args:
+        motion: ``saccade`` is `saccade_path` about its middle; ``pan`` one straight sweep of length
+            ``amplitude`` at constant speed, in a random direction; ``random`` a smooth closed curve
+            of random harmonics, ``amplitude / 2`` from the middle where it is farthest.
+        frames: N, at least 2.
+        amplitude: Side of the box that the path stays in, in pixels.
+        seed: Seed of direction and curve.
+
+    Raises:
+        ValueError: an unknown motion.
+    """
+    random = np.random.default_rng([_PATH, seed])
+    match motion:
+        case "saccade":
+            return saccade_path(frames, amplitude) - amplitude * np.array([0.5, 0.25])
+        case "pan":
+            angle = random.uniform(0, 2 * np.pi)
+            along_N = np.linspace(-amplitude / 2, amplitude / 2, frames)
+            return along_N[:, None] * np.array([np.cos(angle), np.sin(angle)])
+        case "random":
+            return amplitude / 2 * _closed_curve(frames, random)
+    raise ValueError(f"unknown motion {motion!r}; expected one of {', '.join(get_args(Motion))}")
+
+
+def saccade_path(frames: int, amplitude: float) -> np.ndarray:
+    """Displacement_N2 (x, y) in pixels along the closed three-saccade path, from its start.
+
+    N-MNIST and N-Caltech101 (Orchard et al. 2015) move along an isosceles triangle, each side in a
+    third of the time: down to the right, up to the right, back to the left.
+    """
+    corners = amplitude * np.array([(0, 0), (0.5, 0.5), (1, 0), (0, 0)], np.float64)
+    position = np.linspace(0, 3, frames)
+    return np.stack([np.interp(position, range(4), corners[:, axis]) for axis in (0, 1)], 1)
+
+
+def _closed_curve(frames: int, random: np.random.Generator) -> np.ndarray:
+    """Curve_N2 about the middle, its farthest point at distance 1."""
+    phase_N1 = np.linspace(0, 2 * np.pi, frames)[:, None]
+    order_K = np.arange(1, _HARMONICS + 1)
+    waves_NK = np.concatenate([np.cos(phase_N1 * order_K), np.sin(phase_N1 * order_K)], 1)
+    weight_K2 = random.standard_normal((2 * _HARMONICS, 2)) / np.tile(order_K, 2)[:, None]
+    curve_N2 = waves_NK @ weight_K2
+    return curve_N2 / np.linalg.norm(curve_N2, axis=1).max()
