@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from factories import as_rows, picture, refused
-from spikebridge.data import simulate
 from spikebridge.data.motion import motion_path
-from spikebridge.data.simulate import Simulator, in_threads, simulate_many, simulate_photo
+from spikebridge.data.simulate import Simulator, simulate_photo
 
 SIMULATOR = Simulator(width=16, height=16, amplitude=3.0, frames=30)
 IDEAL = replace(
@@ -182,36 +181,6 @@ def test_the_seed_determines_the_events() -> None:
 def test_a_uniform_photo_without_noise_is_refused(level: int) -> None:
     photo_HWC = np.full((16, 16, 3), level, np.uint8)
     refused(lambda: simulate_photo(photo_HWC, IDEAL, 0), "no change", "simulator.pos_threshold")
-
-
-def test_many_are_simulated_in_order_whatever_the_number_of_threads(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    photos, seeds = [picture(i) for i in range(6)], [3, 1, 4, 1, 5, 9]
-    alone = [
-        as_rows(simulate_photo(photo, SIMULATOR, seed))
-        for photo, seed in zip(photos, seeds, strict=True)
-    ]
-    for threads in (1, 8):
-        monkeypatch.setattr(simulate.os, "cpu_count", lambda n=threads: n)
-        many = simulate_many(photos, SIMULATOR, seeds, description="test")
-        assert [as_rows(events) for events in many] == alone
-
-
-def test_the_first_failure_ends_the_work_on_the_others() -> None:
-    done = []
-
-    def work(item: int) -> int:
-        if item == 2:
-            raise ValueError("item 2")
-        done.append(item)
-        return item
-
-    results = in_threads(work, range(1000), "test", jobs=1)
-    with pytest.raises(ValueError, match="item 2"):
-        list(results)
-    assert done[:2] == [0, 1]
-    assert len(done) < 1000
 
 
 @pytest.mark.parametrize(

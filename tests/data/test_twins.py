@@ -15,7 +15,6 @@ from PIL import Image
 
 from factories import as_rows, photo_folder, picture, refused
 from spikebridge.cli import main
-from spikebridge.data import simulate
 from spikebridge.data.events import read_events
 from spikebridge.data.simulate import Simulator
 from spikebridge.data.twins import simulate_folder
@@ -39,15 +38,13 @@ def test_a_folder_becomes_n_caltech101s_layout(tmp_path: Path) -> None:
     assert len(recording) > 100
 
 
-def test_recordings_depend_on_seed_class_and_name_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recordings_depend_on_seed_class_and_name_alone(tmp_path: Path) -> None:
     photos = photo_folder(tmp_path / "photos", count=3)
     simulate_folder(photos, tmp_path / "a", SIMULATOR, seed=0)
     first = _files(tmp_path / "a")
-    monkeypatch.setattr(simulate.os, "cpu_count", lambda: 1)
-    simulate_folder(photos, tmp_path / "b", SIMULATOR, seed=0)
-    assert _files(tmp_path / "b") == first
+    for jobs in (1, 8):
+        simulate_folder(photos, tmp_path / f"{jobs}", SIMULATOR, seed=0, jobs=jobs)
+        assert _files(tmp_path / f"{jobs}") == first
     for file in [*(photos / "cup").iterdir(), photos / "saw/image_0002.png"]:
         file.unlink()
     (photos / "cup").rmdir()
@@ -95,6 +92,16 @@ def test_a_bad_photo_leaves_whole_recordings_or_none(tmp_path: Path) -> None:
     bad.write_bytes(good)
     simulate_folder(photos, out, SIMULATOR, seed=0)
     assert _files(out) == whole
+
+
+def test_the_first_bad_photo_ends_the_call(tmp_path: Path) -> None:
+    photos, out = photo_folder(tmp_path / "photos", count=20), tmp_path / "out"
+    bad = photos / "cup/image_0003.png"
+    bad.write_bytes(b"no photo")
+    refused(lambda: simulate_folder(photos, out, SIMULATOR, seed=0, jobs=1), bad)
+    made = sorted(_files(out))
+    assert made[:2] == ["cup/image_0001.bin", "cup/image_0002.bin"]
+    assert len(made) < 20
 
 
 def test_a_failure_while_writing_leaves_no_partial_file(

@@ -1,26 +1,17 @@
 """The simulated camera: a photo moved before an event camera (v2e pixel model, by eventcv)."""
 
 import math
-import os
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Literal, TypeVar, cast
+from typing import Literal
 
 import numpy as np
-from rich.progress import track
 
-from spikebridge.console import console
 from spikebridge.data.events import Events
 from spikebridge.data.motion import Motion, motion_path
 from spikebridge.data.photos import fit_photo
 from spikebridge.errors import UserError
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -159,48 +150,3 @@ def _crop_between_pixels(
     crop = picture_HW[row : row + height + 1, column : column + width + 1]
     crop = crop[:, :-1] * (1 - right_share) + crop[:, 1:] * right_share
     return crop[:-1] * (1 - lower_share) + crop[1:] * lower_share
-
-
-def simulate_many(
-    photos: Sequence[np.ndarray], simulator: Simulator, seeds: Sequence[int], *, description: str
-) -> Generator[Events]:
-    """Simulate photos on all cores, with a progress bar; results in order.
-
-    Close it where it is not exhausted, to end the bar.
-    """
-    return in_threads(
-        lambda job: simulate_photo(job[0], simulator, job[1]),
-        list(zip(photos, seeds, strict=True)),
-        description,
-    )
-
-
-def in_threads(
-    function: Callable[[_T], _R], items: Sequence[_T], description: str, jobs: int | None = None
-) -> Generator[_R]:
-    """Function of each item, in order, with a progress bar; the first failure ends it.
-
-    eventcv simulates without the interpreter's lock, so threads are as fast as processes.
-
-    Args:
-        function: What runs in the threads.
-        items: Its arguments.
-        description: The bar's label.
-        jobs: Number of threads; None takes all cores.
-    """
-    with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-        results = pool.map(function, items)
-        bar = track(
-            results,
-            description,
-            total=len(items),
-            console=console,
-            transient=True,
-            disable=not items,
-        )
-        # A bar left to the garbage collector can wait forever for the lock of the next one.
-        with closing(cast(Generator[_R], bar)) as tracked:
-            try:
-                yield from tracked
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
