@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 from jsonargparse import ArgumentParser, Namespace
 
-from spikebridge.commands import demo, measure, prepare, simulate, train
+from spikebridge.commands import data, demo, measure, prepare, simulate, train
 
 COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int | None]]] = {
     **demo.COMMANDS,
+    **data.COMMANDS,
     **simulate.COMMANDS,
     **prepare.COMMANDS,
     **train.COMMANDS,

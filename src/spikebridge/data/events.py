@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from spikebridge.data.aedat2 import DVS128_SENSOR, is_dvs128, read_dvs128
 from spikebridge.errors import UserError
 from spikebridge.files import atomic_path
 
@@ -88,6 +89,8 @@ def read_events(path: str | os.PathLike[str], sensor: tuple[int, int] | None = N
             events = _read_bin(file, sensor or (240, 180))
         case ".mat":
             events = _read_mat(file, sensor)
+        case ".aedat" if is_dvs128(file):
+            events = Events(*read_dvs128(file), sensor or DVS128_SENSOR)
         case _:
             events = _read_eventcv(file, sensor)
     _check(file, events)

@@ -1,0 +1,94 @@
+"""What a data set gives: recordings and photos of the same classes, and how to read a photo."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spikebridge.config import DataConfig
+from spikebridge.data.cifar10 import is_batch, read_batch
+from spikebridge.data.photos import read_idx, read_photo
+from spikebridge.errors import UserError
+from spikebridge.files import file_sha256
+
+
+@dataclass(frozen=True)
+class Item:
+    """One recording or photo."""
+
+    file: str
+    """Path; a photo inside a file of many (IDX, CIFAR-10's batches) is PATH#INDEX."""
+    label: int
+    """Class index."""
+    number: str
+    """What tells it from the others of its class: the file name's stem, or the index in a file of
+    many."""
+    pair: str
+    """Equal for a recording and the photo that it was made of; empty where that is unknown."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Recordings and photos of the same classes."""
+
+    name: str
+    classes: tuple[str, ...]
+    sensor: tuple[int, int] | None
+    """Sensor width and height; None where each recording tells its own."""
+    recordings: Sequence[Item]
+    photos: Sequence[Item]
+    paired: bool
+    """Recording and photo can be joined by `Item.pair`; where not, all pairs are empty and they
+    are joined by class only."""
+
+
+class PhotoReader:
+    """Reads photos of a collection; a file of many is read once."""
+
+    def __init__(self) -> None:
+        self._many: dict[str, np.ndarray] = {}
+
+    def __call__(self, item: Item) -> np.ndarray:
+        """RGB photo_HWC as uint8.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        path, index = _inside(item)
+        if index is None:
+            return read_photo(path)
+        if path not in self._many:
+            self._many[path] = read_batch(path)[1] if is_batch(path) else read_idx(path)
+        photos_N = self._many[path]
+        if index >= len(photos_N):
+            raise UserError(
+                f"{path}: holds {len(photos_N)} photos, none numbered {index}; fetch it again"
+            )
+        photo = photos_N[index]
+        return photo if photo.ndim == 3 else np.repeat(photo[:, :, None], 3, axis=2)
+
+    def sha256(self, item: Item) -> str:
+        """Content hash: of the file, or of the pixels inside a file of many."""
+        path, index = _inside(item)
+        if index is None:
+            return file_sha256(path)
+        photo_HWC = self(item)
+        pixels = photo_HWC if is_batch(path) else photo_HWC[..., 0]
+        return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+def _inside(item: Item) -> tuple[str, int | None]:
+    """Path, and the index inside a file of many."""
+    path, _, index = item.file.rpartition("#")
+    return (path, int(index)) if index.isdecimal() else (item.file, None)
+
+
+def cache_folder(config: DataConfig) -> Path:
+    """Folder of prepared data."""
+    if config.cache:
+        return Path(config.cache)
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "spikebridge"

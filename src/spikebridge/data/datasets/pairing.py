@@ -1,0 +1,87 @@
+"""Recordings and photos of a data set, brought together."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from spikebridge.data.collection import Item
+from spikebridge.data.datasets.dataset import Dataset, Finding, Found, Listing
+from spikebridge.data.datasets.walk import near
+
+
+def compare_classes(dataset: Dataset, recordings: Listing, photos: Listing) -> list[Finding]:
+    """What keeps the classes of recordings and photos apart.
+
+    A class that has photos only is an error in a person's own folders; photos of a published set
+    have classes more.
+    """
+    findings = []
+    for name, found in recordings.classes.items():
+        if not found:
+            message = (
+                f"{recordings.root}/{name}: class without a recording; add some, or list "
+                f"{name!r} in data.exclude"
+            )
+            findings.append(Finding("error", "missing", "recording", name, message))
+        elif not photos.classes.get(name):
+            message = (
+                f"{photos.root}: class {name!r} has recordings but no photo"
+                f"{near(name, photos.classes)}; add photos or list it in data.exclude"
+            )
+            findings.append(Finding("error", "missing", "photo", name, message))
+    for name in photos.classes.keys() - recordings.classes.keys():
+        message = (
+            f"{recordings.root}: class {name!r} has photos but no recording"
+            f"{near(name, recordings.classes)}"
+        )
+        if dataset.published:
+            message += "; its photos are not used"
+            findings.append(Finding("note", "left out", "photo", name, message))
+        else:
+            message += "; add recordings or list it in data.exclude"
+            findings.append(Finding("error", "missing", "recording", name, message))
+    return sorted(findings, key=lambda finding: finding.severity == "note")
+
+
+def same_photo(recordings: Listing) -> list[Finding]:
+    """Recordings that share a photo: one would train and the other could test."""
+    findings = []
+    first: dict[str, Found] = {}
+    for name, found in recordings.classes.items():
+        for one in found:
+            if one.pair and one.pair in first:
+                message = (
+                    f"{one.file}: {first[one.pair].file} is a recording of the same photo; keep "
+                    "one of them"
+                )
+                findings.append(Finding("error", "duplicated", "recording", name, message))
+            first.setdefault(one.pair, one)
+    return findings
+
+
+def are_paired(dataset: Dataset, recordings: Listing, photos: Listing) -> bool:
+    """Whether recordings join their photos; own folders do where any file name matches."""
+    if dataset.paired is not None:
+        return dataset.paired
+    return not pairs_of(recordings).isdisjoint(pairs_of(photos))
+
+
+def pairs_of(listing: Listing) -> set[str]:
+    """All pairs of a listing."""
+    return {one.pair for found in listing.classes.values() for one in found}
+
+
+def without_pairs(listing: Listing) -> Listing:
+    """The same files, whose partners are not known."""
+    classes = {
+        name: [replace(one, pair="") for one in found] for name, found in listing.classes.items()
+    }
+    return replace(listing, classes=classes)
+
+
+def items_of(listing: Listing, classes: Sequence[str]) -> list[Item]:
+    """The files of some classes, labelled by their place."""
+    return [
+        Item(one.file, label, one.number, one.pair)
+        for label, name in enumerate(classes)
+        for one in listing.classes[name]
+    ]

@@ -1,0 +1,127 @@
+"""Listing class folders, and what is wrong with them."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from spikebridge.data.datasets.dataset import Finding, Found, Kind, Listing
+from spikebridge.errors import UserError
+
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".rar", ".7z")
+_SETTING: dict[Kind, str] = {"recording": "data.events", "photo": "data.photos"}
+
+
+def folder_of(config_value: str | None, kind: Kind, layout: Sequence[str]) -> Path:
+    """The folder that a setting names.
+
+    Raises:
+        UserError: the setting is null, or names no folder.
+    """
+    if config_value is None:
+        raise UserError(
+            f"{_SETTING[kind]} is not set; give the folder that holds {layout[0].split('  ')[0]}"
+        )
+    root = Path(config_value)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder of {kind}s; set {_SETTING[kind]}")
+    return root
+
+
+def descend(root: Path, *below: str) -> Path:
+    """The first of some folders below a root that is there, else the root."""
+    return next((root / name for name in below if (root / name).is_dir()), root)
+
+
+def list_class_folders(
+    root: Path,
+    kind: Kind,
+    suffixes: Sequence[str],
+    exclude: Sequence[str] = (),
+    known: Iterable[str] = (),
+    left_out: dict[str, str] | None = None,
+) -> Listing:
+    """Files with one of the suffixes in ROOT/CLASS, none of them hidden; their pair is CLASS/STEM.
+
+    Args:
+        root: The folder.
+        kind: What the files are.
+        suffixes: Endings of their names, in lower case.
+        exclude: Classes to leave out without a word.
+        known: Published classes; empty takes every folder for a class.
+        left_out: Folders that are never a class, and why.
+
+    Raises:
+        UserError: no such file in any folder.
+    """
+    known, left_out = set(known), left_out or {}
+    classes: dict[str, list[Found]] = {}
+    findings: list[Finding] = []
+    for child in sorted(_children(root)):
+        name = child.name
+        if not child.is_dir() or name.startswith(".") or name in exclude:
+            continue
+        files, others = _files(child, suffixes)
+        if name in left_out:
+            findings.append(Finding("note", "left out", kind, name, f"{child}: {left_out[name]}"))
+        elif known and name not in known:
+            if files:
+                findings.append(_unknown_class(child, kind, known))
+        else:
+            classes[name] = [Found(str(f), f.stem, f"{name}/{f.stem}") for f in files]
+            if others:
+                names = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+                message = f"{child}: no {kind}, left out: {names} ({counted(len(others), 'file')})"
+                findings.append(Finding("note", "left out", kind, name, message))
+    if not any(classes.values()) and not any(f.severity == "error" for f in findings):
+        raise nothing_found(root, kind, f"{root}/CLASS/*{suffixes[0]}")
+    return Listing(str(root), classes, findings)
+
+
+def nothing_found(root: Path, kind: Kind, expected: str) -> UserError:
+    """The error of a folder without a single recording or photo; names an archive to unpack."""
+    packed = sorted(file.name for file in _children(root) if file.name.endswith(_ARCHIVES))
+    if packed:
+        return UserError(f"{root}: no {kind} found, but {packed[0]}: unpack it first")
+    return UserError(f"{root}: no {kind} found; expected {expected}: check {_SETTING[kind]}")
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """A hint at the name that was meant, or nothing."""
+    by_lower = {other.lower(): other for other in names if other != name}
+    close = difflib.get_close_matches(name.lower(), by_lower, 1, 0.6)
+    return f" (is it {by_lower[close[0]]!r} there?)" if close else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as "1 photo", "8,709 photos" and "101 classes"."""
+    plural = "es" if noun.endswith(("s", "ch")) else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def _files(folder: Path, suffixes: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Files of the right kind, and the names of the others, both in order of name."""
+    files, others = [], []
+    for file in sorted(_children(folder)):
+        if file.suffix.lower() in suffixes and not file.is_dir():
+            files.append(file)
+        elif not file.name.startswith("."):
+            others.append(file.name)
+    return [file for file in files if not file.name.startswith(".")], others
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be read ({error.strerror or error}); check its permissions"
+        ) from error
+
+
+def _unknown_class(folder: Path, kind: Kind, known: set[str]) -> Finding:
+    hint = near(folder.name, known).replace("there", "as published")
+    message = (
+        f"{folder}: holds {kind}s, but is none of the {len(known)} published classes{hint}; rename "
+        "or move it, or list it in data.exclude"
+    )
+    return Finding("error", "layout", kind, folder.name, message)
