@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import yaml
 
-from spikebridge.data.hashes import LOOKALIKE_BITS, file_hashes
+from spikebridge.data.hashes import file_hashes
 from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.splits import lookalike_photos
 from spikebridge.errors import UserError
@@ -57,8 +57,8 @@ def audit(path: Path, cache: Path) -> Audit:
     """Audit a run's folder, or a manifest alone.
 
     A photo of a validation or test recording must be neither among the student's sources nor in
-    the teacher's training: by pair, by content, by likeness (`LOOKALIKE_BITS`). No recording may
-    be in two splits, and validation, not test, must have chosen the checkpoint.
+    the teacher's training: by pair, by content, by likeness (`spikebridge.data.hashes`). No
+    recording may be in two splits, and validation, not test, must have chosen the checkpoint.
 
     Args:
         path: A run's folder, or a manifest.csv.
@@ -95,10 +95,10 @@ def audit(path: Path, cache: Path) -> Audit:
             f"{where}: {len(photos)} seen in training, against {len(manifest.held_photos)} photos "
             "of validation and test recordings, by pair, content and likeness"
         )
-        leaks += _seen_photos(manifest, photos, where)
-        alike, doubts = _lookalikes(manifest.held_photos, photos, where, cache)
-        known = {leak.seen for leak in leaks if leak.where == where}
-        leaks += [leak for leak in alike if leak.seen not in known]
+        caught = list(_seen_photos(manifest, photos, where))
+        others = [e for e in photos if e.file not in {leak.seen for leak in caught}]
+        alike, doubts = _lookalikes(manifest.held_photos, others, where, cache)
+        leaks += caught + alike
         unproved += doubts
     return Audit(str(path), manifest.protocol, tuple(checks), tuple(leaks),
                  tuple(dict.fromkeys(unproved)))  # fmt: skip
@@ -137,8 +137,8 @@ def _lookalikes(
             "be compared; restore them and repeat the audit"
         )
     leaks = [
-        Leak("likeness", first.file, f"{second.file} ({bits} of 256 bits differ)", where)
-        for first, second, bits in lookalike_photos(held_there, seen_there, cache)
+        Leak("likeness", first.file, f"{second.file} ({likeness})", where)
+        for first, second, likeness in lookalike_photos(held_there, seen_there, cache)
     ]
     return leaks, doubts
 
@@ -210,7 +210,7 @@ def describe(found: Audit) -> str:
     lines += [f"  LEAK      {leak}" for leak in found.leaks]
     lines += [f"  UNPROVED  {doubt}" for doubt in found.unproved]
     verdict = {
-        "clean": f"clean: nothing held out was seen in training (likeness: {LOOKALIKE_BITS} bits)",
+        "clean": "clean: nothing held out was seen in training",
         "leak": f"{len(found.leaks)} leaks",
         "unproved": "no leak found, but none can be excluded",
     }[found.verdict]

@@ -16,11 +16,15 @@ from spikebridge.console import console
 from spikebridge.errors import UserError
 from spikebridge.files import file_sha256
 
-_HASH_SIDE = 16
-_PICTURE_SIDE = 4 * _HASH_SIDE
+_SIDE = 16
+_PICTURE_SIDE = 4 * _SIDE
 LOOKALIKE_BITS = 48
 """Two photos look alike when at most so many of their hashes' 256 bits differ. On Caltech101 all
 copies, re-encoded, re-coloured or cropped by a little, lie below; unrelated photos at 128 ± 8."""
+LOOKALIKE_CORRELATION = 0.96
+"""They also look alike when their low frequencies correlate so much: the signs of a blurred
+picture's weak frequencies are chance, and its copy's hash is far away. On Caltech101 this finds no
+pair that the hash does not."""
 SMALLEST_PHOTO = 32
 """Photos with a shorter side, in pixels, have too little detail for a perceptual hash."""
 
@@ -48,7 +52,7 @@ def file_hashes(files: Sequence[str], cache: Path) -> list[str]:
 def look_hashes(
     photos: Sequence[tuple[str, Callable[[], np.ndarray]]], cache: Path
 ) -> dict[str, np.ndarray]:
-    """Perceptual hash of each photo by its content hash; those that are too small have none.
+    """`look_hash` of each photo by its content hash; those that are too small have none.
 
     Args:
         photos: Content hash, and what reads the photo_HWC.
@@ -68,47 +72,55 @@ def look_hashes(
 
 
 def look_hash(photo_HWC: np.ndarray) -> np.ndarray | None:
-    """Perceptual hash of 256 bits: the signs of the lowest frequencies about their median.
+    """What a photo looks like: its lowest frequencies, and their signs about the median.
 
-    ImageHash's pHash at hash size 16: grey, 64×64 pixels, discrete cosine transform.
+    The signs, 256 bits, are ImageHash's pHash at hash size 16: grey, 64×64 pixels, discrete cosine
+    transform.
 
     Args:
         photo_HWC: RGB, uint8.
 
     Returns:
-        32 bytes, or None for a photo smaller than `SMALLEST_PHOTO`.
+        32 bytes of signs and 512 of frequencies (float16, without the mean, of length 1); None for
+        a photo smaller than `SMALLEST_PHOTO`.
     """
     if min(photo_HWC.shape[:2]) < SMALLEST_PHOTO:
         return None
     grey = Image.fromarray(photo_HWC).convert("L")
     grey_HW = grey.resize((_PICTURE_SIDE, _PICTURE_SIDE), Image.Resampling.LANCZOS)
-    spectrum_HW = np.asarray(dctn(np.asarray(grey_HW, np.float64)))
-    low_HW = spectrum_HW[:_HASH_SIDE, :_HASH_SIDE]
-    return np.packbits(low_HW > np.median(low_HW))
+    low_HW = np.asarray(dctn(np.asarray(grey_HW, np.float64)))[:_SIDE, :_SIDE]
+    signs = np.packbits(low_HW > np.median(low_HW))
+    low_256 = low_HW.copy().reshape(-1)
+    low_256[0] = 0
+    low_256 /= max(float(np.linalg.norm(low_256)), 1e-9)
+    return np.concatenate([signs, low_256.astype(np.float16).view(np.uint8)])
 
 
-def lookalikes(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Pairs of hashes that differ in at most `LOOKALIKE_BITS` bits.
+def lookalikes(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[int, int, int, float]]:
+    """Pairs of photos that look alike, by `LOOKALIKE_BITS` or `LOOKALIKE_CORRELATION`.
 
     Args:
-        first: Hashes, N × 32 bytes.
-        second: Hashes, M × 32 bytes.
+        first: What N photos look like, N × 544 bytes, from `look_hash`.
+        second: The same of M photos.
 
     Yields:
-        Index in ``first``, index in ``second``, number of bits that differ.
+        Index in ``first``, index in ``second``, bits that differ, correlation.
     """
-    words_M4 = np.ascontiguousarray(second).view(np.uint64)
-    for index, hash_4 in enumerate(np.ascontiguousarray(first).view(np.uint64)):
-        distance_M = _set_bits(words_M4 ^ hash_4)
-        for other in np.flatnonzero(distance_M <= LOOKALIKE_BITS):
-            yield index, int(other), int(distance_M[other])
+    signs_M4, low_M256 = _parts(second)
+    for index, (signs_4, low_256) in enumerate(zip(*_parts(first), strict=True)):
+        distance_M = _BITS_OF_BYTE[(signs_M4 ^ signs_4).view(np.uint8)].sum(1, np.int64)
+        correlation_M = low_M256 @ low_256
+        alike_M = (distance_M <= LOOKALIKE_BITS) | (correlation_M >= LOOKALIKE_CORRELATION)
+        for other in np.flatnonzero(alike_M):
+            yield index, int(other), int(distance_M[other]), float(correlation_M[other])
 
 
 _BITS_OF_BYTE = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, np.uint8)
 
 
-def _set_bits(words_M4: np.ndarray) -> np.ndarray:
-    return _BITS_OF_BYTE[words_M4.view(np.uint8)].sum(1, np.int64)
+def _parts(looks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    signs_N4 = np.ascontiguousarray(looks[:, :32]).view(np.uint64)
+    return signs_N4, np.ascontiguousarray(looks[:, 32:]).view(np.float16).astype(np.float32)
 
 
 def _state(file: str) -> str:
@@ -146,14 +158,23 @@ def _on_all_cores(function: Callable, items: Sequence[str], description: str) ->
 def _memory(cache: Path) -> Iterator[sqlite3.Connection]:
     """The remembered hashes; where the file cannot be used, an empty one in RAM."""
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(cache / "hashes.sqlite", timeout=60)
-        _create_tables(connection)
+        connection = _opened(cache)
     except (OSError, sqlite3.Error):
         connection = sqlite3.connect(":memory:")
         _create_tables(connection)
     with closing(connection):
         yield connection
+
+
+def _opened(cache: Path) -> sqlite3.Connection:
+    cache.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(cache / "hashes.sqlite", timeout=60)
+    try:
+        _create_tables(connection)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
 
 
 def _create_tables(memory: sqlite3.Connection) -> None:

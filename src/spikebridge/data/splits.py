@@ -144,8 +144,8 @@ def _without_lookalikes(entries: tuple[Entry, ...], cache: Path) -> tuple[Entry,
 
 def lookalike_photos(
     held: list[Entry], seen: list[Entry], cache: Path
-) -> list[tuple[Entry, Entry, int]]:
-    """Pairs of photos, one of each list, that look alike, and the bits in which they differ.
+) -> list[tuple[Entry, Entry, str]]:
+    """Pairs of photos, one of each list, that look alike, and how much, in words.
 
     Copies, byte for byte, are among them.
     """
@@ -164,7 +164,10 @@ def lookalike_photos(
     if not held or not seen:
         return []
     first, second = (np.stack([looks[e.sha256] for e in some]) for some in (held, seen))
-    return [(held[i], seen[j], bits) for i, j, bits in lookalikes(first, second)]
+    return [
+        (held[i], seen[j], f"{bits} of 256 bits differ, correlation {correlation:.2f}")
+        for i, j, bits, correlation in lookalikes(first, second)
+    ]
 
 
 def _require_all_classes(entries: tuple[Entry, ...], collection: Collection) -> None:

@@ -1,0 +1,289 @@
+"""The cache: the right values, whatever happens to the process, the disk or the files."""
+
+import hashlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from factories import photo_folder, refused
+from spikebridge.data import cache
+from spikebridge.data.cache import ArrayCache, CachedArrays, Job
+
+SHAPE = (3, 2, 6, 5)
+
+
+def key_of(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def counts(number: int) -> np.ndarray:
+    """An array that differs for each number: sparse or dense, small or large counts."""
+    random = np.random.default_rng(number)
+    top = (2, 9, 300, 70_000)[number % 4]
+    return random.integers(0, top, SHAPE) * (random.random(SHAPE) < (0.1, 0.9)[number % 2])
+
+
+def jobs(numbers: range) -> list[Job]:
+    return [Job(key_of(n), counts, n) for n in numbers]
+
+
+def filled(folder: Path, numbers: range) -> tuple[ArrayCache, CachedArrays]:
+    store = ArrayCache(folder, "frames", ["settings"], SHAPE)
+    store.ensure(jobs(numbers), "making", 1)
+    return store, store.select([key_of(n) for n in numbers])
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_SHARD_CELLS", 4 * int(np.prod(SHAPE)))
+
+
+def test_every_kind_of_rows_is_read_as_it_was_made(tmp_path: Path, small_shards: None) -> None:
+    store, rows = filled(tmp_path, range(14))
+    expected = np.stack([counts(n) for n in range(14)])
+    assert len(list(store.folder.glob("*.shard"))) == 4
+    assert rows.shape == (14, *SHAPE)
+    assert len(rows) == 14
+    assert rows.dtype == np.uint32
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(rows[np.array([9, 0, 9, 13])], expected[[9, 0, 9, 13]])
+    np.testing.assert_array_equal(rows[3:8], expected[3:8])
+    np.testing.assert_array_equal(rows[20:30], expected[20:30])
+    np.testing.assert_array_equal(rows[-1], expected[-1])
+    np.testing.assert_array_equal(np.stack(list(rows)), expected)
+    with pytest.raises(IndexError):
+        rows[14]
+
+
+@given(
+    array=arrays(st.sampled_from([np.uint8, np.int32, np.uint32]), (2, 3, 4),
+                 elements=st.integers(0, 255) | st.integers(0, 3))
+)  # fmt: skip
+def test_any_array_survives(tmp_path_factory: pytest.TempPathFactory, array: np.ndarray) -> None:
+    store = ArrayCache(tmp_path_factory.mktemp("any"), "frames", 1, (2, 3, 4))
+    store.ensure([Job(key_of(0), np.asarray, array)], "making", 1)
+    np.testing.assert_array_equal(store.select([key_of(0)])[0], array)
+
+
+def test_it_takes_the_smaller_of_two_ways(tmp_path: Path) -> None:
+    few, many = np.zeros((10, 100), int), np.ones((10, 100), int)
+    few[0, :5] = 200
+    wide = few * 100
+    for number, (array, payload) in enumerate([(few, 125 + 5), (many, 1000), (wide, 125 + 10)]):
+        store = ArrayCache(tmp_path, "frames", number, (10, 100))
+        store.ensure([Job(key_of(number), np.asarray, array)], "making", 1)
+        assert store.select([key_of(number)]).stored_bytes == payload + cache._RECORD.itemsize
+
+
+def test_only_what_is_missing_is_made(tmp_path: Path) -> None:
+    store, _ = filled(tmp_path, range(5))
+    again = ArrayCache(tmp_path, "frames", ["settings"], SHAPE)
+    assert again.ensure(jobs(range(5)), "making", 1) == 0
+    assert again.ensure(jobs(range(3, 9)), "making", 1) == 4
+    np.testing.assert_array_equal(again.select([key_of(8), key_of(0)])[0], counts(8))
+    assert ArrayCache(tmp_path, "frames", ["other"], SHAPE).ensure(jobs(range(5)), "", 1) == 5
+
+
+def test_processes_share_the_work(tmp_path: Path, small_shards: None) -> None:
+    store = ArrayCache(tmp_path, "frames", 0, SHAPE)
+    store.ensure(jobs(range(16)), "making", 2)
+    np.testing.assert_array_equal(
+        store.select([key_of(n) for n in range(16)]), [counts(n) for n in range(16)]
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[:20],
+        lambda data: data[:60],
+        lambda data: data[:-1],
+        lambda data: data + b"\0",
+        lambda data: bytes(len(data)),
+        lambda data: data[:8] + b"\x07" + data[9:],
+        lambda data: data[:16] + b"\xff" * 8 + data[24:],
+        lambda data: data[:40] + b"\xff" + data[41:],
+    ],
+    ids=["empty", "header cut", "index cut", "byte missing", "byte more", "zeros", "version",
+         "count", "index"],
+)  # fmt: skip
+def test_a_damaged_shard_is_made_again(
+    tmp_path: Path, damage, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store, _ = filled(tmp_path, range(4))
+    (file,) = store.folder.iterdir()
+    good = file.read_bytes()
+    file.write_bytes(damage(good))
+    _, rows = filled(tmp_path, range(4))
+    np.testing.assert_array_equal(rows, [counts(n) for n in range(4)])
+    assert file.read_bytes() == good
+    assert str(file) in capfd.readouterr().err
+
+
+def test_a_rotten_byte_is_found_when_it_is_read(tmp_path: Path) -> None:
+    store, rows = filled(tmp_path, range(4))
+    (file,) = store.folder.iterdir()
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 0x10
+    file.write_bytes(data)
+    np.testing.assert_array_equal(rows[:3], [counts(n) for n in range(3)])
+    refused(lambda: rows[3], file, "checksum", "delete this file and repeat")
+    file.unlink()
+    _, rows = filled(tmp_path, range(4))
+    np.testing.assert_array_equal(rows[3], counts(3))
+
+
+def test_a_vanished_shard_is_one_line(tmp_path: Path) -> None:
+    store, rows = filled(tmp_path, range(2))
+    for file in store.folder.iterdir():
+        file.unlink()
+    refused(lambda: rows[0], store.folder, "No such file", "repeat the command")
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tiny_disk: Path) -> None:
+    store = ArrayCache(tiny_disk, "frames", 0, (200, 200))
+    noise = [Job(key_of(n), _noise, n) for n in range(3)]
+    refused(lambda: store.ensure(noise, "making", 1), store.folder, "No space left", "free some")
+    assert list(store.folder.iterdir()) == []
+
+
+def _noise(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(1, 255, (200, 200))
+
+
+def test_a_finished_cache_on_a_read_only_disk_is_enough(tiny_disk: Path) -> None:
+    filled(tiny_disk, range(3))
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
+    try:
+        np.testing.assert_array_equal(filled(tiny_disk, range(3))[1][2], counts(2))
+        refused(lambda: filled(tiny_disk, range(4)), tiny_disk, "Read-only", "choose a folder")
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(tiny_disk)], check=True)
+
+
+SLOWLY = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = [{tests!r}, {here!r}]
+import test_cache
+from spikebridge.data import cache
+cache._SHARD_CELLS = 4 * 180
+def slowly(number):
+    time.sleep({pause})
+    return test_cache.counts(number)
+store = cache.ArrayCache(Path(sys.argv[1]), "frames", ["settings"], test_cache.SHAPE)
+store.ensure([cache.Job(test_cache.key_of(n), slowly, n) for n in range(24)], "making", 1)
+"""
+
+
+def _preparing(folder: Path, pause: float) -> subprocess.Popen:
+    here = Path(__file__).parent
+    script = SLOWLY.format(tests=str(here.parent), here=str(here), pause=pause)
+    return subprocess.Popen([sys.executable, "-c", script, str(folder)], stderr=subprocess.DEVNULL)
+
+
+def test_a_killed_preparation_goes_on_to_the_same_files(tmp_path: Path, small_shards: None) -> None:
+    filled(tmp_path / "whole", range(24))
+    process = _preparing(tmp_path / "killed", 0.05)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "killed").glob("*/*.shard"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)  # amid the next shard
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    begun = {f.name for f in (tmp_path / "killed").glob("*/*.shard")}
+    assert 2 <= len(begun) < 6
+    litter = list((tmp_path / "killed").glob("*/.*"))
+    for file in litter:
+        os.utime(file, (0, 0))
+    store, rows = filled(tmp_path / "killed", range(24))
+    np.testing.assert_array_equal(rows, [counts(n) for n in range(24)])
+    whole, killed = (
+        {f.name: f.read_bytes() for f in (tmp_path / name).glob("*/*")}
+        for name in ("whole", "killed")
+    )
+    assert killed == whole
+
+
+def test_two_processes_may_prepare_the_same_at_once(tmp_path: Path, small_shards: None) -> None:
+    both = [_preparing(tmp_path, 0.01) for _ in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    store, rows = filled(tmp_path, range(24))
+    np.testing.assert_array_equal(rows, [counts(n) for n in range(24)])
+    assert len(list(store.folder.iterdir())) == 6
+
+
+LIMITED = """
+import resource, sys
+from dataclasses import replace
+from pathlib import Path
+import numpy as np, torch
+torch.set_num_threads(1)
+from spikebridge.config import Config, DataConfig, SplitConfig, StudentConfig, TrainConfig
+from spikebridge.data.prepared import prepare
+from spikebridge.data.simulate import Simulator
+from spikebridge.recipes import read_recipe
+from spikebridge.runs import train_student
+from spikebridge.settings import config_from
+
+root, extra = Path(sys.argv[1]), int(sys.argv[2])
+settings = read_recipe("digits", "kt") | {
+    "data": dict(name="folders", photos=str(root / "photos"), events=str(root / "events"),
+                 sensor=[16, 16], size=[16, 16], photo_size=256, time_steps=2,
+                 cache=str(root / "cache"),
+                 split=dict(labelled_per_class=2, validation_per_class=1, test_per_class=1)),
+    "student": dict(width=0.05),
+    "train": dict(epochs=1, batches_per_epoch=3, batch_size=8, warmup_epochs=0),
+}
+config = config_from(settings, "test")
+data = prepare(config.data, 0, processes=1)
+train_student(config, data, root / "warm", teacher_folder=root / "teacher")
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+limit = pages * resource.getpagesize() + extra
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+photos = data.photos["train"].photos_N3HW
+print(photos.stored_bytes / extra)
+try:
+    np.asarray(photos)
+except MemoryError:
+    print("does not fit")
+config = replace(config, train=replace(config.train, batches_per_epoch=len(photos) // 8))
+result = train_student(config, data, root / "limited", teacher_folder=root / "teacher")
+print(result["test_top1"])
+"""
+
+
+def test_training_on_ten_times_the_memory_that_is_left(tmp_path: Path) -> None:
+    photo_folder(tmp_path / "photos", count=600)
+    for name in ("cup", "saw"):
+        (tmp_path / "events" / name).mkdir(parents=True)
+        for index in range(4):
+            random = np.random.default_rng([index, ord(name[0])])
+            rows_N5 = np.zeros((300, 5), np.uint8)
+            rows_N5[:, :2] = random.integers(0, 16, (300, 2))
+            rows_N5[:, 4] = np.sort(random.integers(0, 256, 300))
+            (tmp_path / "events" / name / f"r{index}.bin").write_bytes(rows_N5.tobytes())
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path), str(16 << 20)],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    ratio, fits, top1 = done.stdout.splitlines()
+    assert float(ratio) > 10
+    assert fits == "does not fit"
+    assert float(top1) >= 0
+    assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY

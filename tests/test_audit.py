@@ -1,0 +1,307 @@
+"""The audit: every kind of leak, planted, is caught; a clean run is proved clean."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from factories import photo_folder, picture, refused
+from spikebridge.audit import TEACHER_MANIFEST, Audit, audit
+from spikebridge.cli import main
+from spikebridge.config import Config
+from spikebridge.data.manifest import Manifest
+from spikebridge.data.prepared import prepare
+from spikebridge.files import write_json
+from spikebridge.recipes import read_recipe
+from spikebridge.runs import load_run, train_student
+from spikebridge.settings import config_from
+from spikebridge.training.checkpoint import load_model, save_model
+
+
+def _config(root: Path, **split: object) -> Config:
+    settings = read_recipe("digits", "ckd") | {
+        "data": {
+            "name": "folders",
+            "photos": str(root / "photos"),
+            "size": [8, 8],
+            "photo_size": 16,
+            "time_steps": 2,
+            "simulator": {"width": 16, "height": 16, "frames": 12, "amplitude": 3.0},
+            "split": {"validation_per_class": 2, "test_per_class": 2} | split,
+            "cache": str(root / "cache"),
+        },
+        "student": {"width": 0.05},
+        "teacher": {"width": 0.1, "epochs": 2, "batch_size": 8},
+        "train": {"epochs": 2, "batches_per_epoch": 2, "batch_size": 4, "warmup_epochs": 0},
+    }
+    return config_from(settings, "test")
+
+
+def _train(root: Path, **split: object) -> Path:
+    config = _config(root, **split)
+    data = prepare(config.data, 0)
+    train_student(config, data, root / "ckd", teacher_folder=root / "teacher")
+    return root / "ckd"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on photos large enough to be compared by likeness."""
+    root = tmp_path_factory.mktemp("audited")
+    photo_folder(root / "photos", count=12, side=40)
+    return _train(root)
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the run's folder that a test may tamper with."""
+    for name in ("manifest.csv", TEACHER_MANIFEST, "result.json", "metrics.jsonl", "config.yaml"):
+        (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "run" / name).write_bytes((trained / name).read_bytes())
+    return tmp_path / "run"
+
+
+def _look(run: Path, trained: Path) -> Audit:
+    return audit(run, trained.parent / "cache")
+
+
+def _move(manifest: Manifest, file: str, split: str) -> Manifest:
+    return replace(
+        manifest,
+        entries=tuple(replace(e, split=split) if e.file == file else e for e in manifest.entries),
+    )
+
+
+def _edit(run: Path, manifest: Manifest) -> None:
+    """A run that was trained with another split."""
+    manifest.write(run / "manifest.csv")
+    result = json.loads((run / "result.json").read_text())
+    write_json(run / "result.json", result | {"manifest_sha256": manifest.sha256})
+
+
+def test_a_clean_run_is_proved_clean(run: Path, trained: Path) -> None:
+    found = _look(run, trained)
+    assert (found.verdict, found.leaks, found.unproved) == ("clean", (), ())
+    assert found.protocol == "clean"
+    assert sum("by pair, content and likeness" in check for check in found.checks) == 2
+    assert audit(run / "manifest.csv", trained.parent / "cache").verdict == "clean"
+    assert audit(trained.parent / "teacher", trained.parent / "cache").verdict == "clean"
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("held", ["test", "held-out"])
+@pytest.mark.parametrize("who", ["manifest.csv", TEACHER_MANIFEST])
+def test_a_photo_of_a_held_out_recording_is_caught_by_its_pair(
+    run: Path, trained: Path, held: str, split: str, who: str
+) -> None:
+    manifest = Manifest.read(run / "manifest.csv")
+    photo = manifest.select("photo", held)[1]
+    planted = _move(Manifest.read(run / who), photo.file, split)
+    if who == "manifest.csv":
+        _edit(run, planted)
+    else:
+        planted.write(run / who)
+    (leak,) = _look(run, trained).leaks
+    assert (leak.kind, leak.seen) == ("pair", photo.file)
+    assert photo.pair in leak.held.replace(".bin", "")
+    assert (
+        leak.where
+        == ("this" if who == "manifest.csv" else "the teacher")
+        + leak.where[4 if who == "manifest.csv" else 11 :]
+    )
+    assert ("teacher" in leak.where) == (who == TEACHER_MANIFEST)
+
+
+def _planted(run: Path, file: Path, sha256: str | None = None) -> None:
+    """Put a file among the teacher's training photos under another name and class."""
+    from spikebridge.files import file_sha256
+
+    teacher = Manifest.read(run / TEACHER_MANIFEST)
+    entry = replace(
+        teacher.select("photo", "train")[0],
+        file=str(file),
+        pair="other/x",
+        number="x",
+        sha256=sha256 or file_sha256(file),
+    )
+    replace(teacher, entries=(*teacher.entries, entry)).write(run / TEACHER_MANIFEST)
+
+
+def test_a_copy_is_caught_by_its_content(run: Path, trained: Path, tmp_path: Path) -> None:
+    photo = Manifest.read(run / "manifest.csv").select("photo", "test")[2]
+    copy = tmp_path / "holiday.png"
+    copy.write_bytes(Path(photo.file).read_bytes())
+    _planted(run, copy)
+    (leak,) = _look(run, trained).leaks
+    assert (leak.kind, leak.held, leak.seen) == ("content", photo.file, str(copy))
+
+
+def test_a_likeness_is_caught_by_its_looks(run: Path, trained: Path, tmp_path: Path) -> None:
+    photo = Manifest.read(run / "manifest.csv").select("photo", "held-out")[0]
+    likeness = tmp_path / "holiday.jpg"
+    Image.open(photo.file).resize((60, 50)).save(likeness, quality=50)
+    _planted(run, likeness)
+    (leak,) = _look(run, trained).leaks
+    assert (leak.kind, leak.held) == ("likeness", photo.file)
+    assert leak.seen.startswith(f"{likeness} (")
+    assert "256 bits differ" in leak.seen
+
+
+def test_a_recording_in_two_splits_is_caught(run: Path, trained: Path) -> None:
+    manifest = Manifest.read(run / "manifest.csv")
+    test, train = (manifest.select("recording", s)[0] for s in ("test", "train"))
+    entries = [
+        replace(e, sha256=test.sha256) if e.file == train.file else e for e in manifest.entries
+    ]
+    _edit(run, replace(manifest, entries=tuple(entries)))
+    (leak,) = _look(run, trained).leaks
+    assert leak.kind == "recording"
+    assert test.file in leak.held
+    assert train.file in leak.seen
+
+
+def test_selection_on_test_is_caught(run: Path, trained: Path) -> None:
+    file = run / "metrics.jsonl"
+    file.write_text(file.read_text().replace('"split": "validation"', '"split": "test"', 1))
+    (leak,) = _look(run, trained).leaks
+    assert leak.kind == "selection"
+    assert "test, validation" in leak.seen
+
+
+def test_an_epoch_that_validation_did_not_choose_is_caught(run: Path, trained: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    write_json(run / "result.json", result | {"best_epoch": 1 - result["best_epoch"]})
+    (leak,) = _look(run, trained).leaks
+    assert leak.kind == "selection"
+    assert "was kept" in leak.held
+
+
+def test_what_cannot_be_proved_is_said(run: Path, trained: Path) -> None:
+    manifest = Manifest.read(run / "manifest.csv")
+    joined_by_class = replace(
+        manifest, entries=tuple(replace(e, pair="") for e in manifest.entries)
+    )
+    joined_by_class.write(run / "manifest.csv")
+    (run / TEACHER_MANIFEST).unlink()
+    found = _look(run, trained)
+    assert found.verdict == "unproved"
+    doubts = "; ".join(found.unproved)
+    assert "joined by class only" in doubts
+    assert "not the manifest that the run was trained with" in doubts
+    assert "carries no manifest" in doubts
+
+
+def test_photos_that_are_gone_or_changed_are_said(run: Path, trained: Path, tmp_path: Path) -> None:
+    _planted(run, tmp_path / "gone.png", "0" * 64)
+    Image.fromarray(picture(5, 40)).save(tmp_path / "changed.png")
+    _planted(run, tmp_path / "changed.png", "1" * 64)
+    found = _look(run, trained)
+    assert found.verdict == "unproved"
+    assert any("2 photos are no longer" in doubt for doubt in found.unproved)
+
+
+def test_protocol_kt_is_a_leak_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    photo_folder(tmp_path / "photos", count=12, side=40)
+    run = _train(tmp_path, validation_per_class=1, test_per_class=1, protocol="kt")
+    assert json.loads((run / "result.json").read_text())["selected_on"] == "test"
+    assert main(["audit", str(run), "--cache", str(tmp_path / "cache")]) == 1
+    page = capsys.readouterr().out
+    assert "protocol kt" in page
+    assert "selection: test recordings" in page
+    assert main(["compare", str(run)]) == 0
+    assert "selected on test" in capsys.readouterr().out
+    assert main(["evaluate", str(run)]) == 0
+    assert "selected on test" in capsys.readouterr().out
+
+
+def test_exit_codes_and_json(
+    run: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    cache = ["--cache", str(trained.parent / "cache")]
+    assert main(["audit", str(run), *cache, "--json", str(tmp_path / "found.json")]) == 0
+    assert "verdict: clean" in capsys.readouterr().out
+    assert json.loads((tmp_path / "found.json").read_text())["verdict"] == "clean"
+    photo = Manifest.read(run / "manifest.csv").select("photo", "test")[0]
+    _edit(run, _move(Manifest.read(run / "manifest.csv"), photo.file, "train"))
+    assert main(["audit", str(run / "manifest.csv"), *cache]) == 1
+    assert photo.file in capsys.readouterr().out
+    (run / TEACHER_MANIFEST).unlink()
+    _edit(run, Manifest.read(trained / "manifest.csv"))
+    assert main(["audit", str(run), *cache]) == 2
+    assert "UNPROVED" in capsys.readouterr().out
+    (run / "metrics.jsonl").write_text("{")
+    refused(lambda: _look(run, trained), run, "damaged", "audit its manifest.csv alone")
+    refused(lambda: _look(tmp_path, trained), "manifest.csv", "no such manifest")
+
+
+# Splits ------------------------------------------------------------------------------------------
+
+
+def test_a_likeness_of_a_held_out_photo_is_left_out_of_training(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    photo_folder(root, count=12, side=40)
+    before = prepare(_config(tmp_path).data, 0).manifest
+    held = before.select("photo", "test")[0]
+    trained = [e for e in before.select("photo", "train") if e.label == held.label][0]
+    Image.open(held.file).resize((44, 44)).save(trained.file)
+    after = prepare(_config(tmp_path).data, 0).manifest
+    assert {e.identity for e in after.select("photo", "held-out")} == {
+        *(e.identity for e in before.select("photo", "held-out")),
+        trained.identity,
+    }
+    kept = prepare(_config(tmp_path, near_duplicates="keep").data, 0).manifest
+    assert trained.identity in {e.identity for e in kept.select("photo", "train")}
+    kept.write(tmp_path / "manifest.csv")
+    found = audit(tmp_path / "manifest.csv", tmp_path / "cache")
+    assert [leak.kind for leak in found.leaks] == ["likeness"]
+
+
+def test_a_class_left_without_photos_is_named(tmp_path: Path) -> None:
+    photo_folder(tmp_path / "photos", count=12, side=40)
+    for index, file in enumerate(sorted((tmp_path / "photos" / "saw").iterdir())):
+        photo_HWC = np.array(picture(7, 40))
+        photo_HWC[0, 0] = index  # the same to the eye
+        Image.fromarray(photo_HWC).save(file)
+    refused(lambda: prepare(_config(tmp_path).data, 0), "'saw'", "likeness", "near_duplicates keep")
+
+
+# Teachers ----------------------------------------------------------------------------------------
+
+
+def test_a_teacher_carries_its_manifest(trained: Path) -> None:
+    teacher = load_run(trained.parent / "teacher")
+    assert teacher.manifest == Manifest.read(trained.parent / "teacher" / "manifest.csv")
+    assert Manifest.read(trained / TEACHER_MANIFEST) == teacher.manifest
+
+
+def test_a_teacher_without_a_manifest_is_taken_with_a_warning(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    weights, description = load_model(trained.parent / "teacher" / "model.safetensors")
+    del description["manifest"]
+    (tmp_path / "teacher").mkdir()
+    save_model(tmp_path / "teacher" / "model.safetensors", weights, description)
+    config = _config(trained.parent)
+    config = replace(config, teacher=replace(config.teacher, checkpoint=str(tmp_path / "teacher")))
+    data = prepare(config.data, 0)
+    train_student(config, data, tmp_path / "ckd", teacher_folder=tmp_path)
+    assert "carries no manifest" in " ".join(capsys.readouterr().err.split())
+    found = _look(tmp_path / "ckd", trained)
+    assert found.verdict == "unproved"
+    assert any("carries no manifest" in doubt for doubt in found.unproved)
+
+
+def test_a_teacher_of_another_split_is_refused(trained: Path, tmp_path: Path) -> None:
+    config = replace(_config(trained.parent), seed=1)
+    data = prepare(config.data, 1)
+    config = replace(
+        config, teacher=replace(config.teacher, checkpoint=str(trained.parent / "teacher"))
+    )
+    refused(
+        lambda: train_student(config, data, tmp_path / "ckd", teacher_folder=tmp_path),
+        "held out",
+        "train it on this split",
+    )
