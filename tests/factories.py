@@ -1,5 +1,6 @@
 """Small recordings, photos and data sets that tests make."""
 
+import io
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -105,3 +106,69 @@ def collection_in(root: Path, recordings: dict[str, int], photos: dict[str, int]
     return Collection(
         "made", classes, (34, 34), items(recordings, "bin"), items(photos, "png"), True
     )
+
+
+# Published formats, written byte by byte ----------------------------------------------------------
+
+AEDAT2_HEADER = (
+    b"#!AER-DAT2.0\r\n"
+    b"# This is a raw AE data file - do not edit\r\n"
+    b"# Data format is int32 address, int32 timestamp (8 bytes total), repeated for each event\r\n"
+    b"# Timestamps tick is 1 us\r\n"
+    b"# created Tue Nov 29 15:01:02 CST 2016\r\n"
+)
+
+
+def aedat2_bytes(rows: Iterable[tuple[int, int, int, int]], header: bytes = AEDAT2_HEADER) -> bytes:
+    """Rows (x, y, t, polarity) of CIFAR10-DVS's upright picture as a DVS128 writes them."""
+    return header + b"".join(
+        struct.pack(">II", (127 - x) << 8 | (127 - y) << 1 | (1 - p), t) for x, y, t, p in rows
+    )
+
+
+def cifar10_pickle(label_N: list[int], photos_NHWC: np.ndarray) -> bytes:
+    """A batch as Python 2 pickled it for cifar-10-python.tar.gz."""
+
+    def text(words: bytes) -> bytes:
+        return b"U" + bytes([len(words)]) + words
+
+    rows = photos_NHWC.transpose(0, 3, 1, 2).tobytes()
+    shape = b"M" + struct.pack("<H", len(label_N)) + b"M" + struct.pack("<H", 3072) + b"\x86"
+    return b"".join(
+        [
+            b"\x80\x02}q\x01(",
+            text(b"batch_label"), b"q\x02", text(b"training batch 1 of 5"), b"q\x03",
+            text(b"labels"), b"q\x04]q\x05(", *(b"K" + bytes([label]) for label in label_N), b"e",
+            text(b"data"), b"q\x06cnumpy.core.multiarray\n_reconstruct\nq\x07",
+            b"cnumpy\nndarray\nq\x08K\x00\x85", text(b"b"), b"\x87Rq\x09(K\x01", shape,
+            b"cnumpy\ndtype\nq\x0a", text(b"u1"), b"K\x00K\x01\x87Rq\x0b(K\x03", text(b"|"),
+            b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T", struct.pack("<I", len(rows)),
+            rows, b"tb",
+            text(b"filenames"), b"q\x0c]q\x0d(",
+            *(text(b"photo_%06d.png" % i) for i in range(len(label_N))), b"eu.",
+        ]
+    )  # fmt: skip
+
+
+def cifar10_records(label_N: list[int], photos_NHWC: np.ndarray) -> bytes:
+    """A batch of cifar-10-binary.tar.gz: a label, then red, green and blue, row by row."""
+    return b"".join(
+        bytes([label]) + b"".join(photo_HWC[..., c].tobytes() for c in range(3))
+        for label, photo_HWC in zip(label_N, photos_NHWC, strict=True)
+    )
+
+
+def files_in(root: Path, contents: dict[str, bytes]) -> Path:
+    """Files by their path below a folder, which is made."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name, data in contents.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
+def png_bytes(seed: int, suffix: str = "png", side: int = 16) -> bytes:
+    """A small photo as a file's bytes; another for every seed."""
+    stream = io.BytesIO()
+    Image.fromarray(picture(seed, side)).save(stream, format=suffix)
+    return stream.getvalue()

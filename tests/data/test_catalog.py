@@ -1,15 +1,16 @@
-"""Data sets found on disk: classes, pairs, and what is wrong with them."""
+"""A person's own folders, the embedded digits, and where prepared data are kept."""
 
-import gzip
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
+import eventcv
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from factories import idx_bytes, packed, photo_folder, picture, refused
+from factories import files_in, packed, photo_folder, picture, refused
 from spikebridge.config import DataConfig
 from spikebridge.data.catalog import Item, PhotoReader, cache_folder, open_collection
 from spikebridge.data.events import read_events
@@ -69,16 +70,53 @@ def test_the_sensor_of_folders_is_n_caltech101s_unless_told(tmp_path: Path) -> N
     assert open_collection(config).sensor == (240, 180)
 
 
-def test_recordings_define_the_classes(tmp_path: Path) -> None:
-    # Caltech101 has a class more (Faces) than N-Caltech101.
+def test_a_photo_class_without_recordings_is_refused(tmp_path: Path) -> None:
     photos = photo_folder(tmp_path / "photos", ("Faces", "Faces_easy", "ant"), 1)
     events = _recordings(
         tmp_path / "events", {"Faces_easy": ["image_0001.bin"], "ant": ["image_0001.bin"]}
     )
     config = DataConfig(name="folders", photos=str(photos), events=str(events))
-    collection = open_collection(config)
+    line = refused(lambda: open_collection(config), events, "'Faces'", "'Faces_easy'")
+    assert "data.exclude" in line
+    collection = open_collection(replace(config, exclude=["Faces"]))
     assert collection.classes == ("Faces_easy", "ant")
     assert {Path(item.file).parent.name for item in collection.photos} == {"Faces_easy", "ant"}
+
+
+def test_names_that_match_nowhere_join_by_class_only(tmp_path: Path) -> None:
+    photos = photo_folder(tmp_path / "photos", ("cup", "saw"), 2)
+    names = {"cup": ["take1.bin", "take2.bin"], "saw": ["take1.bin"]}
+    events = _recordings(tmp_path / "events", names)
+    collection = open_collection(_config(tmp_path))
+    assert not collection.paired
+    assert {i.pair for i in (*collection.recordings, *collection.photos)} == {""}
+    assert [i.number for i in collection.recordings] == ["take1", "take2", "take1"]
+    # One name that matches, and in its own class, and all go by name.
+    (events / "saw/image_0002.bin").write_bytes(packed(ROWS))
+    collection = open_collection(_config(tmp_path))
+    assert collection.paired
+    assert [i.pair for i in collection.recordings if i.label == 1] == [
+        "saw/image_0002",
+        "saw/take1",
+    ]
+    (events / "saw/image_0002.bin").unlink()
+    (photos / "saw/image_0002.png").rename(photos / "saw/take2.png")
+    assert not open_collection(_config(tmp_path)).paired
+
+
+def test_the_sensor_must_be_set_where_files_need_not_tell_it(tmp_path: Path) -> None:
+    photo_folder(tmp_path / "photos", ("cup",), 1)
+    events = files_in(tmp_path / "events", {"cup/image_0001.csv": b"1 2 3 1\n2 4 5 0\n"})
+    refused(lambda: open_collection(_config(tmp_path)), events, ".csv", "data.sensor")
+    assert open_collection(_config(tmp_path, sensor=(50, 60))).sensor == (50, 60)
+    assert open_collection(_config(tmp_path, extent="recording")).sensor is None
+    # Formats that tell it are not overruled.
+    stream = eventcv.from_numpy(np.array([(1, 2, 3, 1), (4, 5, 6, 0)]), sensor_size=(50, 60))
+    eventcv.save(stream, str(events / "cup/image_0001.aedat4"))
+    (events / "cup/image_0001.csv").unlink()
+    collection = open_collection(_config(tmp_path))
+    assert collection.sensor is None
+    assert read_events(collection.recordings[0].file, collection.sensor).sensor == (50, 60)
 
 
 def test_excluded_classes_are_left_out_even_if_they_are_broken(tmp_path: Path) -> None:
@@ -87,7 +125,7 @@ def test_excluded_classes_are_left_out_even_if_they_are_broken(tmp_path: Path) -
     events = _recordings(
         tmp_path / "events", {"cup": ["image_0001.bin"], "clutter": ["image_0001.bin"], "none": []}
     )
-    exclude = ["clutter", "empty", "none", "not there at all"]
+    exclude = ["clutter", "empty", "none", "saw", "not there at all"]
     config = DataConfig(name="folders", photos=str(photos), events=str(events), exclude=exclude)
     assert open_collection(config).classes == ("cup",)
 
@@ -134,7 +172,7 @@ def test_missing_folders_are_refused(tmp_path: Path) -> None:
     refused(lambda: open_collection(config), tmp_path / "events", "no such folder", "data.events")
     (tmp_path / "events/cup").mkdir(parents=True)
     (tmp_path / "events/cup/notes.md").touch()
-    refused(lambda: open_collection(config), tmp_path / "events", "no recording", "CLASS/RECORDING")
+    refused(lambda: open_collection(config), tmp_path / "events", "no recording", "CLASS/*.bin")
 
 
 def test_a_class_without_a_recording_is_refused(tmp_path: Path) -> None:
@@ -184,103 +222,6 @@ def test_a_class_name_with_a_hash_is_a_folder_like_any_other(tmp_path: Path) -> 
     np.testing.assert_array_equal(reader(item), picture(0))
     file = photos / "c#/image_0001.png"
     assert reader.sha256(item) == hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-# N-MNIST -----------------------------------------------------------------------------------------
-
-
-def _mnist(root: Path, *, gz: bool = False) -> dict[str, np.ndarray]:
-    """IDX files of both parts: photo i of either is of digit i mod 10."""
-    root.mkdir()
-    arrays = {}
-    for seed, (source, count) in enumerate((("train", 30), ("t10k", 20))):
-        photos_NHW = np.random.default_rng(seed).integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        label_N = (np.arange(count) % 10).astype(np.uint8)
-        for name, array in (("images-idx3", photos_NHW), ("labels-idx1", label_N)):
-            file = root / f"{source}-{name}-ubyte{'.gz' if gz else ''}"
-            file.write_bytes(gzip.compress(idx_bytes(array)) if gz else idx_bytes(array))
-        arrays[source] = photos_NHW
-    return arrays
-
-
-def _n_mnist(root: Path, parts: dict[str, list[int]]) -> Path:
-    """PART/DIGIT/NNNNN.bin; NNNNN counts photos from 1."""
-    for part, numbers in parts.items():
-        for number in numbers:
-            file = root / part / str((number - 1) % 10) / f"{number:05d}.bin"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(packed(ROWS))
-    return root
-
-
-@pytest.mark.parametrize("gz", [False, True])
-def test_n_mnist_pairs_recordings_with_mnists_photos(tmp_path: Path, gz: bool) -> None:
-    arrays = _mnist(tmp_path / "mnist", gz=gz)
-    events = _n_mnist(
-        tmp_path / "events", {"Train": list(range(1, 13)), "Test": list(range(1, 11))}
-    )
-    collection = open_collection(
-        DataConfig(name="nmnist", events=str(events), photos=str(tmp_path / "mnist"))
-    )
-    assert collection.classes == tuple("0123456789")
-    assert collection.sensor == (34, 34)
-    assert len(collection.recordings) == 22
-    by_file = {i.file: i for i in collection.recordings}
-    assert by_file[str(events / "Train/0/00001.bin")].pair == "train/0"
-    assert by_file[str(events / "Train/1/00012.bin")].pair == "train/11"
-    assert by_file[str(events / "Test/9/00010.bin")].pair == "t10k/9"
-    photos = {i.pair: i for i in collection.photos}
-    assert len(photos) == len(collection.photos) == 50
-    reader = PhotoReader()
-    for recording in collection.recordings:
-        photo = photos[recording.pair]
-        assert photo.label == recording.label == int(Path(recording.file).parent.name)
-        source, index = recording.pair.split("/")
-        expected_HW = arrays[source][int(index)]
-        np.testing.assert_array_equal(reader(photo), np.stack([expected_HW] * 3, -1))
-        assert reader.sha256(photo) == hashlib.sha256(expected_HW.tobytes()).hexdigest()
-
-
-def test_n_mnist_of_one_part_or_without_parts(tmp_path: Path) -> None:
-    _mnist(tmp_path / "mnist")
-    for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):
-        (tmp_path / "mnist" / name).unlink()
-    events = _n_mnist(tmp_path / "events", {"Train": list(range(1, 11))})
-    for root in (events, events / "Train"):
-        collection = open_collection(
-            DataConfig(name="nmnist", events=str(root), photos=str(tmp_path / "mnist"))
-        )
-        assert {i.pair for i in collection.recordings} == {f"train/{n}" for n in range(10)}
-        assert {i.pair for i in collection.photos} == {f"t10k/{n}" for n in range(20)}
-
-
-def test_n_mnist_that_is_not_whole_is_refused(tmp_path: Path) -> None:
-    refused(lambda: open_collection(DataConfig(name="nmnist")), "data.events and data.photos")
-    events = _n_mnist(tmp_path / "events", {"Train": list(range(1, 11))})
-    _mnist(tmp_path / "mnist")
-    config = DataConfig(name="nmnist", events=str(events), photos=str(tmp_path / "mnist"))
-
-    labels = tmp_path / "mnist/t10k-labels-idx1-ubyte"
-    whole = labels.read_bytes()
-    labels.write_bytes(idx_bytes(np.zeros(19, np.uint8)))
-    refused(lambda: open_collection(config), labels, "another number", "fetch")
-    labels.write_bytes((tmp_path / "mnist/t10k-images-idx3-ubyte").read_bytes())
-    refused(lambda: open_collection(config), "t10k-images", "fetch")
-    labels.write_bytes(whole)
-
-    (events / "Train/3/00004.bin").unlink()
-    refused(lambda: open_collection(config), events, "digit 3")
-    (events / "Train/3/first.bin").write_bytes(packed(ROWS))
-    refused(lambda: open_collection(config), events / "Train/3/first.bin", "named by number")
-    (events / "Train/3/first.bin").rename(events / "Train/3/00004.bin")
-    for name in ("12", "zero"):
-        (events / "Train" / name).mkdir()
-        refused(lambda: open_collection(config), f"Train/{name}", "0 to 9")
-        (events / "Train" / name).rmdir()
-    open_collection(config)
-
-    empty = DataConfig(name="nmnist", events=str(events), photos=str(events))
-    refused(lambda: open_collection(empty), events, "t10k-images-idx3-ubyte")
 
 
 # Digits ------------------------------------------------------------------------------------------
