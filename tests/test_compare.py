@@ -13,12 +13,13 @@ from spikebridge.errors import UserError
 
 
 def fake_run(root, method, seed, top1, **more):
-    folder = root / f"{method}-seed{seed}-{more.get('labelled_per_class', 2)}"
+    folder = root / f"{method}-seed{seed}-{'-'.join(map(str, more.values()))}"
     folder.mkdir(parents=True)
     result = {
         "method": method,
         "seed": seed,
         "labelled_per_class": 2,
+        "protocol": "few-shot",
         "data": "digits",
         "test_top1": top1,
         "val_top1": top1 / 2,
@@ -68,6 +69,18 @@ def test_label_budgets_are_rows_of_their_own(tmp_path):
     assert "| all | ckd |" in markdown(compare(runs))
 
 
+def test_protocol_kt_is_a_row_of_its_own_that_says_so(tmp_path):
+    runs = [fake_run(tmp_path, "ckd", 0, 90.0, protocol=name) for name in ("kt", "clean")]
+    rows = compare(runs)
+    assert [row.protocol for row in rows] == ["clean", "kt"]
+    lines = markdown(rows).splitlines()
+    assert "| digits | clean | 2 | ckd | 90.0 |" in lines[2]
+    assert "| digits | selected on test (protocol kt) | 2 | ckd | 90.0 |" in lines[3]
+    for suffix in ("csv", "json"):
+        write_table(rows, tmp_path / f"table.{suffix}")
+        assert "kt" in (tmp_path / f"table.{suffix}").read_text()
+
+
 def test_settings_are_chosen_on_validation(runs, tmp_path, capsys):
     assert compare(runs, "validation")[2].top1 == (40.0, 42.0, 41.25)
     table = tmp_path / "table.md"
@@ -89,7 +102,7 @@ def test_tables_are_written(runs, tmp_path):
     rows = compare(runs)
     for suffix in ("md", "csv", "json"):
         write_table(rows, tmp_path / f"table.{suffix}")
-    assert "| digits | 2 | ckd | 82.2 ± 5.0 | 3 | 10 |" in (tmp_path / "table.md").read_text()
+    assert "| digits | few-shot | 2 | ckd | 82.2 ± 5.0 | 3 | 10 |" in (tmp_path / "table.md").read_text()
     with open(tmp_path / "table.csv") as stream:
         table = {row["method"]: row for row in csv.DictReader(stream)}
     assert float(table["ckd"]["mean"]) == pytest.approx(82.1667, abs=1e-3)

@@ -232,10 +232,17 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
     """
     trained = load_run(folder)
     config = trained.config
+    manifest = Manifest.read(folder / "manifest.csv")
+    if manifest != trained.manifest:
+        raise UserError(
+            f"{folder}/manifest.csv: not the manifest that this run was trained with; restore it"
+        )
     try:
-        data = prepare(config.data, config.seed, manifest=Manifest.read(folder / "manifest.csv"))
+        data = prepare(config.data, config.seed, manifest=manifest)
     except UserError as error:
-        raise UserError(f"{folder}: {error}") from error
+        raise UserError(
+            f"{folder}: the data are no longer those that this run was trained on: {error}"
+        ) from error
     device = pick_device(config.train.device)
     model = trained.model.to(device)
     task = TeacherTask if isinstance(model, Teacher) else StudentTask

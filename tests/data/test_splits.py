@@ -15,6 +15,7 @@ from spikebridge.config import SplitConfig
 from spikebridge.data import splits
 from spikebridge.data.catalog import Collection, Item
 from spikebridge.data.manifest import ROLES, Entry, Manifest
+from spikebridge.data.splits import adopt_split
 from spikebridge.errors import UserError
 from spikebridge.files import file_sha256
 from spikebridge.runs import refuse_leaking_teacher
@@ -290,3 +291,112 @@ def test_items_are_drawn_without_regard_to_their_order(root: Path) -> None:
     assert 6 < np.mean(picks) < 9
     assert np.std(picks) > 0.3
     assert isinstance(collection.recordings[0], Item)
+
+
+# Protocols ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({}, "clean"),
+        ({"protocol": "clean"}, "clean"),
+        ({"labelled_per_class": 3}, "few-shot"),
+        ({"protocol": "few-shot", "labelled_per_class": 3}, "few-shot"),
+        ({"protocol": "kt"}, "kt"),
+    ],
+    ids=str,
+)
+def test_the_protocol_is_named_in_the_manifest(root: Path, settings: dict, name: str) -> None:
+    collection = collection_in(root, {"ant": 20}, {"ant": 20})
+    manifest = make_split(collection, SplitConfig(**settings), 0)
+    assert manifest.protocol == name
+    assert {line.split(",")[6] for line in manifest.text().splitlines()[1:]} == {name}
+    assert manifest.selecting == ("test" if name == "kt" else "validation")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"protocol": "few-shot"},
+        {"protocol": "clean", "labelled_per_class": 3},
+        {"protocol": "kt", "labelled_per_class": 3},
+    ],
+    ids=str,
+)
+def test_label_budgets_belong_to_few_shot(settings: dict) -> None:
+    with pytest.raises(ValueError, match="few-shot"):
+        SplitConfig(**settings)
+
+
+@given(recordings=st.integers(2, 40), photos=st.integers(2, 40), paired=st.booleans())
+def test_protocol_kt_cuts_each_class_at_nine_tenths(
+    root: Path, recordings: int, photos: int, paired: bool
+) -> None:
+    collection = collection_in(root, {"ant": recordings}, {"ant": photos})
+    if not paired:
+        collection = _unpaired(collection)
+    config = SplitConfig(protocol="kt")
+    train = round(0.9 * recordings)
+    if not 0 < train < recordings:
+        refused(lambda: make_split(collection, config, 0), "'ant'", "too few for protocol kt")
+        return
+    manifest_of = lambda: make_split(collection, config, 0)  # noqa: E731
+    if round(0.9 * photos) == photos and (not paired or photos <= train):
+        refused(manifest_of, "'ant'", "kt")
+        return
+    manifest = manifest_of()
+    assert [e.number for e in manifest.select("recording", "train")] == [
+        f"{i:04d}" for i in range(train)
+    ]
+    assert len(manifest.select("recording", "test")) == recordings - train
+    tested = {e.number for e in manifest.select("photo", "test")}
+    if paired and photos > train:
+        assert tested == {f"{i:04d}" for i in range(train, min(photos, recordings))}
+    else:
+        assert tested == {f"{i:04d}" for i in range(round(0.9 * photos), photos)}
+    assert manifest.used("recording", "validation") == manifest.select("recording", "test")
+    roles = {manifest.role(e) for e in manifest.entries}
+    assert "selects and tests the student" in roles
+
+
+def _unpaired(collection: Collection) -> Collection:
+    """As CIFAR10-DVS: recordings and photos are joined by class only."""
+    recordings, photos = (
+        [replace(i, pair="") for i in items] for items in (collection.recordings, collection.photos)
+    )
+    return replace(collection, recordings=recordings, photos=photos, paired=False)
+
+
+def test_where_no_pairs_are_known_photos_are_split_by_share(root: Path) -> None:
+    collection = _unpaired(collection_in(root, {"ant": 12}, {"ant": 20}))
+    config = SplitConfig(validation_per_class=2, photo_test=0.25, photo_validation=0.2)
+    manifest = make_split(collection, config, 0)
+    count = Counter(e.split for e in manifest.entries if e.kind == "photo")
+    assert count == {"train": 11, "validation": 4, "test": 5}
+    assert manifest.held_photos == []
+
+
+def test_a_copy_of_a_held_out_recording_is_left_out(tmp_path: Path) -> None:
+    counts = {"ant": 20}, {"ant": 30}
+    before = make_split(collection_in(tmp_path / "before", *counts), SplitConfig(), 0)
+    collection = collection_in(tmp_path / "after", *counts)
+    test, validation = (before.select("recording", s)[0] for s in ("test", "validation"))
+    train = before.select("recording", "train")
+    copies = {train[0].number: test, train[1].number: validation, validation.number: test}
+    for recording in collection.recordings:
+        if recording.number in copies:
+            content = Path(copies[recording.number].file).read_bytes()
+            Path(recording.file).write_bytes(content)
+    after = {e.number: e for e in make_split(collection, SplitConfig(), 0).entries[:20]}
+    assert after[train[0].number].split == "unused"
+    assert after[validation.number].split == "unused"
+    assert after[test.number].split == "test"
+
+
+def test_an_adopted_split_is_checked_by_content(root: Path, tmp_path: Path) -> None:
+    manifest = _manifest(root)
+    collection = collection_in(root, {"ant": 10, "bee": 10}, {"ant": 20, "bee": 20})
+    assert adopt_split(manifest, collection, tmp_path) == manifest
+    fewer = replace(collection, photos=collection.photos[1:])
+    refused(lambda: adopt_split(manifest, fewer, tmp_path), "ant/0000", "not among the data")

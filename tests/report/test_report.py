@@ -151,6 +151,8 @@ def test_unlike_settings_splits_and_protocols_are_told(make_run: MakeRun, report
     config.write_text(config.read_text().replace("epochs: 4", "epochs: 8"))
     manifest = scratch / "manifest.csv"
     manifest.write_text(manifest.read_text().replace(",test,tests the student", ",unused,unused"))
+    manifest = ckd / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace(",clean,", ",kt,"))
     result = json.loads((ckd / "result.json").read_text()) | {"protocol": "kt"}
     (ckd / "result.json").write_text(json.dumps(result))
     html = report([scratch, ckd])
