@@ -71,18 +71,23 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Random changes of training samples; every sample draws its own."""
+    """Random changes of training samples; every sample draws its own.
+
+    crop, flip and rotate, in this order, move recordings and photos; a photo moves alike for the
+    teacher and in the hybrid stream, simulated or not. The others change the events of recordings
+    and of simulated sources. KT's flag `--DVS-DA` is crop 4 (of 48 pixels), flip and rotate 15.
+    """
 
     crop: int = 0
     """Padding in pixels of the network's input for a random crop; photos move in proportion."""
     flip: bool = False
     """Flip left and right with probability one half."""
     rotate: float = 0.0
-    """Largest rotation in degrees, either way."""
+    """Largest rotation about the centre in degrees, either way."""
     event_drop: float = 0.0
-    """Largest share of a recording's events that is dropped."""
+    """Largest share of a recording's events that is dropped; each recording draws its share."""
     time_jitter: float = 0.0
-    """Standard deviation of each event's shift in time, in time steps."""
+    """Standard deviation of each event's shift in time, in time steps, at most 1."""
     polarity_flip: float = 0.0
     """Probability that a recording's ON and OFF events are exchanged."""
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikebridge.config import AugmentConfig
-from spikebridge.data.batches import PairedBatches, augment_samples
+from spikebridge.data.batches import PairedBatches
+from spikebridge.data.frames import network_input
 from spikebridge.data.prepared import EventSet, PhotoSet
 
 T, SIZE = 3, 8
@@ -77,7 +78,7 @@ def test_every_photo_of_the_class_serves_in_turn() -> None:
 
 def test_batches_are_determined_by_seed_and_step() -> None:
     events, photos = _sets()
-    augment = AugmentConfig(crop=2, flip=True)
+    augment = AugmentConfig(crop=2, flip=True, rotate=20, event_drop=0.5, time_jitter=0.5)
     first, second = (_batches(events, photos, augment=augment) for _ in range(2))
     other = _batches(events, photos, augment=augment, seed=1)
     order = [7, 0, 3, 7, 12]
@@ -162,35 +163,6 @@ def _moves(before_B: np.ndarray, after_B: np.ndarray, reach: int) -> list[tuple[
     return moves
 
 
-def test_a_flip_is_exact_and_half_of_the_samples() -> None:
-    x_BTCHW = torch.arange(200 * T * 2 * 4 * 5, dtype=torch.float32).view(200, T, 2, 4, 5)
-    flipped = augment_samples(x_BTCHW, AugmentConfig(flip=True), 0, np.random.default_rng(0))
-    kinds = Counter()
-    for before, after in zip(x_BTCHW, flipped, strict=True):
-        same, mirrored = torch.equal(after, before), torch.equal(after, before.flip(-1))
-        assert same != mirrored
-        kinds[mirrored] += 1
-    assert 70 < kinds[True] < 130
-
-
-def test_a_crop_moves_the_whole_sample_and_keeps_the_counts_that_stay_inside() -> None:
-    events, _ = _sets(60)
-    before = torch.from_numpy(events.frames_NTCHW).float() + 1  # no zero but the padding
-    after = augment_samples(before, AugmentConfig(crop=2), 2, np.random.default_rng(0))
-    assert after.shape == before.shape
-    moves = _moves(before.numpy(), after.numpy(), 2)
-    for (dy, dx, flip), x, y in zip(moves, before, after, strict=True):
-        assert not flip
-        inside = x[..., max(0, -dy) : SIZE - max(0, dy), max(0, -dx) : SIZE - max(0, dx)]
-        assert y.sum() == inside.sum()
-    assert {move[0] for move in moves} == {move[1] for move in moves} == {-2, -1, 0, 1, 2}
-
-
-def test_nothing_switched_on_changes_nothing() -> None:
-    x = torch.rand(5, 2, 6, 6)
-    assert torch.equal(augment_samples(x, NO_CHANGE, 3, np.random.default_rng(0)), x)
-
-
 @pytest.mark.parametrize("scale", [1, 2])
 def test_photo_and_simulated_view_move_alike_and_the_recording_by_itself(scale: int) -> None:
     events, photos = _sets(24, 40, scale=scale)
@@ -222,3 +194,77 @@ def test_photo_and_simulated_view_move_alike_and_the_recording_by_itself(scale: 
     assert agreement < 0.2  # 1 in 50 by chance
     flips = Counter((a[2], b[2]) for a, b in zip(recorded, seen, strict=True))
     assert len(flips) == 4
+
+
+def test_photo_and_simulated_view_turn_by_the_same_angle() -> None:
+    events, photos = _sets(24, 40)
+    batch = _batches(events, photos, batch_size=12, augment=AugmentConfig(crop=1, rotate=30))(0)
+    assert batch.simulated_TBCHW is not None
+    torch.testing.assert_close(batch.photo_B3HW[:, 0] * 255, batch.simulated_TBCHW[0, :, 0])
+    unturned = torch.from_numpy(photos.photos_N3HW[batch.source_B]) / 255
+    assert all((batch.photo_B3HW - unturned).abs().amax((1, 2, 3)) > 0.1)
+
+
+def test_events_jitter_in_recordings_and_simulated_sources_alone() -> None:
+    events, photos = _sets(24, 40)
+    batch = _batches(events, photos, batch_size=12, augment=AugmentConfig(time_jitter=1.0))(0)
+    assert photos.simulated_NTCHW is not None
+    assert batch.simulated_TBCHW is not None
+    for seen_TBCHW, source_BTCHW in (
+        (batch.dvs_TBCHW, events.frames_NTCHW[batch.recording_B]),
+        (batch.simulated_TBCHW, photos.simulated_NTCHW[batch.source_B]),
+    ):
+        np.testing.assert_array_equal(seen_TBCHW.sum(0), source_BTCHW.sum(1, dtype=int))
+        moved_TBCHW = seen_TBCHW.numpy() != source_BTCHW.transpose(1, 0, 2, 3, 4)
+        assert (moved_TBCHW.mean((0, 2, 3, 4)) > 0.5).all()
+    photo_B3HW = (batch.photo_B3HW * 255).round().byte().numpy()
+    np.testing.assert_array_equal(photo_B3HW, photos.photos_N3HW[batch.source_B])
+
+
+def test_a_recording_and_a_simulated_source_of_the_same_events_draw_apart() -> None:
+    events, photos = _sets(12, 12)
+    photos = PhotoSet(photos.photos_N3HW, photos.label_N, photos.files, events.frames_NTCHW)
+    flips = AugmentConfig(polarity_flip=0.5)
+    flipped = []
+    for step in range(20):
+        batch = _batches(events, photos, batch_size=12, augment=flips)(step)
+        assert batch.simulated_TBCHW is not None
+        for seen_TBCHW, rows in (
+            (batch.dvs_TBCHW, batch.recording_B),
+            (batch.simulated_TBCHW, batch.source_B),
+        ):
+            source_BTCHW = events.frames_NTCHW[rows]
+            seen_BTCHW = seen_TBCHW.transpose(0, 1).numpy()
+            flipped.append([(a != b).any() for a, b in zip(seen_BTCHW, source_BTCHW, strict=True)])
+    recorded, simulated = np.array(flipped[::2]), np.array(flipped[1::2])
+    assert 0.4 < recorded.mean() < 0.6
+    assert 0.4 < simulated.mean() < 0.6
+    assert 0.4 < (recorded == simulated).mean() < 0.6
+
+
+def test_events_change_before_they_are_scaled() -> None:
+    events, photos = _sets(12)
+    scaled = EventSet(events.frames_NTCHW, events.label_N, events.files, "recording")
+    augment = AugmentConfig(event_drop=0.8, polarity_flip=0.3)
+    counted = _batches(events, photos, augment=augment)(3)
+    seen = _batches(scaled, photos, augment=augment)(3)
+    counts_BTCHW = counted.dvs_TBCHW.transpose(0, 1).numpy().astype(int)
+    assert (counts_BTCHW.sum((1, 2, 3, 4)) < events.frames_NTCHW[seen.recording_B].sum()).all()
+    np.testing.assert_array_equal(
+        seen.dvs_TBCHW.transpose(0, 1), network_input(counts_BTCHW, "recording")
+    )
+
+
+def test_a_positions_draws_do_not_depend_on_the_size_of_the_batch() -> None:
+    events, photos = _sets(3, 3, classes=1)
+    same = EventSet(events.frames_NTCHW[[0] * 6], np.zeros(6, int), ("",) * 6, "none")
+    augment = AugmentConfig(
+        crop=2, flip=True, rotate=10, event_drop=0.5, time_jitter=0.5, polarity_flip=0.5
+    )
+    small, large = (_batches(same, photos, batch_size=b, augment=augment)(0) for b in (3, 6))
+    assert small.simulated_TBCHW is not None
+    assert large.simulated_TBCHW is not None
+    assert torch.equal(small.dvs_TBCHW, large.dvs_TBCHW[:, :3])
+    assert torch.equal(small.photo_B3HW, large.photo_B3HW[:3])
+    assert torch.equal(small.simulated_TBCHW, large.simulated_TBCHW[:, :3])
+    assert len({sample.numpy().tobytes() for sample in large.dvs_TBCHW.transpose(0, 1)}) == 6

@@ -9,13 +9,14 @@ from factories import as_rows, picture, refused
 from spikebridge.data.motion import motion_path
 from spikebridge.data.simulate import Simulator, simulate_photo
 
-SIMULATOR = Simulator(width=16, height=16, amplitude=3.0, frames=30)
+SIMULATOR = Simulator(width=16, height=16, amplitude=3.0, frames=30, pos_threshold=0.4)
 IDEAL = replace(
     SIMULATOR,
     width=34,
     height=34,
     amplitude=6.0,
     frames=60,
+    neg_threshold=0.4,
     threshold_sigma=0.0,
     refractory_us=0,
     cutoff_hz=0.0,

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from spikebridge.config import AugmentConfig
+from spikebridge.data.augment import augment_counts, changes_counts, draw_geometry
 from spikebridge.data.frames import network_input
 from spikebridge.data.prepared import EventSet, PhotoSet
 
-_ORDER, _DRAWS = 1, 2
+_ORDER, _SOURCE, _RECORDING_MOVES, _PHOTO_MOVES, _RECORDING_EVENTS, _SIMULATED_EVENTS = range(1, 7)
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class Batch:
 
 class PairedBatches:
     """Labelled recordings, each with another random training photo of its class.
+
+    A recording is augmented by itself. A photo moves as its simulated recording does, which has
+    draws of its own for its events. A position's draws depend on the seed, the step and the
+    position alone.
 
     Args:
         events: Labelled training recordings.
@@ -70,32 +74,48 @@ class PairedBatches:
         epoch, position = divmod(step, self.batches_per_epoch)
         recording_B = self._epoch_order(epoch)[position]
         label_B = self.events.label_N[recording_B]
-        random = np.random.default_rng([self.seed, _DRAWS, step])
-        source_B = np.array([random.choice(self._photos_of[int(label)]) for label in label_B])
-        frames_BTCHW = torch.from_numpy(self.events.input(recording_B))
+        source_B = self._draw_sources(label_B, step)
+        size = (self.events.frames_NTCHW.shape[-2], self.events.frames_NTCHW.shape[-1])
+        move_recording, move_photo = (
+            draw_geometry(self.augment, size, len(label_B), self._random(draws, step))
+            for draws in (_RECORDING_MOVES, _PHOTO_MOVES)
+        )
+        dvs_BTCHW = torch.from_numpy(self._recordings(recording_B, step))
         photo_B3HW = torch.from_numpy(self.photos.photos_N3HW[source_B]).float().div_(255)
-        dvs_BTCHW = augment_samples(frames_BTCHW, self.augment, self.augment.crop, random)
-        photo_draw = random.spawn(1)[0]
         simulated_TBCHW = None
         if self.photos.simulated_NTCHW is not None:
-            simulated_BTCHW = torch.from_numpy(
-                network_input(self.photos.simulated_NTCHW[source_B], self.events.scale)
+            counts_BTCHW = augment_counts(
+                self.photos.simulated_NTCHW[source_B],
+                self.augment,
+                self._random(_SIMULATED_EVENTS, step),
             )
-            simulated_TBCHW = self._to_device(
-                augment_samples(simulated_BTCHW, self.augment, self.augment.crop, _copy(photo_draw))
-            ).transpose(0, 1)
-        scale = photo_B3HW.shape[-1] / frames_BTCHW.shape[-1]
-        photo_B3HW = augment_samples(
-            photo_B3HW, self.augment, self.augment.crop * scale, _copy(photo_draw)
-        )
+            simulated_BTCHW = torch.from_numpy(network_input(counts_BTCHW, self.events.scale))
+            simulated_TBCHW = self._to_device(move_photo(simulated_BTCHW)).transpose(0, 1)
         return Batch(
-            dvs_TBCHW=self._to_device(dvs_BTCHW).transpose(0, 1),
+            dvs_TBCHW=self._to_device(move_recording(dvs_BTCHW)).transpose(0, 1),
             label_B=self._to_device(torch.from_numpy(label_B)),
-            photo_B3HW=self._to_device(photo_B3HW),
+            photo_B3HW=self._to_device(move_photo(photo_B3HW)),
             simulated_TBCHW=simulated_TBCHW,
             recording_B=recording_B,
             source_B=source_B,
         )
+
+    def _draw_sources(self, label_B: np.ndarray, step: int) -> np.ndarray:
+        draw_B = self._random(_SOURCE, step).random(len(label_B))
+        sources = [self._photos_of[int(label)] for label in label_B]
+        return np.array([of[int(u * len(of))] for of, u in zip(sources, draw_B, strict=True)])
+
+    def _recordings(self, rows_B: np.ndarray, step: int) -> np.ndarray:
+        """Network input x_BTCHW."""
+        if not changes_counts(self.augment):
+            return self.events.input(rows_B)
+        counts_BTCHW = augment_counts(
+            self.events.frames_NTCHW[rows_B], self.augment, self._random(_RECORDING_EVENTS, step)
+        )
+        return network_input(counts_BTCHW, self.events.scale)
+
+    def _random(self, draws: int, step: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, draws, step])
 
     def _epoch_order(self, epoch: int) -> list[np.ndarray]:
         count = len(self.events.label_N)
@@ -108,42 +128,3 @@ class PairedBatches:
 
     def _to_device(self, x: Tensor) -> Tensor:
         return x.to(self.device, non_blocking=True)
-
-
-def _copy(random: np.random.Generator) -> np.random.Generator:
-    """A generator that gives the same draws, so that two views of a photo share them."""
-    twin = np.random.default_rng()
-    twin.bit_generator.state = random.bit_generator.state
-    return twin
-
-
-def augment_samples(
-    x_BCHW: Tensor, config: AugmentConfig, padding: float, random: np.random.Generator
-) -> Tensor:
-    """Random crop after zero padding, and left–right flip; each sample draws its own.
-
-    Args:
-        x_BCHW: Samples; dimensions between B and the last two are kept together.
-        config: What is switched on.
-        padding: Largest shift in pixels of this view; draws are fractions of it, so that views of
-            other sizes of the same sample move alike.
-        random: Source of the draws.
-    """
-    batch = x_BCHW.shape[0]
-    shift_B2 = random.uniform(-1, 1, (batch, 2))
-    flip_B = random.random(batch) < 0.5
-    if config.crop:
-        pixels = round(padding)
-        padded = F.pad(x_BCHW, (pixels,) * 4)
-        height, width = x_BCHW.shape[-2:]
-        start_B2 = np.round(pixels + shift_B2 * padding).astype(int).clip(0, 2 * pixels)
-        x_BCHW = torch.stack(
-            [
-                padded[b, ..., top : top + height, left : left + width]
-                for b, (top, left) in enumerate(start_B2)
-            ]
-        )
-    if config.flip:
-        flipped = torch.from_numpy(flip_B).view(-1, *(1,) * (x_BCHW.dim() - 1))
-        x_BCHW = torch.where(flipped, x_BCHW.flip(-1), x_BCHW)
-    return x_BCHW

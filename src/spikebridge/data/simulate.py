@@ -42,9 +42,9 @@ class Simulator:
     """Duration of the motion in ms."""
     frames: int = 60
     """Frames rendered of the motion."""
-    pos_threshold: float = 0.4
+    pos_threshold: float = 0.42
     """Contrast threshold of ON events, in log intensity."""
-    neg_threshold: float = 0.4
+    neg_threshold: float = 0.42
     """Contrast threshold of OFF events, in log intensity."""
     threshold_sigma: float = 0.03
     """Spread of the thresholds over pixels."""

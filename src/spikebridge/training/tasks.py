@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spikebridge.config import Config
-from spikebridge.data.batches import PairedBatches, augment_samples
+from spikebridge.data.augment import draw_geometry
+from spikebridge.data.batches import PairedBatches
 from spikebridge.data.prepared import PreparedData
 from spikebridge.evaluate import Autocast, Evaluation, evaluate_student, evaluate_teacher
 from spikebridge.models.student import Student
@@ -127,11 +128,9 @@ class TeacherTask(Task):
             len(self.photos.label_N)
         )
         rows = np.array_split(order, self.settings.batches_per_epoch)[position]
-        augment = self.config.data.augment
         photo_B3HW = torch.from_numpy(self.photos.photos_N3HW[rows]).float().div_(255)
-        scale = photo_B3HW.shape[-1] / self.config.data.size[1]
-        random = np.random.default_rng([self.config.seed, 1, step])
-        photo_B3HW = augment_samples(photo_B3HW, augment, augment.crop * scale, random)
+        data, random = self.config.data, np.random.default_rng([self.config.seed, 1, step])
+        photo_B3HW = draw_geometry(data.augment, data.size, len(rows), random)(photo_B3HW)
         with self.autocast():
             logits_BC = self.teacher(photo_B3HW.to(self.device))
         loss = F.cross_entropy(

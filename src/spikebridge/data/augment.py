@@ -1,0 +1,179 @@
+"""Random changes of training samples: of event counts, and of where a sample lies in its picture.
+
+KT's "DVS-DA" (flag ``--DVS-DA`` of its public code, get_NCALTECH101_data and get_CEPDVS_data) is
+``crop`` of a twelfth of the picture's side (4 of 48), ``flip``, and ``rotate`` of 15°, in this
+order, on recordings alone; its rotation takes the nearest pixel, this one interpolates.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from spikebridge.config import AugmentConfig
+
+_FARTHEST_STEP = 2
+
+
+def changes_counts(config: AugmentConfig) -> bool:
+    """Whether `augment_counts` changes anything."""
+    return bool(config.event_drop or config.time_jitter or config.polarity_flip)
+
+
+def augment_counts(
+    counts_BTCHW: np.ndarray, config: AugmentConfig, random: np.random.Generator
+) -> np.ndarray:
+    """Drop events, move them in time and exchange polarities; each recording draws its own.
+
+    - Drop: a recording draws its share p from [0, event_drop] and each event is dropped with
+      probability p, independently. The events of a cell that stay are then binomially distributed,
+      so that thinning the counts is exact, not an approximation.
+    - Jitter: each event moves to the time step that `jitter_shares` draws. Those of a cell are
+      multinomially distributed over the steps. None is lost: at the recording's ends an event
+      stays in the last step inside.
+    - Polarity: with probability polarity_flip, ON and OFF are exchanged.
+
+    Args:
+        counts_BTCHW: Event counts of B recordings, integers; not changed.
+        config: What is switched on.
+        random: Source of the draws; position b draws from its child b alone.
+
+    Returns:
+        Counts as int64; ``counts_BTCHW`` itself where nothing is switched on.
+    """
+    if not changes_counts(config):
+        return counts_BTCHW
+    x_BTCHW = counts_BTCHW.astype(np.int64)
+    for x_TCHW, own in zip(x_BTCHW, random.spawn(len(x_BTCHW)), strict=True):
+        drop, flip = own.uniform(0, config.event_drop), own.random() < config.polarity_flip
+        if config.event_drop:
+            active = x_TCHW > 0
+            x_TCHW[active] = own.binomial(x_TCHW[active], 1 - drop)
+        if config.time_jitter:
+            x_TCHW[:] = _jittered(x_TCHW, jitter_shares(config.time_jitter), own)
+        if flip:
+            x_TCHW[:] = x_TCHW[:, ::-1].copy()
+    return x_BTCHW
+
+
+def jitter_shares(sigma: float) -> np.ndarray:
+    """Probability_5 that an event moves by −2, −1, 0, 1 or 2 time steps.
+
+    With its place u in its step uniform in [0, 1) and its shift z normal with deviation σ, an event
+    lands d steps on with probability P(d ≤ u + z < d + 1) = G(d+1) − 2 G(d) + G(d−1), where
+    G(x) = x Φ(x/σ) + σ φ(x/σ) is the second integral of z's density. Farther ones (1.6 % at σ = 1)
+    stay where they are.
+
+    Args:
+        sigma: σ in time steps, positive.
+    """
+
+    def second_integral(x: float) -> float:
+        z = x / sigma
+        below = 0.5 * math.erfc(-z / math.sqrt(2))
+        return x * below + sigma * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+    steps = range(-_FARTHEST_STEP - 1, _FARTHEST_STEP + 2)
+    shares_5 = np.diff([second_integral(d) for d in steps], 2).clip(0)
+    shares_5[_FARTHEST_STEP] += 1 - shares_5.sum()
+    return shares_5
+
+
+def _jittered(x_TCHW: np.ndarray, shares_5: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    cell_K = np.flatnonzero(x_TCHW)
+    moved_K5 = random.multinomial(x_TCHW.reshape(-1)[cell_K], shares_5)
+    step_K, place_K = np.divmod(cell_K, x_TCHW[0].size)
+    shift_5 = np.arange(-_FARTHEST_STEP, _FARTHEST_STEP + 1)
+    step_K5 = (step_K[:, None] + shift_5).clip(0, len(x_TCHW) - 1)
+    out = np.zeros(x_TCHW.size, np.int64)
+    np.add.at(out, step_K5 * x_TCHW[0].size + place_K[:, None], moved_K5)
+    return out.reshape(x_TCHW.shape)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One draw of crop, flip and rotation for each of B samples, None where it is switched off.
+
+    Views of a sample in any size (photo and network input) move alike: shifts keep their share of
+    the picture's sides, and a rotation is one in the network's input.
+    """
+
+    size: tuple[int, int]
+    """Height and width of the network's input in pixels."""
+    padding: int
+    """Largest shift in pixels of the network's input."""
+    shift_B2: np.ndarray | None
+    """Rows and columns by which the crop's corner moves, as a share of the padding, in [−1, 1]."""
+    flip_B: np.ndarray | None
+    """True where left and right are exchanged."""
+    degrees_B: np.ndarray | None
+    """Rotation about the centre, counterclockwise."""
+
+    def __call__(self, x_BCHW: Tensor) -> Tensor:
+        """Crop after zero padding, then flip, then rotate bilinearly with zeros outside.
+
+        Args:
+            x_BCHW: Views of any size; dimensions between B and the last two are kept together.
+
+        Returns:
+            A tensor of the same shape; ``x_BCHW`` itself where nothing is switched on.
+        """
+        if self.shift_B2 is not None:
+            x_BCHW = self._cropped(x_BCHW, self.shift_B2)
+        if self.flip_B is not None:
+            flip_B = torch.from_numpy(self.flip_B).view(-1, *(1,) * (x_BCHW.dim() - 1))
+            x_BCHW = torch.where(flip_B, x_BCHW.flip(-1), x_BCHW)
+        if self.degrees_B is not None:
+            x_BCHW = self._rotated(x_BCHW, self.degrees_B)
+        return x_BCHW
+
+    def _cropped(self, x_BCHW: Tensor, shift_B2: np.ndarray) -> Tensor:
+        height, width = x_BCHW.shape[-2:]
+        reach_2 = self.padding * np.array([height / self.size[0], width / self.size[1]])
+        rows, columns = pixels_2 = np.round(reach_2).astype(int)
+        padded = F.pad(x_BCHW, (columns, columns, rows, rows))
+        start_B2 = np.round(pixels_2 + shift_B2 * reach_2).astype(int).clip(0, 2 * pixels_2)
+        return torch.stack(
+            [
+                padded[b, ..., top : top + height, left : left + width]
+                for b, (top, left) in enumerate(start_B2)
+            ]
+        )
+
+    def _rotated(self, x_BCHW: Tensor, degrees_B: np.ndarray) -> Tensor:
+        aspect = self.size[1] / self.size[0]
+        angle_B = torch.from_numpy(np.deg2rad(degrees_B)).to(x_BCHW.dtype)
+        cos_B, sin_B, zero_B = angle_B.cos(), angle_B.sin(), torch.zeros_like(angle_B)
+        # Where each pixel's value comes from, in coordinates that are ±1 at the picture's borders.
+        source_B23 = torch.stack(
+            [cos_B, -sin_B / aspect, zero_B, sin_B * aspect, cos_B, zero_B], 1
+        ).view(-1, 2, 3)
+        flat_BCHW = x_BCHW.flatten(1, -3)
+        grid = F.affine_grid(source_B23, list(flat_BCHW.shape), align_corners=False)
+        rotated = F.grid_sample(flat_BCHW, grid, padding_mode="zeros", align_corners=False)
+        return rotated.reshape(x_BCHW.shape)
+
+
+def draw_geometry(
+    config: AugmentConfig, size: tuple[int, int], batch: int, random: np.random.Generator
+) -> Geometry:
+    """Draw crop, flip and rotation for each sample of a batch.
+
+    Args:
+        config: What is switched on.
+        size: Height and width of the network's input in pixels.
+        batch: Number of samples.
+        random: Source of the draws; a position's do not depend on how many there are, nor on what
+            is switched on.
+    """
+    draw_B4 = random.random((batch, 4))
+    return Geometry(
+        size,
+        config.crop,
+        2 * draw_B4[:, :2] - 1 if config.crop else None,
+        draw_B4[:, 2] < 0.5 if config.flip else None,
+        config.rotate * (2 * draw_B4[:, 3] - 1) if config.rotate else None,
+    )
