@@ -38,7 +38,8 @@ class Trained:
     model: Student | Teacher
     config: Config
     classes: tuple[str, ...]
-    sensor: tuple[int, int]
+    sensor: tuple[int, int] | None
+    """Sensor width and height; None where each file tells it."""
     manifest: Manifest | None
     """What it was trained on; None where the model's file does not say."""
 
@@ -209,7 +210,8 @@ def load_run(folder: Path) -> Trained:
     weights, description = load_model(path)
     try:
         settings, kind = description["config"], description["kind"]
-        classes, sensor = tuple(description["classes"]), tuple(description["sensor"])
+        classes, sensor = tuple(description["classes"]), description["sensor"]
+        sensor = None if sensor is None else tuple(sensor)
         text = description.get("manifest")
         manifest = None if text is None else Manifest.parse(text)
     except (KeyError, TypeError, ValueError, csv.Error) as error:
@@ -320,7 +322,7 @@ def _finish(
             "kind": kind,
             "config": _plain(dataclasses.asdict(config)),
             "classes": list(data.classes),
-            "sensor": list(data.sensor),
+            "sensor": None if data.sensor is None else list(data.sensor),
             "manifest": data.manifest.text(),
         },
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from jsonargparse import ArgumentParser, Namespace
 
-from spikebridge.commands import data, demo, measure, prepare, simulate, train
+from spikebridge.commands import bench, data, demo, measure, prepare, simulate, train
 
 COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int | None]]] = {
     **demo.COMMANDS,
@@ -13,5 +13,6 @@ COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace]
     **prepare.COMMANDS,
     **train.COMMANDS,
     **measure.COMMANDS,
+    **bench.COMMANDS,
 }
 """Name → what adds the arguments, and what runs: its docstring is the help, None means exit 0."""

@@ -44,7 +44,7 @@ def experiment(given: Namespace) -> tuple[Any, Path]:
 
     overrides = given.as_dict()
     recipe = overrides.pop("recipe")
-    for name in ("out", "resume", "teacher_run", "jobs"):
+    for name in ("out", "resume", "teacher_run", "jobs", "what", "json"):
         overrides.pop(name, None)
     settings = merge(read_recipe(recipe, overrides.get("method")), overrides)
     return config_from(settings, recipe), Path("runs") / Path(recipe).stem

@@ -55,7 +55,8 @@ class PreparedData:
 
     name: str
     classes: tuple[str, ...]
-    sensor: tuple[int, int]
+    sensor: tuple[int, int] | None
+    """Sensor width and height; None where each file tells it."""
     manifest: Manifest
     events: dict[str, EventSet]
     """By split: train, validation, test; protocol `kt` validates on its test recordings."""
@@ -184,18 +185,19 @@ def _frame_entry(entry: Entry, config: DataConfig, sensor: tuple[int, int] | Non
 _reader = PhotoReader()
 
 
-def _read(entry: Entry) -> np.ndarray:
+def read_source(entry: Entry) -> np.ndarray:
+    """A photo of a manifest, photo_HWC as uint8 RGB."""
     return _reader(Item(entry.file, entry.label, entry.number, entry.pair))
 
 
 def _fit_entry(entry: Entry, config: DataConfig) -> np.ndarray:
-    return fit_photo(_read(entry), photo_size(config), config.photo_margin).transpose(2, 0, 1)
+    return fit_photo(read_source(entry), photo_size(config), config.photo_margin).transpose(2, 0, 1)
 
 
 def _simulate_entry(entry: Entry, config: DataConfig) -> np.ndarray:
     simulator: Simulator = config.simulator
     try:
-        events = simulate_photo(_read(entry), simulator, int(entry.sha256[:8], 16))
+        events = simulate_photo(read_source(entry), simulator, int(entry.sha256[:8], 16))
         return frame_events(events, config.time_steps, config.size, config.bins, config.extent)
     except UserError as error:
         raise UserError(f"{entry.file}: {error}") from error
