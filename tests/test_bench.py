@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 
-from factories import as_events, as_rows, event_lists, packed
+from factories import as_events, as_rows, event_lists, packed, photo_folder
 from spikebridge.bench import data as bench
 from spikebridge.bench.baselines import frame_by_add_at, frame_by_loop, read_bin_by_loop
 from spikebridge.cli import main
@@ -31,15 +32,28 @@ def test_the_baseline_reads_as_we_do(tmp_path) -> None:
 
 def test_the_command_prints_and_writes_the_same_figures(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(bench, "_SECONDS", 0.03)
-    arguments = ["--data.split.test_per_class", "2", "--data.simulator.frames", "12"]
-    assert main(["bench", "data", "digits", "--json", str(tmp_path / "b.json"), *arguments]) == 0
+    recipe = {
+        "data": {
+            "name": "folders",
+            "photos": str(photo_folder(tmp_path / "photos", count=8)),
+            "size": [8, 8],
+            "time_steps": 3,
+            "simulator": {"width": 16, "height": 16, "frames": 12, "amplitude": 3.0},
+            "split": {"validation_per_class": 1, "test_per_class": 2},
+            "cache": str(tmp_path / "cache"),
+        },
+        "student": {"width": 0.05},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
+    written = tmp_path / "figures.json"
+    assert main(["bench", "data", str(tmp_path / "mine.yaml"), "--json", str(written)]) == 0
     page = capsys.readouterr().out
-    found = json.loads((tmp_path / "b.json").read_text())
+    found = json.loads(written.read_text())
     rates = {name: row["samples_per_s"] for name, row in found["rows"].items()}
     assert {"read raw", "frame", "cache", "loader", "student"} <= rates.keys()
     for name, ratio in found["ratios"].items():
         ours, theirs = name.split(" / ")
         assert ratio == pytest.approx(rates[ours] / rates[theirs])
         assert f"| {name} | {ratio:.2f} |" in page
-    assert found["dense_float32_bytes"] == 4 * 4 * 2 * 16 * 16
-    assert 0 < found["bytes_per_recording"] < found["dense_float32_bytes"] / 3
+    assert found["dense_float32_bytes"] == 4 * 3 * 2 * 8 * 8
+    assert 0 < found["bytes_per_recording"] < found["dense_float32_bytes"] / 2

@@ -21,7 +21,6 @@ from spikebridge.data.events import Events, read_events
 from spikebridge.data.frames import frame_events
 from spikebridge.data.photos import fit_photo
 from spikebridge.data.prepared import PreparedData, photo_size, prepare, read_source
-from spikebridge.files import atomic_path
 from spikebridge.models.build import build_student
 from spikebridge.runs import pick_device
 from spikebridge.training.tasks import StudentTask
@@ -114,15 +113,12 @@ def _framing(recordings: Sequence[Events], config: Config) -> dict[str, float]:
 def _caching(data: PreparedData, scratch: Path) -> dict[str, float]:
     """Random rows from the cache, and the same frames as a dense float32 file each."""
     frames_NTCHW = data.events["test"].frames_NTCHW
-    rows = np.random.default_rng(0).permutation(len(frames_NTCHW))[:_RECORDINGS]
-    dense = []
-    for row in rows:
-        path = scratch / f"{row}.npy"
-        with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-            np.save(stream, frames_NTCHW[int(row)].astype(np.float32))
-        dense.append(path)
+    rows = np.random.default_rng(0).permutation(len(frames_NTCHW))[:_RECORDINGS].tolist()
+    dense = [scratch / f"{row}.npy" for row in rows]
+    for row, path in zip(rows, dense, strict=True):
+        np.save(path, frames_NTCHW[row].astype(np.float32))
     return {
-        "cache": _rate(lambda row: frames_NTCHW[int(row)], rows),
+        "cache": _rate(lambda row: frames_NTCHW[row], rows),
         "cache, dense float32 .npy": _rate(np.load, dense),
     }
 
