@@ -252,6 +252,11 @@ def test_a_likeness_of_a_held_out_photo_is_left_out_of_training(tmp_path: Path) 
         *(e.identity for e in before.select("photo", "held-out")),
         trained.identity,
     }
+    after.write(tmp_path / "manifest.csv")
+    found = audit(tmp_path / "manifest.csv", tmp_path / "cache")
+    (line,) = found.left_out
+    assert found.verdict == "clean"
+    assert line.startswith(f"{trained.file} — {held.file} (")
     kept = prepare(_config(tmp_path, near_duplicates="keep").data, 0).manifest
     assert trained.identity in {e.identity for e in kept.select("photo", "train")}
     kept.write(tmp_path / "manifest.csv")

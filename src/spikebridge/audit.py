@@ -42,6 +42,8 @@ class Audit:
     leaks: tuple[Leak, ...]
     unproved: tuple[str, ...]
     """Why, where nothing was found, a leak cannot be excluded."""
+    left_out: tuple[str, ...]
+    """Copies and likenesses of held-out photos that the split kept out of training."""
 
     @property
     def verdict(self) -> Literal["clean", "leak", "unproved"]:
@@ -101,7 +103,7 @@ def audit(path: Path, cache: Path) -> Audit:
         leaks += caught + alike
         unproved += doubts
     return Audit(str(path), manifest.protocol, tuple(checks), tuple(leaks),
-                 tuple(dict.fromkeys(unproved)))  # fmt: skip
+                 tuple(dict.fromkeys(unproved)), _left_out(manifest, cache))  # fmt: skip
 
 
 def _recordings_in_two_splits(manifest: Manifest) -> Iterator[Leak]:
@@ -141,6 +143,15 @@ def _lookalikes(
         for first, second, likeness in lookalike_photos(held_there, seen_there, cache)
     ]
     return leaks, doubts
+
+
+def _left_out(manifest: Manifest, cache: Path) -> tuple[str, ...]:
+    """Photos held out for their looks, each with the photos that it looks like."""
+    held = manifest.held_photos
+    own = {e.identity for e in held}
+    excluded = [e for e in manifest.select("photo", "held-out") if e.identity not in own]
+    alike = lookalike_photos(_unchanged(held, cache), _unchanged(excluded, cache), cache)
+    return tuple(f"{second.file} — {first.file} ({likeness})" for first, second, likeness in alike)
 
 
 def _unchanged(entries: list[Entry], cache: Path) -> list[Entry]:
@@ -207,6 +218,7 @@ def describe(found: Audit) -> str:
     """The audit in words, the verdict last."""
     lines = [f"{found.subject}: protocol {found.protocol}"]
     lines += [f"  checked   {check}" for check in found.checks]
+    lines += [f"  left out  {line}" for line in found.left_out]
     lines += [f"  LEAK      {leak}" for leak in found.leaks]
     lines += [f"  UNPROVED  {doubt}" for doubt in found.unproved]
     verdict = {
