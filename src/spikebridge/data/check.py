@@ -70,7 +70,11 @@ class Report:
                 f"{self.dataset} cannot be used for training: "
                 f"{counted(len(self.errors), 'error')}, the first {self.errors[0].message}"
             )
-        used = [report for report in self.classes if report.photos.found]
+        used = [
+            report
+            for report in self.classes
+            if report.photos.found and (report.recordings.found or self.events is None)
+        ]
         recordings = sum(report.recordings.found for report in used)
         photos = sum(report.photos.found for report in used)
         partners = recordings - sum(report.recordings.unpaired for report in used)
@@ -160,22 +164,24 @@ def _pairing_findings(
             message = f"no recording has the file name of a photo of its class: {message}"
         severity = "note" if dataset.paired is False else "warning"
         return [Finding(severity, "unpaired", None, "", message)]
-    used = Listing("", {n: f for n, f in photos.classes.items() if n in recordings.classes})
     return [
         *(
             Finding("warning", "unpaired", "recording", name, f"{one.file}: its photo is not here")
-            for name, one in _alone(recordings, pairs_of(photos))
+            for name, one in _alone(recordings, photos)
         ),
         *(
             Finding("note", "unpaired", "photo", name, f"{one.file}: no recording of it is here")
-            for name, one in _alone(used, pairs_of(recordings))
+            for name, one in _alone(photos, recordings)
         ),
     ]
 
 
-def _alone(listing: Listing, others: set[str]) -> Iterator[tuple[str, Found]]:
+def _alone(listing: Listing, others: Listing) -> Iterator[tuple[str, Found]]:
+    """Files without a partner, of the classes that both have."""
+    pairs = pairs_of(others)
     for name, found in listing.classes.items():
-        yield from ((name, one) for one in found if one.pair not in others)
+        if others.classes.get(name):
+            yield from ((name, one) for one in found if one.pair not in pairs)
 
 
 def _missing(dataset: Dataset, recordings: Listing, exclude: Sequence[str]) -> list[Finding]:
@@ -194,7 +200,9 @@ def _missing(dataset: Dataset, recordings: Listing, exclude: Sequence[str]) -> l
     for name, number in expected.items():
         here = len(recordings.classes.get(name, ()))
         if 0 < here < number:
-            message = f"{recordings.root}: {here:,} of {number:,} published recordings of {name}"
+            message = (
+                f"{recordings.root}: class {name!r} has {here:,} of {number:,} published recordings"
+            )
             findings.append(Finding("warning", "missing", "recording", name, message))
     return findings
 

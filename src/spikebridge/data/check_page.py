@@ -12,13 +12,13 @@ _NAME_WIDTH = 31
 _RECORDINGS = (("found", 7), ("missing", 8), ("empty", 6), ("bad", 4), ("twice", 6), ("alone", 7))
 _PHOTOS = (("found", 8), ("empty", 6), ("bad", 4), ("twice", 6), ("alone", 7))
 _HEADINGS = {
-    "empty": "empty",
-    "unreadable": "cannot be read",
-    "duplicated": "the content of another file",
+    "empty": "that are empty",
+    "unreadable": "that cannot be read",
+    "duplicated": "with the content of another",
     "unpaired": "without a partner",
-    "missing": "missing",
-    "layout": "not as published",
-    "left out": "left out",
+    "missing": "that are missing",
+    "layout": "that do not lie as expected",
+    "left out": "that are left out",
 }
 
 
@@ -76,7 +76,7 @@ def _listed(findings: Sequence[Finding]) -> Iterator[str]:
     for (severity, trouble, kind), some in sorts.items():
         number = f" ({len(some):,})" if len(some) > 1 else ""
         yield ""
-        yield f"{severity}: {kind + 's ' if kind else ''}{_HEADINGS[trouble]}{number}"
+        yield f"{severity}: {kind + 's' if kind else 'files'} {_HEADINGS[trouble]}{number}"
         yield from (f"  {finding.message}" for finding in some[:_SHOWN])
         if len(some) > _SHOWN:
             yield f"  … and {len(some) - _SHOWN:,} more (--json FILE has all)"

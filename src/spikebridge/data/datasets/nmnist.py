@@ -25,8 +25,8 @@ _EVENTS_LAYOUT = (
     "EVENTS/Train/DIGIT/00001.bin and EVENTS/Test/DIGIT/00001.bin, or one of the two",
 )
 _PHOTOS_LAYOUT = (
-    "PHOTOS/train-images-idx3-ubyte and train-labels-idx1-ubyte, t10k-… likewise, or one of the",
-    "two; plain or .gz, also named .idx3-ubyte and .idx1-ubyte",
+    "PHOTOS/train-images-idx3-ubyte and train-labels-idx1-ubyte, plain or .gz;",
+    "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte likewise; one of the parts will do",
 )
 
 

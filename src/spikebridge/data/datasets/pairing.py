@@ -25,7 +25,7 @@ def compare_classes(dataset: Dataset, recordings: Listing, photos: Listing) -> l
         elif not photos.classes.get(name):
             message = (
                 f"{photos.root}: class {name!r} has recordings but no photo"
-                f"{near(name, photos.classes)}; add photos or list it in data.exclude"
+                f"{near(name, photos.classes)}; rename one, add photos or list it in data.exclude"
             )
             findings.append(Finding("error", "missing", "photo", name, message))
     for name in photos.classes.keys() - recordings.classes.keys():
@@ -37,7 +37,7 @@ def compare_classes(dataset: Dataset, recordings: Listing, photos: Listing) -> l
             message += "; its photos are not used"
             findings.append(Finding("note", "left out", "photo", name, message))
         else:
-            message += "; add recordings or list it in data.exclude"
+            message += "; rename one, add recordings or list it in data.exclude"
             findings.append(Finding("error", "missing", "recording", name, message))
     return sorted(findings, key=lambda finding: finding.severity == "note")
 
