@@ -86,7 +86,7 @@ def test_a_clean_run_is_proved_clean(run: Path, trained: Path) -> None:
     found = _look(run, trained)
     assert (found.verdict, found.leaks, found.unproved) == ("clean", (), ())
     assert found.protocol == "clean"
-    assert sum("by pair, content and likeness" in check for check in found.checks) == 2
+    assert sum("by pair, content and likeness" in check for check in found.checks) == 3
     assert audit(run / "manifest.csv", trained.parent / "cache").verdict == "clean"
     assert audit(trained.parent / "teacher", trained.parent / "cache").verdict == "clean"
 
@@ -261,7 +261,33 @@ def test_a_likeness_of_a_held_out_photo_is_left_out_of_training(tmp_path: Path) 
     assert trained.identity in {e.identity for e in kept.select("photo", "train")}
     kept.write(tmp_path / "manifest.csv")
     found = audit(tmp_path / "manifest.csv", tmp_path / "cache")
-    assert [leak.kind for leak in found.leaks] == ["likeness"]
+    assert [leak.kind for leak in found.leaks] == ["likeness", "likeness"]
+    assert [leak.where.split()[0] for leak in found.leaks] == ["photos", "this"]
+
+
+@pytest.mark.parametrize("labelled", [None, 3, 8])
+def test_the_recording_of_a_likeness_does_not_train_either(
+    tmp_path: Path, labelled: int | None
+) -> None:
+    photo_folder(tmp_path / "photos", count=12, side=40)
+    config = _config(tmp_path, labelled_per_class=labelled)
+    before = prepare(config.data, 0).manifest
+    held = before.select("photo", "held-out")[0]
+    train = [e for e in before.select("recording", "train") if e.label == held.label]
+    photo = next(e for e in before.entries if e.kind == "photo" and e.pair == train[0].pair)
+    Image.open(held.file).resize((44, 44)).save(photo.file)
+    after = prepare(replace(config.data, cache=str(tmp_path / "other")), 0).manifest
+    kept = [e.pair for e in after.select("recording", "train") if e.label == held.label]
+    assert train[0].pair not in kept
+    assert {e.pair for e in train[1:]} <= set(kept)
+    # Another takes its place where there is one; test and validation stay as they are.
+    assert len(kept) == len(train) - (labelled != 3)
+    for split in ("validation", "test"):
+        assert [e.identity for e in after.select("recording", split)] == [
+            e.identity for e in before.select("recording", split)
+        ]
+    after.write(tmp_path / "manifest.csv")
+    assert audit(tmp_path / "manifest.csv", tmp_path / "cache").verdict == "clean"
 
 
 def test_a_class_left_without_photos_is_named(tmp_path: Path) -> None:

@@ -82,7 +82,10 @@ def audit(path: Path, cache: Path) -> Audit:
             "recordings and photos of this data set are joined by class only, so that no photo of "
             "a held-out recording can be recognised; say so with the figures"
         )
-    seen = [("this split's photos", manifest.seen_photos)]
+    seen = [
+        ("photos of the labelled recordings", manifest.labelled_photos),
+        ("this split's photos", manifest.seen_photos),
+    ]
     if path.is_dir():
         selection, doubts = _selection(path, manifest)
         leaks += selection

@@ -36,8 +36,9 @@ class SplitConfig:
     seed: int | None = None
     """Seed of the draw; null takes the run's seed."""
     near_duplicates: Literal["exclude", "keep"] = "exclude"
-    """`exclude` holds out training photos that look like the photo of a validation or test
-    recording (perceptual hash); `keep` leaves them in, and the audit finds them."""
+    """`exclude` leaves out of training the photos that look like the photo of a validation or test
+    recording (perceptual hash), and the recordings made of them; `keep` leaves them in, and the
+    audit finds them."""
     manifest: str | None = None
     """A manifest.csv whose split is taken instead of drawing one."""
 

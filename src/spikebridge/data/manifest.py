@@ -86,6 +86,12 @@ class Manifest:
         pairs = {e.pair for e in self.held_recordings} - {""}
         return [e for e in self.entries if e.kind == "photo" and e.pair in pairs]
 
+    @property
+    def labelled_photos(self) -> list[Entry]:
+        """Photos that labelled training recordings were made of, as far as pairs tell."""
+        pairs = {e.pair for e in self.select("recording", "train")} - {""}
+        return [e for e in self.entries if e.kind == "photo" and e.pair in pairs]
+
     def role(self, entry: Entry) -> str:
         """What an entry is for, in words."""
         key = (entry.kind, entry.split)

@@ -21,8 +21,9 @@ def make_split(collection: Collection, config: SplitConfig, seed: int, cache: Pa
     """Split per class: validation and test first, then k labelled, then the legal photos.
 
     A photo whose recording validates or tests is never a source nor seen in the teacher's
-    training; nor is its copy, byte for byte, nor (``config.near_duplicates``) its likeness. Where
-    photos are paired with no recording here, `photo_test` of them test the teacher.
+    training; nor is its copy, byte for byte, nor (``config.near_duplicates``) its likeness, nor
+    trains the recording that was made of one. Where photos are paired with no recording here,
+    `photo_test` of them test the teacher.
 
     Protocol `kt` (AAAI 2024) trains on the first 90 % of each class in order of name, tests on the
     rest and selects on it too; photos are cut alike.
@@ -132,14 +133,30 @@ def _without_copies(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
 
 
 def _without_lookalikes(entries: tuple[Entry, ...], cache: Path) -> tuple[Entry, ...]:
-    """Hold out training photos that look like the photo of a held-out recording."""
+    """Leave out of training the photos that look like a held-out recording's, and their recordings.
+
+    A few-shot class gets other labelled recordings in their place, where there are any.
+    """
     manifest = Manifest(entries)
-    pairs = lookalike_photos(manifest.held_photos, manifest.seen_photos, cache)
-    alike = {seen.identity for _, seen, _ in pairs}
-    return tuple(
-        replace(e, split="held-out") if e.kind == "photo" and e.identity in alike else e
-        for e in entries
-    )
+    photos = lookalike_photos(manifest.held_photos, manifest.seen_photos, cache)
+    alike = {seen.identity for _, seen, _ in photos}
+    unfit = {seen.pair for _, seen, _ in photos} - {""}
+    taken = {e.identity for e in manifest.select("recording", "train") if e.pair in unfit}
+    spare = [e for e in manifest.select("recording", "unused") if e.pair not in unfit]
+    given = set()
+    for name in [e.class_name for e in manifest.select("recording", "train") if e.pair in unfit]:
+        other = next((e for e in spare if e.class_name == name and e.identity not in given), None)
+        if other is not None:
+            given.add(other.identity)
+
+    def place(entry: Entry) -> str:
+        if entry.identity in alike:
+            return "held-out"
+        if entry.identity in taken:
+            return "unused"
+        return "train" if entry.identity in given else entry.split
+
+    return tuple(replace(e, split=place(e)) for e in entries)
 
 
 def lookalike_photos(
