@@ -10,7 +10,8 @@ from spikebridge.settings import config_from
 
 
 def test_recipes_and_methods_that_the_readme_promises():
-    assert {"digits", "nmnist", "caltech101", "ncaltech101"} <= set(recipe_names())
+    promised = {"digits", "nmnist", "caltech101", "ncaltech101", "cep-dvs", "cifar10-dvs"}
+    assert promised <= set(recipe_names())
     assert set(method_names()) == {
         "scratch",
         "scratch+tet",
@@ -21,6 +22,15 @@ def test_recipes_and_methods_that_the_readme_promises():
         "kd-no-alignment",
         "ckd",
     }
+
+
+@pytest.mark.parametrize("recipe", ["ncaltech101", "cep-dvs", "cifar10-dvs", "nmnist"])
+def test_recipes_of_published_sets_use_their_loaders(recipe):
+    data = config_from(read_recipe(recipe), recipe).data
+    assert data.name == recipe
+    assert data.events is not None
+    assert data.photos is not None
+    assert (data.extent == "recording") == (recipe in ("ncaltech101", "cep-dvs"))
 
 
 @pytest.mark.parametrize("method", method_names())
