@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 from rich.progress import Progress
 
 from spikebridge.console import console
@@ -86,13 +87,12 @@ class ArrayCache:
         remove_stale_temporaries(self.folder)
         shards = _chunks(missing, max(1, _SHARD_CELLS // int(np.prod(self.shape))))
         processes = min(processes or os.cpu_count() or 1, len(shards))
-        pool = Parallel(processes, return_as="generator_unordered")
         with Progress(console=console, transient=True) as bar:
             shown = bar.add_task(description, total=len(missing))
-            write = delayed(_write_shard)
-            done = pool(write(self.folder, shard, self.shape) for shard in shards)
-            with contextlib.closing(cast(Generator[int, None, None], done)) as done:
-                for count in done:
+            with contextlib.closing(
+                _write_shards(self.folder, shards, self.shape, processes)
+            ) as written:
+                for count in written:
                     bar.update(shown, advance=count)
         self._scan()
         return len(missing)
@@ -228,6 +228,24 @@ class CachedArrays:
 
 def _chunks(jobs: list[Job], size: int) -> list[list[Job]]:
     return [jobs[start : start + size] for start in range(0, len(jobs), size)]
+
+
+def _write_shards(
+    folder: Path, shards: list[list[Job]], shape: tuple[int, ...], processes: int
+) -> Generator[int]:
+    """Write all shards, in this process or in some that end with it; yields their lengths."""
+    if processes == 1:
+        for shard in shards:
+            yield _write_shard(folder, shard, shape)
+        return
+    pool = Parallel(processes, return_as="generator_unordered", max_nbytes=None)
+    write = delayed(_write_shard)
+    done = cast(Generator[int], pool(write(folder, shard, shape) for shard in shards))
+    try:
+        yield from done
+    finally:
+        done.close()
+        get_reusable_executor().shutdown(kill_workers=True)
 
 
 def _write_shard(folder: Path, jobs: list[Job], shape: tuple[int, ...]) -> int:

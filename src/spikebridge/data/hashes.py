@@ -2,20 +2,22 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.progress import track
+from rich.progress import Progress
 from scipy.fft import dctn
 
 from spikebridge.console import console
 from spikebridge.errors import UserError
 from spikebridge.files import file_sha256
 
+_BLOCK = 200
 _SIDE = 16
 _PICTURE_SIDE = 4 * _SIDE
 LOOKALIKE_BITS = 48
@@ -43,9 +45,7 @@ def file_hashes(files: Sequence[str], cache: Path) -> list[str]:
     with _memory(cache) as memory:
         known = dict(_look_up(memory, "files", states))
         missing = [state for state in dict.fromkeys(states) if state not in known]
-        for state, sha in _on_all_cores(_hash_file, missing, "reading files"):
-            known[state] = sha
-        _remember(memory, "files", [(state, known[state]) for state in missing])
+        known.update(_learned(memory, "files", missing, _hash_file, "reading files"))
     return [known[state] for state in states]
 
 
@@ -62,12 +62,12 @@ def look_hashes(
     with _memory(cache) as memory:
         known = dict(_look_up(memory, "looks", list(readers)))
         missing = [sha for sha in readers if sha not in known]
-        found = list(
-            _on_all_cores(lambda sha: look_hash(readers[sha]()), missing, "comparing photos")
-        )
-        new = [(sha, b"" if look is None else look.tobytes()) for sha, look in found]
-        _remember(memory, "looks", new)
-    known.update(new)
+
+        def look(sha: str) -> bytes:
+            found = look_hash(readers[sha]())
+            return b"" if found is None else found.tobytes()
+
+        known.update(_learned(memory, "looks", missing, look, "comparing photos"))
     return {sha: np.frombuffer(look, np.uint8) for sha, look in known.items() if look}
 
 
@@ -141,17 +141,25 @@ def _hash_file(state: str) -> str:
         raise UserError(f"{file}: cannot be read ({error.strerror}); restore it") from error
 
 
-def _on_all_cores(function: Callable, items: Sequence[str], description: str) -> Iterable:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = zip(items, pool.map(function, items), strict=True)
-        yield from track(
-            results,
-            description,
-            total=len(items),
-            console=console,
-            transient=True,
-            disable=len(items) < 100,
-        )
+def _learned(
+    memory: sqlite3.Connection,
+    table: str,
+    keys: Sequence[str],
+    function: Callable[[str], Any],
+    description: str,
+) -> Iterator[tuple[str, Any]]:
+    """Each key and its value, computed on all cores and remembered every now and then."""
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        Progress(console=console, transient=True, disable=len(keys) < _BLOCK) as bar,
+    ):
+        shown = bar.add_task(description, total=len(keys))
+        for start in range(0, len(keys), _BLOCK):
+            some = keys[start : start + _BLOCK]
+            rows = list(zip(some, pool.map(function, some), strict=True))
+            _remember(memory, table, rows)
+            bar.update(shown, advance=len(some))
+            yield from rows
 
 
 @contextmanager
