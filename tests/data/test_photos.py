@@ -195,7 +195,7 @@ IDX = idx_bytes(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
         (IDX[:4] + b"\0\0\1\0" + IDX[8:], "(256, 4, 5)"),
         # 2^64 bytes, which is 0 in 64-bit arithmetic.
         (b"\0\0\x08\x04" + b"\0\1\0\0" * 4, "65536"),
-        (IDX[:3] + b"\xff" + IDX[4:], "truncated"),
+        (IDX[:3] + b"\xff" + IDX[4:], "not an IDX file"),
     ],
     ids=range(10),
 )

@@ -78,13 +78,13 @@ def _read_header(stream: BinaryIO) -> bytes:
     A line of it begins with '#' and holds no control characters, as a first event that begins with
     the byte of '#' does; jAER ends a header by a line of its own.
     """
-    header = b""
+    header = bytearray()
     while True:
         start = stream.tell()
         line = stream.readline(_LONGEST_LINE)
         if not line.startswith(b"#") or _CONTROL.search(line):
             stream.seek(start)
-            return header
+            return bytes(header)
         header += line
         if line.startswith(_END):
-            return header
+            return bytes(header)

@@ -3,6 +3,7 @@
 import gzip
 import math
 import os
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,15 @@ from spikebridge.errors import UserError
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+_MAX_PIXELS = 1 << 26
 _IDX_UINT8 = 8
+_IDX_MAX_SIZE = 1 << 30
+_IDX_MAX_AXES = 8
+_GZIP_MAX_GROWTH = 1100
+
+# What Pillow says of damaged files, to stderr, is said by `read_photo`, or does not matter.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def list_photo_folder(
@@ -67,16 +76,22 @@ def read_photo(file: str | os.PathLike[str]) -> np.ndarray:
     Transparency is left out; 16 bits of grey are scaled to 8.
 
     Raises:
-        UserError: the file is missing or does not decode.
+        UserError: the file is missing, does not decode, or has more than 67 megapixels.
     """
+    if not os.path.isfile(file):
+        raise UserError(f"{file}: unreadable photo (no such file); replace or remove it")
     try:
-        with Image.open(file) as image:
-            return np.asarray(_as_rgb(ImageOps.exif_transpose(image)))
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{file}: photo of more than 179 megapixels; scale it down") from error
+        with Image.open(file, formats=_FORMATS) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise Image.DecompressionBombError
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.asarray(_as_rgb(image))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(f"{file}: photo of more than 67 megapixels; scale it down") from error
     except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged files
-        reason = "no such file" if isinstance(error, FileNotFoundError) else "it does not decode"
-        raise UserError(f"{file}: unreadable photo ({reason}); replace or remove it") from error
+        raise UserError(
+            f"{file}: unreadable photo (it does not decode); replace or remove it"
+        ) from error
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
@@ -84,32 +99,39 @@ def _as_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     """Array of unsigned bytes in an IDX file (LeCun), plain or gzipped.
 
     Raises:
-        UserError: missing, truncated, or not IDX.
+        UserError: missing, truncated, not IDX, or of more than 1 GiB.
     """
     file = Path(path)
+    if not os.path.isfile(file):
+        raise UserError(f"{file}: no such IDX file; check data.photos")
     try:
-        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"{file}: no such IDX file; check data.photos") from error
+        with gzip.open(file) if file.suffix == ".gz" else open(file, "rb") as stream:
+            start = stream.read(4)
+            axes = start[3] if len(start) == 4 else 0
+            if start[:3] != bytes([0, 0, _IDX_UINT8]) or not 1 <= axes <= _IDX_MAX_AXES:
+                raise UserError(f"{file}: not an IDX file of unsigned bytes; fetch it again")
+            sizes = stream.read(4 * axes)
+            shape = tuple(int.from_bytes(sizes[i : i + 4]) for i in range(0, len(sizes), 4))
+            size = math.prod(shape)
+            if len(sizes) < 4 * axes:
+                raise EOFError("truncated header")
+            if not 0 < size <= _IDX_MAX_SIZE:
+                raise UserError(f"{file}: empty, too large or damaged, {shape}; fetch it again")
+            # What is asked for is taken from memory before it is read.
+            possible = file.stat().st_size * (_GZIP_MAX_GROWTH if file.suffix == ".gz" else 1)
+            data = stream.read(size + 1) if size <= possible else b""
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{file}: damaged gzip file; fetch it again") from error
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] != _IDX_UINT8:
-        raise UserError(f"{file}: not an IDX file of unsigned bytes; fetch it again")
-    start = 4 + 4 * data[3]
-    shape = [int.from_bytes(data[i : i + 4]) for i in range(4, min(start, len(data)), 4)]
-    if len(data) - start != math.prod(shape):
-        raise UserError(
-            f"{file}: truncated or damaged, {len(data)} bytes for shape {tuple(shape)}; "
-            "fetch it again"
-        )
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+        raise UserError(f"{file}: unreadable or damaged ({error}); fetch it again") from error
+    if len(data) != size:
+        raise UserError(f"{file}: truncated or damaged, shape {shape}; fetch it again")
+    return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def fit_photo(photo_HWC: np.ndarray, size: tuple[int, int], margin: float = 0.0) -> np.ndarray:
