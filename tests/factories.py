@@ -120,9 +120,9 @@ AEDAT2_HEADER = (
 
 
 def aedat2_bytes(rows: Iterable[tuple[int, int, int, int]], header: bytes = AEDAT2_HEADER) -> bytes:
-    """Rows (x, y, t, polarity) of CIFAR10-DVS's upright picture as a DVS128 writes them."""
+    """Rows (x, y, t, polarity) of what jAER shows as a DVS128 writes them."""
     return header + b"".join(
-        struct.pack(">II", (127 - x) << 8 | (127 - y) << 1 | (1 - p), t) for x, y, t, p in rows
+        struct.pack(">II", (127 - y) << 8 | (127 - x) << 1 | (1 - p), t) for x, y, t, p in rows
     )
 
 

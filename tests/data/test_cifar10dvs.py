@@ -2,6 +2,7 @@
 
 import pickle
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from spikebridge.data.aedat2 import is_dvs128
 from spikebridge.data.catalog import Item, PhotoReader, open_collection
 from spikebridge.data.cifar10 import CLASSES, read_batch
 from spikebridge.data.events import read_events
+from spikebridge.data.prepared import frame_file
 
 ROWS = [(0, 0, 5, 1), (127, 3, 5, 0), (64, 127, 900, 1), (1, 2, 70_000, 0)]
 
@@ -41,7 +43,7 @@ def test_addresses_by_hand(tmp_path: Path) -> None:
     # Bits 14 to 8 are y, 7 to 1 are x, bit 0 is OFF; the picture is turned.
     raw = struct.pack(">IIII", 3 << 8 | 10 << 1 | 1, 7, 3 << 8 | 10 << 1, 9)
     events = read_events(_file(tmp_path, AEDAT2_HEADER + raw))
-    assert as_rows(events) == [(124, 117, 7, 0), (124, 117, 9, 1)]
+    assert as_rows(events) == [(117, 124, 7, 0), (117, 124, 9, 1)]
     assert events.sensor == (128, 128)
 
 
@@ -49,12 +51,23 @@ def test_the_published_readers_give_the_same(tmp_path: Path) -> None:
     # SpikingJelly 2.0: x and y by its masks, then {"x": 127 - y, "y": 127 - x, "p": 1 - p}.
     data = np.random.default_rng(0).integers(0, 1 << 15, (50, 2)).astype(">u4")
     data[:, 1] = np.arange(50) * 10
-    events = read_events(_file(tmp_path, AEDAT2_HEADER + data.tobytes()))
+    file = _file(tmp_path, AEDAT2_HEADER + data.tobytes())
     address_N = data[:, 0].astype(int)
-    np.testing.assert_array_equal(events.x_N, 127 - ((address_N & 0x7F00) >> 8))
-    np.testing.assert_array_equal(events.y_N, 127 - ((address_N & 0xFE) >> 1))
-    np.testing.assert_array_equal(events.polarity_N, 1 - (address_N & 1))
+    column_N, row_N = 127 - ((address_N & 0x7F00) >> 8), 127 - ((address_N & 0xFE) >> 1)
+    polarity_N = 1 - (address_N & 1)
+    events = read_events(file).transposed()
+    np.testing.assert_array_equal(events.x_N, column_N)
+    np.testing.assert_array_equal(events.y_N, row_N)
+    np.testing.assert_array_equal(events.polarity_N, polarity_N)
     np.testing.assert_array_equal(events.t_N, data[:, 1])
+    # Of the data set, and of it alone, rows and columns are exchanged.
+    config = DataConfig(name="cifar10-dvs", time_steps=1, size=(128, 128))
+    frames_TCHW = frame_file(file, config, (128, 128))
+    expected_TCHW = np.zeros((1, 2, 128, 128), int)
+    np.add.at(expected_TCHW[0], (polarity_N, row_N, column_N), 1)
+    np.testing.assert_array_equal(frames_TCHW, expected_TCHW)
+    own_TCHW = frame_file(file, replace(config, name="folders"), (128, 128))
+    np.testing.assert_array_equal(own_TCHW, expected_TCHW.swapaxes(2, 3))
 
 
 @given(st.lists(st.tuples(st.integers(0, 127), st.integers(0, 127), st.integers(0, 1)), min_size=1))

@@ -42,10 +42,9 @@ def is_dvs128(file: Path) -> bool:
 def read_dvs128(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Events of an AEDAT 2.0 file of a DVS128.
 
-    After the header each event is a big-endian address and time stamp of 32 bits. The picture is
-    turned as the published readers of CIFAR10-DVS do (events-tfds, SpikingJelly): column 127 − y,
-    row 127 − x, ON where bit 0 is 0. Special events, external triggers say, are left out, and a
-    time stamp that passes 2³² µs goes on.
+    After the header each event is a big-endian address and time stamp of 32 bits. The picture
+    stands as jAER shows it: column 127 − x, row 127 − y, ON where bit 0 is 0. Special events,
+    external triggers say, are left out, and a time stamp that passes 2³² µs goes on.
 
     Returns:
         x_N and y_N (int32), t_N (int64, µs) and polarity_N (True for ON).
@@ -67,8 +66,8 @@ def read_dvs128(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     t_N += np.cumsum(np.diff(t_N, prepend=t_N[:1]) < -_WRAP // 2) * _WRAP
     pixel_N = (address_N & _SPECIAL) == 0
     address_N, t_N = address_N[pixel_N], t_N[pixel_N]
-    x_N = _SIDE - 1 - (address_N >> 8 & _SEVEN_BITS)
-    y_N = _SIDE - 1 - (address_N >> 1 & _SEVEN_BITS)
+    x_N = _SIDE - 1 - (address_N >> 1 & _SEVEN_BITS)
+    y_N = _SIDE - 1 - (address_N >> 8 & _SEVEN_BITS)
     return x_N.astype(np.int32), y_N.astype(np.int32), t_N, address_N & 1 == 0
 
 

@@ -5,7 +5,7 @@ a DVS128 in modules of their own, CEP-DVS's ``.mat`` by SciPy, all other formats
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,10 @@ class Events:
 
     def __len__(self) -> int:
         return len(self.t_N)
+
+    def transposed(self) -> "Events":
+        """With rows and columns exchanged."""
+        return replace(self, x_N=self.y_N, y_N=self.x_N, sensor=self.sensor[::-1])
 
 
 def read_events(path: str | os.PathLike[str], sensor: tuple[int, int] | None = None) -> Events:

@@ -20,6 +20,9 @@ from spikebridge.data.splits import adopt_split, make_split
 from spikebridge.errors import UserError
 
 SPLITS = ("train", "validation", "test")
+_TRANSPOSED = ("cifar10-dvs",)
+"""Data sets whose camera lay on its side: the published readers (events-tfds, SpikingJelly)
+exchange rows and columns of what jAER shows."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,8 @@ def frame_file(file: str | Path, config: DataConfig, sensor: tuple[int, int] | N
         UserError: the file cannot be read, or holds fewer events than T.
     """
     events = read_events(file, sensor)
+    if config.name in _TRANSPOSED:
+        events = events.transposed()
     try:
         return frame_events(events, config.time_steps, config.size, config.bins, config.extent)
     except UserError as error:
@@ -160,7 +165,7 @@ def _jobs(make: partial, splits) -> list[Job]:
 
 def _frame_cache(config: DataConfig, sensor: tuple[int, int] | None) -> ArrayCache:
     settings = [config.time_steps, list(config.size), config.bins, config.extent]
-    settings.append(list(sensor) if sensor else None)
+    settings += [list(sensor) if sensor else None, config.name in _TRANSPOSED]
     shape = (config.time_steps, 2, *config.size)
     return ArrayCache(cache_folder(config), "frames", settings, shape)
 
