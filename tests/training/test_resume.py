@@ -107,7 +107,7 @@ def test_teacher_stopped_by_ctrl_c(make_config, data, tmp_path, monkeypatch):
 
 
 def test_command_stopped_by_ctrl_c_resumes(recipe, tmp_path):
-    recipe["train"]["epochs"] = 60
+    recipe["train"]["epochs"] = 25
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
