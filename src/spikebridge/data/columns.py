@@ -2,14 +2,15 @@
 
 import numpy as np
 
+Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""x_N and y_N (int32), t_N (int64, µs) and polarity_N (True for ON)."""
+
 _INT32 = np.iinfo(np.int32)
 _LARGEST = 1 << 62
 
 
-def event_columns(
-    x: np.ndarray, y: np.ndarray, t: np.ndarray, p: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """x_N and y_N (int32), t_N (int64) and polarity_N (bool), of arrays of any shape and type.
+def event_columns(x: np.ndarray, y: np.ndarray, t: np.ndarray, p: np.ndarray) -> Columns:
+    """Columns of arrays of any shape and type, ON where p is positive.
 
     An address beyond int32 becomes the nearest that int32 holds: off any sensor all the same.
 

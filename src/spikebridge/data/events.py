@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from spikebridge.data.aedat2 import DVS128_SENSOR, is_dvs128, read_dvs128
+from spikebridge.data.columns import Columns
 from spikebridge.data.foreign import MAX_EVENTS, read_foreign
 from spikebridge.data.npz import read_npz
 from spikebridge.errors import UserError
@@ -60,7 +61,8 @@ def read_events(path: str | os.PathLike[str], sensor: tuple[int, int] | None = N
     """Read a recording in any known format.
 
     ``.npz`` and HDF5 are taken to hold microseconds, and so is text, unless its time stamps have
-    fractions: those are seconds.
+    fractions: those are seconds. Whatever bytes a file holds, it is read or refused, in time and
+    memory that its size bounds.
 
     Args:
         path: The file; its suffix names the format.
@@ -69,8 +71,9 @@ def read_events(path: str | os.PathLike[str], sensor: tuple[int, int] | None = N
             for ``.bin``).
 
     Raises:
-        UserError: the file is missing, empty, truncated or of an unknown format, an event lies
-            outside the sensor, or time stamps run backwards.
+        UserError: the file is missing, empty, truncated, damaged or of an unknown format, larger
+            than 4 GiB or 2²⁷ events, an event lies outside the sensor, or time stamps run
+            backwards.
     """
     file = Path(path)
     suffix = file.suffix.lower()
@@ -78,9 +81,9 @@ def read_events(path: str | os.PathLike[str], sensor: tuple[int, int] | None = N
         raise UserError(
             f"{file}: unknown event format {suffix!r}; expected one of {', '.join(EVENT_SUFFIXES)}"
         )
-    _check_file(file)
     size = None
     try:
+        _check_file(file)
         match suffix:
             case ".bin":
                 columns, size = _read_bin(file, sensor or N_CALTECH101_SENSOR), N_CALTECH101_SENSOR
@@ -94,6 +97,8 @@ def read_events(path: str | os.PathLike[str], sensor: tuple[int, int] | None = N
         raise UserError(
             f"{file}: cannot be read ({error.strerror or error}); check its permissions"
         ) from error
+    except MemoryError as error:
+        raise UserError(f"{file}: does not fit in this computer's memory; cut it") from error
     x_N, y_N, t_N, polarity_N = columns
     events = Events(x_N, y_N, t_N, polarity_N, sensor or size or _tight_sensor(x_N, y_N))
     _check(file, events)
@@ -127,6 +132,8 @@ def write_bin(path: str | os.PathLike[str], events: Events) -> None:
 def _check_file(file: Path) -> None:
     if not os.path.isfile(file):
         raise UserError(f"{file}: no such recording; check the path")
+    if not os.access(file, os.R_OK):
+        raise UserError(f"{file}: cannot be read; check its permissions")
     size = file.stat().st_size
     if size == 0:
         raise UserError(f"{file}: empty file; remove it or fetch it again")
@@ -134,9 +141,7 @@ def _check_file(file: Path) -> None:
         raise UserError(f"{file}: {size / 1e9:.1f} GB are too much for one recording; cut it")
 
 
-def _read_bin(
-    file: Path, sensor: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _read_bin(file: Path, sensor: tuple[int, int]) -> Columns:
     data = np.fromfile(file, np.uint8)
     if len(data) % 5:
         raise UserError(
@@ -160,12 +165,11 @@ def _tight_sensor(x_N: np.ndarray, y_N: np.ndarray) -> tuple[int, int]:
 def _check(file: Path, events: Events) -> None:
     if not len(events):
         raise UserError(f"{file}: holds no event; remove it or fetch it again")
-    if len(events) > MAX_EVENTS:
-        raise UserError(f"{file}: holds more than {MAX_EVENTS} events; cut the recording")
     width, height = events.sensor
     if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
         raise UserError(
-            f"{file}: a sensor of {width}×{height} pixels; set data.sensor or fetch the file again"
+            f"{file}: a sensor of {width}×{height} pixels is none; set data.sensor or fetch the "
+            "file again"
         )
     outside_N = (events.x_N < 0) | (events.x_N >= width) | (events.y_N < 0) | (events.y_N >= height)
     if outside_N.any():

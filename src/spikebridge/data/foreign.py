@@ -19,9 +19,11 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from spikebridge.data.columns import Columns
 from spikebridge.errors import UserError
 
 MAX_EVENTS = 1 << 27
+READY = b"ready\n"
 
 _SECONDS, _BYTES_PER_SECOND = 5, 1 << 18
 _MEMORY, _MEMORY_PER_BYTE = 1 << 28, 128
@@ -34,13 +36,10 @@ _IDLE: dict[int, list[subprocess.Popen[bytes]]] = {}
 
 def read_foreign(
     file: Path, sensor: tuple[int, int] | None
-) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], tuple[int, int] | None]:
+) -> tuple[Columns, tuple[int, int] | None]:
     """Columns of a recording that eventcv or SciPy reads, and the sensor that the file tells.
 
     Threads may call it at once; each then has a process.
-
-    Returns:
-        x_N and y_N (int32), t_N (int64, µs), polarity_N (True for ON); the sensor or None.
 
     Raises:
         UserError: the file is no such recording, or reading it crashes, takes more than 5 s and 1 s
@@ -48,6 +47,7 @@ def read_foreign(
     """
     size = file.stat().st_size
     request = {
+        "folder": os.getcwd(),
         "file": str(file),
         "sensor": sensor,
         "seconds": _SECONDS + size // _BYTES_PER_SECOND,
@@ -77,18 +77,21 @@ def read_foreign(
 def _take() -> subprocess.Popen[bytes]:
     """A process that waits for a file; a fork does not share those of its parent."""
     idle = _IDLE.setdefault(os.getpid(), [])
-    while idle:
-        process = idle.pop()
-        if process.poll() is None:
-            return process
-        _stop(process)
-    return subprocess.Popen(
-        [sys.executable, "-m", "spikebridge.data.foreign_worker"],
+    with suppress(IndexError):
+        while (process := idle.pop()).poll() is not None:
+            _stop(process)
+        return process
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "spikebridge.data.foreign_worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
+    if cast(BufferedReader, process.stdout).readline() != READY:
+        _stop(process)
+        raise RuntimeError("python -m spikebridge.data.foreign_worker does not start")
+    return process
 
 
 def _ask(process: subprocess.Popen[bytes], request: dict) -> tuple[dict, bytearray]:
@@ -96,20 +99,16 @@ def _ask(process: subprocess.Popen[bytes], request: dict) -> tuple[dict, bytearr
     requests.write(json.dumps(request).encode() + b"\n")
     requests.flush()
     answer = json.loads(answers.readline())
-    data = bytearray(_EVENT_BYTES * min(answer.get("events", 0), MAX_EVENTS))
+    data = bytearray(_EVENT_BYTES * answer.get("events", 0))
     if answers.readinto(data) != len(data):
         raise EOFError
     return answer, data
 
 
 def _cause(process: subprocess.Popen[bytes]) -> str:
-    match -process.returncode:
-        case signal.SIGXCPU:
-            return "reading it takes too long"
-        case signal.SIGABRT:
-            return "it asks for more memory than such a file needs"
-        case _:
-            return "the reader crashes on it"
+    if process.returncode == -signal.SIGXCPU:
+        return "reading it takes too long"
+    return "it crashes the reader or asks for far too much memory"
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -14,14 +14,13 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+import eventcv
 import numpy as np
 
-from spikebridge.data.columns import event_columns
-from spikebridge.data.foreign import MAX_EVENTS
+from spikebridge.data.columns import Columns, event_columns
+from spikebridge.data.foreign import MAX_EVENTS, READY
 from spikebridge.data.prophesee import readable
 from spikebridge.errors import UserError
-
-Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 _ANY_SENSOR = (1 << 16, 1 << 16)
 _FRACTION = re.compile(rb"^[-+\d., \t]*?(?:\.\d*[1-9]|\d[eE]-\d)", re.MULTILINE)
@@ -40,8 +39,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)  # what a library prints is no answer
+        answers.write(READY)
+        answers.flush()
         for line in sys.stdin.buffer:
             request = json.loads(line)
+            os.chdir(request["folder"])
             _limit(request["seconds"], request["memory"])
             sensor = request["sensor"] and tuple(request["sensor"])
             try:
@@ -79,9 +81,13 @@ def read(file: Path, sensor: tuple[int, int] | None) -> tuple[Columns, tuple[int
     """Columns of a recording and the sensor that the file tells.
 
     Raises:
-        UserError: the file is no such recording.
+        UserError: the file is no such recording, or has too many events.
     """
-    return (_read_mat(file), None) if file.suffix.lower() == ".mat" else _read_eventcv(file, sensor)
+    mat = file.suffix.lower() == ".mat"
+    columns, size = (_read_mat(file), None) if mat else _read_eventcv(file, sensor)
+    if len(columns[0]) > MAX_EVENTS:
+        raise UserError(f"{file}: holds more than {MAX_EVENTS} events; cut the recording")
+    return columns, size
 
 
 def _read_mat(file: Path) -> Columns:
@@ -102,8 +108,6 @@ def _read_mat(file: Path) -> Columns:
 def _read_eventcv(
     file: Path, sensor: tuple[int, int] | None
 ) -> tuple[Columns, tuple[int, int] | None]:
-    import eventcv
-
     suffix = file.suffix.lower()
     # Told a sensor, eventcv drops the events outside it, unseen; so it is told one that holds any
     # address. Of an .aedat it takes the size to turn the picture over.
@@ -117,6 +121,7 @@ def _read_eventcv(
             x_N, y_N, t_N, p_N = stream.numpy().T
             if sensor is None or hdf5:
                 size = eventcv.load(str(path), max_events=1, **unit).sensor_size
+        columns = x_N.astype(np.int32), y_N.astype(np.int32), t_N.astype(np.int64), p_N > 0
     except UserError:
         raise
     except BaseException as error:  # a panic of eventcv's Rust code is no Exception
@@ -125,7 +130,6 @@ def _read_eventcv(
             + _REMEDIES.get(suffix, "fetch the file again")
             + (" or set data.sensor" if sensor is None else "")
         ) from error
-    columns = x_N.astype(np.int32), y_N.astype(np.int32), t_N.astype(np.int64), p_N > 0
     if unit.get("time_unit") == "s":
         _check_seconds(file, columns[2])
     if hdf5 and size:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spikebridge.data.columns import event_columns
+from spikebridge.data.columns import Columns, event_columns
 from spikebridge.errors import UserError
 
 N_IMAGENET_SENSOR = (640, 480)
@@ -19,13 +19,8 @@ _HEADERS = {
 }
 
 
-def read_npz(
-    file: Path,
-) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], tuple[int, int] | None]:
+def read_npz(file: Path) -> tuple[Columns, tuple[int, int] | None]:
     """Columns of a recording, and the sensor's width and height where the file tells them.
-
-    Returns:
-        x_N and y_N (int32), t_N (int64, µs), polarity_N (True for ON); the sensor or None.
 
     Raises:
         UserError: no such arrays, damaged ones, or ones that inflate to far more than the file.
