@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import eventcv
 import h5py
 import numpy as np
 import pytest
@@ -89,16 +90,16 @@ def test_files_that_crash_or_hang_the_libraries_are_refused(
     assert isinstance(outcome(DAMAGED / name, (34, 34)), str)
 
 
-@pytest.mark.parametrize("kind", ["raw, EVT2", "raw, EVT3", "dat"])
+@pytest.mark.parametrize("kind", ["raw, EVT2", "raw, EVT3", "dat", "aedat of a DAVIS"])
 def test_a_recording_that_ends_inside_an_event_is_refused(tmp_path: Path, kind: str) -> None:
     suffix, data = RECORDINGS[kind]
     file = tmp_path / f"a{suffix}"
-    size = {"raw, EVT2": 4, "raw, EVT3": 2, "dat": 8}[kind]
+    size = {"raw, EVT2": 4, "raw, EVT3": 2, "dat": 8}.get(kind, 8)
     for cut in range(1, size):
         file.write_bytes(data[:-cut])
-        refused(lambda: read_events(file, (34, 34)), file, "truncated", f"multiple of {size}")
+        refused(lambda: read_events(file, DAVIS), file, "truncated", f"multiple of {size}")
     file.write_bytes(data[:-8])  # the last event
-    assert len(read_events(file, (34, 34))) == len(ROWS) - 1
+    assert len(read_events(file, DAVIS)) == len(ROWS) - 1
 
 
 def test_events_that_begin_like_a_header_line_are_no_header(tmp_path: Path) -> None:
@@ -110,6 +111,14 @@ def test_events_that_begin_like_a_header_line_are_no_header(tmp_path: Path) -> N
     expected = [(x, y, t + later, p) for x, y, t, p in ROWS.tolist()]
     assert as_rows(read_events(file, (34, 34))) == expected
     assert read_events(file).sensor == (34, 34)
+
+
+def test_events_of_a_davis_that_begin_like_a_header_line_are_no_header(tmp_path: Path) -> None:
+    rows = np.array([(5, 260 - 1 - 140, 1, 1), (6, 7, 0x0A, 0), (8, 9, 11, 1)])
+    file = tmp_path / "a.aedat"
+    eventcv.save(eventcv.from_numpy(rows, time_unit="us", sensor_size=DAVIS), str(file))
+    assert b"davis346\r\n#" in file.read_bytes()
+    assert as_rows(read_events(file)) == list(map(tuple, rows.tolist()))
 
 
 def test_evt_2_1_is_refused_not_read_as_evt_2(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from spikebridge.errors import UserError
 
 DVS128_SENSOR = (128, 128)
+VERSION = b"#!AER-DAT2.0"
 
-_VERSION = b"#!AER-DAT2.0"
 _END = b"#End Of ASCII Header"
 _CHIP = re.compile(rb"AEChip:\s*(\S+)")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
@@ -29,8 +29,8 @@ def is_dvs128(file: Path) -> bool:
     of the DAVIS family have 32.
     """
     with open(file, "rb") as stream:
-        header = _read_header(stream)
-        if not header.startswith(_VERSION):
+        header = read_header(stream)
+        if not header.startswith(VERSION):
             return False
         if chip := _CHIP.search(header):
             return b"DVS128" in chip[1].upper()
@@ -53,7 +53,7 @@ def read_dvs128(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
         UserError: the file ends inside an event.
     """
     with open(file, "rb") as stream:
-        _read_header(stream)
+        read_header(stream)
         data = stream.read()
     if len(data) % _EVENT.itemsize:
         raise UserError(
@@ -71,8 +71,8 @@ def read_dvs128(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     return x_N.astype(np.int32), y_N.astype(np.int32), t_N, address_N & 1 == 0
 
 
-def _read_header(stream: BinaryIO) -> bytes:
-    """The text before the events; the stream stands behind it.
+def read_header(stream: BinaryIO) -> bytes:
+    """The text before the events; the stream is left behind it.
 
     A line of it begins with '#' and holds no control characters, as a first event that begins with
     the byte of '#' does; jAER ends a header by a line of its own.

@@ -19,7 +19,7 @@ import numpy as np
 
 from spikebridge.data.columns import Columns, event_columns
 from spikebridge.data.foreign import MAX_EVENTS, READY
-from spikebridge.data.prophesee import readable
+from spikebridge.data.headers import SUFFIXES, readable
 from spikebridge.errors import UserError
 
 _ANY_SENSOR = (1 << 16, 1 << 16)
@@ -116,7 +116,7 @@ def _read_eventcv(
     size = None
     try:
         unit = _time_unit(file, suffix)
-        with readable(file) if suffix in (".raw", ".dat") else nullcontext(file) as path:
+        with readable(file) if suffix in SUFFIXES else nullcontext(file) as path:
             stream = eventcv.load(str(path), max_events=MAX_EVENTS + 1, **unit, **any_sensor)
             x_N, y_N, t_N, p_N = stream.numpy().T
             if sensor is None or hdf5:

@@ -80,6 +80,8 @@ def read_photo(file: str | os.PathLike[str]) -> np.ndarray:
     """
     if not os.path.isfile(file):
         raise UserError(f"{file}: unreadable photo (no such file); replace or remove it")
+    if not os.access(file, os.R_OK):
+        raise UserError(f"{file}: unreadable photo (no permission); change its permissions")
     try:
         with Image.open(file, formats=_FORMATS) as image:
             if image.width * image.height > _MAX_PIXELS:
