@@ -96,7 +96,7 @@ def _read_mat(file: Path) -> Columns:
 
     names = ("x", "y", "ts", "p")
     try:
-        variables = loadmat(file, variable_names=names)
+        variables = loadmat(file, variable_names=names, verify_compressed_data_integrity=False)
         return event_columns(*(variables[name] for name in names))
     except Exception as error:
         raise UserError(

@@ -25,6 +25,11 @@ def build_student(
     Raises:
         UserError: the input is too small for the architecture.
     """
-    neuron = LIF(config.tau, config.threshold, surrogate(config.surrogate, config.alpha))
+    neuron = LIF(
+        config.tau,
+        config.threshold,
+        surrogate(config.surrogate, config.alpha),
+        config.neuron_backend,
+    )
     student = _STUDENTS[config.name](classes, size, config.width, neuron, two_heads=two_heads)
     return student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -1,14 +1,12 @@
 """What every spiking student shares: blocks over time, two heads, one output."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from spikebridge.neurons import LIF
-
-Stream = Literal["dvs", "hybrid"]
+from spikebridge.neurons.norm import Stream, StreamBatchNorm2d
 
 
 @dataclass(frozen=True)
@@ -21,24 +19,6 @@ class StudentOutput:
     """Membrane potential before reset at the last spiking layer, flattened, float32."""
     rates: dict[str, Tensor]
     """Mean spikes per neuron and time step of each spiking layer, by layer name; no gradient."""
-
-
-class StreamBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm over T·B with each stream's own batch statistics.
-
-    Both streams are normalised by the statistics of their own batch in training; only the DVS
-    stream's go into the running statistics, which are what evaluation uses.
-    """
-
-    stream: Stream = "dvs"
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Normalise one stream's frames."""
-        if not self.training or self.stream == "dvs":
-            return super().forward(x_NCHW)
-        return nn.functional.batch_norm(
-            x_NCHW, None, None, self.weight, self.bias, True, 0.0, self.eps
-        )
 
 
 class OverTime(nn.Module):
@@ -105,11 +85,16 @@ class SpikingLayer(nn.Module):
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         """Spikes of all time steps."""
-        return self.neuron(self.synapse(x_TBCHW))
+        return self.neuron.normalised(*self._current(x_TBCHW))
 
     def with_membrane(self, x_TBCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Spikes and the membrane potential before reset."""
-        return self.neuron(self.synapse(x_TBCHW), membrane=True)
+        return self.neuron.normalised(*self._current(x_TBCHW), membrane=True)
+
+    def _current(self, x_TBCHW: Tensor) -> tuple[Tensor, StreamBatchNorm2d, int]:
+        convolution, norm = self.synapse.layers
+        assert isinstance(norm, StreamBatchNorm2d)
+        return convolution(x_TBCHW.flatten(0, 1)), norm, len(x_TBCHW)
 
 
 def spike_rate(spikes: Tensor) -> Tensor:

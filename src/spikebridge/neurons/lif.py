@@ -6,7 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from spikebridge.errors import UserError
+from spikebridge.neurons import native
+from spikebridge.neurons.fused import batch_norm_lif, fused_lif
+from spikebridge.neurons.norm import StreamBatchNorm2d
 from spikebridge.neurons.surrogate import Surrogate
+
+Backend = Literal["auto", "eager", "native"]
 
 
 class LIF(nn.Module):
@@ -20,16 +26,27 @@ class LIF(nn.Module):
         tau: Membrane time constant τ ≥ 1, in time steps.
         threshold: θ > 0.
         surrogate: Pseudo-derivative of the spike function.
+        backend: "eager" is plain PyTorch; "native" one compiled pass over T, on the CPU; "auto"
+            takes native where it can.
 
     Raises:
         ValueError: a value is out of range.
+        UserError: "native" was asked for, and there is no C compiler.
     """
 
-    def __init__(self, tau: float, threshold: float, surrogate: Surrogate) -> None:
+    def __init__(
+        self, tau: float, threshold: float, surrogate: Surrogate, backend: Backend = "auto"
+    ) -> None:
         super().__init__()
         if tau < 1 or threshold <= 0:
             raise ValueError(f"LIF needs tau ≥ 1 and threshold > 0, got {tau} and {threshold}")
+        if backend == "native" and native.library() is None:
+            raise UserError(
+                "student.neuron_backend native needs a C compiler (cc or gcc); install one or "
+                "choose auto"
+            )
         self.tau, self.threshold, self.surrogate = tau, threshold, surrogate
+        self.backend = backend
 
     @overload
     def forward(self, current_TN: Tensor) -> Tensor: ...
@@ -42,10 +59,44 @@ class LIF(nn.Module):
             current_TN: Input current; dimensions after T are kept.
             membrane: Also return the membrane potential before reset.
         """
-        spikes_TN, membrane_TN = _LIFSequence.apply(
-            current_TN, self.tau, self.threshold, self.surrogate
-        )
+        if self._native(current_TN):
+            spikes_TN, membrane_TN = fused_lif(current_TN, *self._constants(), membrane=membrane)
+        else:
+            spikes_TN, membrane_TN = _LIFSequence.apply(
+                current_TN, self.tau, self.threshold, self.surrogate
+            )
         return (spikes_TN, membrane_TN) if membrane else spikes_TN
+
+    @overload
+    def normalised(self, x_NCHW: Tensor, norm: StreamBatchNorm2d, steps: int) -> Tensor: ...
+    @overload
+    def normalised(
+        self, x_NCHW: Tensor, norm: StreamBatchNorm2d, steps: int, *, membrane: Literal[True]
+    ) -> tuple[Tensor, Tensor]: ...
+    def normalised(
+        self, x_NCHW: Tensor, norm: StreamBatchNorm2d, steps: int, *, membrane: bool = False
+    ) -> Any:
+        """Spikes of every time step for BatchNorm's output, which the kernels never write.
+
+        Args:
+            x_NCHW: Input of the BatchNorm, time folded into the batch.
+            norm: The BatchNorm, in training or evaluation; its running statistics go on.
+            steps: T.
+            membrane: Also return the membrane potential before reset, x_TBCHW.
+        """
+        if not self._native(x_NCHW):
+            return self(norm(x_NCHW).unflatten(0, (steps, -1)), membrane=membrane)  # pyright: ignore[reportArgumentType]
+        outputs = batch_norm_lif(x_NCHW, norm, steps, *self._constants(), membrane=membrane)
+        spikes_TBCHW, membrane_TBCHW = (
+            None if x is None else x.unflatten(0, (steps, -1)) for x in outputs
+        )
+        return (spikes_TBCHW, membrane_TBCHW) if membrane else spikes_TBCHW
+
+    def _native(self, x: Tensor) -> bool:
+        return self.backend != "eager" and native.takes(x, self.surrogate.name)
+
+    def _constants(self) -> tuple[float, float, Surrogate]:
+        return self.tau, self.threshold, self.surrogate
 
     def extra_repr(self) -> str:
         """For print."""

@@ -1,14 +1,10 @@
 """Surrogate gradients: what stands for the derivative of the spike function in backward passes."""
 
 import math
-from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-Surrogate = Callable[[Tensor], Tensor]
-"""Maps x = v − θ to the pseudo-derivative dH/dx."""
 
 
 def qgate(x: Tensor, alpha: float) -> Tensor:
@@ -30,6 +26,19 @@ def sigmoid(x: Tensor, alpha: float) -> Tensor:
 _SURROGATES = {"qgate": (qgate, 2.0), "atan": (atan, 2.0), "sigmoid": (sigmoid, 4.0)}
 
 
+@dataclass(frozen=True)
+class Surrogate:
+    """Maps x = v − θ to the pseudo-derivative dH/dx."""
+
+    name: str
+    alpha: float
+    """Sharpness."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The pseudo-derivative, elementwise."""
+        return _SURROGATES[self.name][0](x, self.alpha)
+
+
 def surrogate(name: str, alpha: float | None = None) -> Surrogate:
     """A surrogate by name.
 
@@ -42,8 +51,7 @@ def surrogate(name: str, alpha: float | None = None) -> Surrogate:
     """
     if name not in _SURROGATES:
         raise ValueError(f"unknown surrogate {name!r}; known are {', '.join(_SURROGATES)}")
-    function, customary = _SURROGATES[name]
-    alpha = customary if alpha is None else alpha
+    alpha = _SURROGATES[name][1] if alpha is None else alpha
     if alpha <= 0:
         raise ValueError(f"surrogate alpha must be positive, got {alpha}")
-    return partial(function, alpha=alpha)
+    return Surrogate(name, alpha)

@@ -1,0 +1,168 @@
+"""The compiled kernels of ``lif.c``: built once by the machine's C compiler, called by ctypes."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from ctypes import c_float, c_int, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from spikebridge.errors import UserError
+from spikebridge.files import atomic_path
+
+_SOURCE = Path(__file__).with_name("lif.c")
+_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
+          "-fopenmp", "-shared", "-fPIC")  # fmt: skip
+_NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
+SURROGATES = {"qgate": 0, "atan": 1}
+"""Surrogates that the kernels know, and their number there."""
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The kernels, or None where there is no compiler or it fails.
+
+    The shared object is kept in the cache folder under a key of source, flags and processor.
+    """
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return None
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    key = hashlib.sha256(_SOURCE.read_bytes())
+    key.update(" ".join((compiler, *_FLAGS, _processor())).encode())
+    path = home / "spikebridge" / "kernels" / f"lif-{key.hexdigest()[:20]}.so"
+    try:
+        if not path.exists():
+            with atomic_path(path) as temporary:
+                command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(temporary)]
+                subprocess.run(command, check=True, capture_output=True)
+        return _declared(ctypes.CDLL(str(path)))
+    except (OSError, UserError, subprocess.CalledProcessError):
+        return None
+
+
+def _processor() -> str:
+    """What -march=native depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
+    long, real, pointer = c_int64, c_float, c_void_p
+    for name in _NAMES.values():
+        getattr(kernels, f"moments_{name}").argtypes = [pointer, long, long, pointer, pointer]
+        forward = getattr(kernels, f"forward_{name}")
+        forward.argtypes = [*[pointer] * 5, *[long] * 3, real, real]
+        forward.restype = c_int64
+        getattr(kernels, f"backward_{name}").argtypes = [
+            *[pointer] * 7, *[long] * 3, real, real, c_int, real, pointer, pointer,
+        ]  # fmt: skip
+        getattr(kernels, f"affine_{name}").argtypes = [*[pointer] * 5, long, long]
+    return kernels
+
+
+def takes(x: Tensor, surrogate: str) -> bool:
+    """Whether the kernels can be used on a tensor of this kind, on this machine."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype in _NAMES
+        and surrogate in SURROGATES
+        and library() is not None
+    )
+
+
+def _kernel(name: str, x: Tensor):
+    return getattr(library(), f"{name}_{_NAMES[x.dtype]}")
+
+
+def _at(x: Tensor | None) -> int | None:
+    return None if x is None else x.data_ptr()
+
+
+def moments(x_RC: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each column, float64.
+
+    Args:
+        x_RC: Contiguous rows.
+    """
+    rows, channels = x_RC.shape
+    sum_C, square_C = x_RC.new_empty((2, channels), dtype=torch.float64)
+    _kernel("moments", x_RC)(x_RC.data_ptr(), rows, channels, sum_C.data_ptr(), square_C.data_ptr())
+    offset_C = sum_C / rows
+    return x_RC[0].double() + offset_C, (square_C / rows - offset_C.square()).clamp_(min=0)
+
+
+def forward(
+    x_TPC: Tensor,
+    scale_C: Tensor | None,
+    shift_C: Tensor | None,
+    tau: float,
+    threshold: float,
+    *,
+    membrane: bool,
+) -> tuple[Tensor, Tensor | None, int]:
+    """Spikes, potentials before reset where asked for, and the number of spikes.
+
+    Args:
+        x_TPC: Contiguous input.
+        scale_C: Float32; the neurons' input is x·scale + shift. None takes x as it is.
+        shift_C: Float32.
+        tau: τ.
+        threshold: θ.
+        membrane: Also return the potentials.
+    """
+    steps, places, channels = x_TPC.shape
+    spikes_TPC = torch.empty_like(x_TPC)
+    membrane_TPC = torch.empty_like(x_TPC, dtype=torch.float32) if membrane else None
+    fired = _kernel("forward", x_TPC)(
+        x_TPC.data_ptr(), _at(scale_C), _at(shift_C), spikes_TPC.data_ptr(), _at(membrane_TPC),
+        steps, places, channels, 1 / tau, threshold,
+    )  # fmt: skip
+    return spikes_TPC, membrane_TPC, fired
+
+
+def backward(
+    x_TPC: Tensor,
+    scale_C: Tensor | None,
+    shift_C: Tensor | None,
+    mean_C: Tensor | None,
+    spikes_grad_TPC: Tensor | None,
+    membrane_grad_TPC: Tensor | None,
+    tau: float,
+    threshold: float,
+    surrogate: str,
+    alpha: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradient with respect to the neurons' input, and with a scale its sums by channel.
+
+    Returns:
+        grad_TPC, its sum_C, and the sum_C of its product with x − mean, float64.
+    """
+    steps, places, channels = x_TPC.shape
+    grad_TPC = torch.empty_like(x_TPC)
+    sum_C, product_C = x_TPC.new_zeros((2, channels), dtype=torch.float64)
+    _kernel("backward", x_TPC)(
+        x_TPC.data_ptr(), _at(scale_C), _at(shift_C), _at(mean_C), _at(spikes_grad_TPC),
+        _at(membrane_grad_TPC), grad_TPC.data_ptr(), steps, places, channels, 1 / tau, threshold,
+        SURROGATES[surrogate], alpha, sum_C.data_ptr(), product_C.data_ptr(),
+    )  # fmt: skip
+    return grad_TPC, sum_C, product_C
+
+
+def affine_(grad_RC: Tensor, x_RC: Tensor, a_C: Tensor, b_C: Tensor, d_C: Tensor) -> Tensor:
+    """a·grad + b·x + d by channel, in place."""
+    a_C, b_C, d_C = a_C.float(), b_C.float(), d_C.float()
+    _kernel("affine", grad_RC)(
+        grad_RC.data_ptr(), x_RC.data_ptr(), a_C.data_ptr(), b_C.data_ptr(), d_C.data_ptr(),
+        grad_RC.shape[0], grad_RC.shape[1],
+    )  # fmt: skip
+    return grad_RC
