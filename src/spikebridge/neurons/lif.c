@@ -102,11 +102,14 @@ static float *repeated(const float *scale, const float *shift, const float *mean
                 TYPE *restrict st = spikes + at;                                                  \
                 int32_t here = 0;                                                                 \
                 if (scale)                                                                        \
+                    _Pragma("omp simd")                                                           \
                     for (int64_t i = 0; i < n; i++)                                               \
                         v[i] = charge(v[i], load_##NAME(xt[i]) * a[i] + b[i], w);                 \
                 else                                                                              \
+                    _Pragma("omp simd")                                                           \
                     for (int64_t i = 0; i < n; i++) v[i] = charge(v[i], load_##NAME(xt[i]), w);   \
                 if (membrane) memcpy(membrane + at, v, n * sizeof(float));                        \
+                _Pragma("omp simd reduction(+ : here)")                                           \
                 for (int64_t i = 0; i < n; i++) {                                                 \
                     const int32_t spike = v[i] >= theta;                                          \
                     st[i] = store_##NAME((float)spike);                                           \
@@ -144,6 +147,7 @@ static float *repeated(const float *scale, const float *shift, const float *mean
                 for (int64_t t = 0; t < T; t++) {                                                 \
                     const TYPE *restrict xt = x + t * P * C + first;                              \
                     float *vt = v + t * width;                                                    \
+                    _Pragma("omp simd")                                                           \
                     for (int64_t i = 0; i < n; i++) {                                             \
                         const float before = t ? vt[i - width] : 0.0f;                            \
                         const float input = load_##NAME(xt[i]);                                   \
@@ -157,17 +161,22 @@ static float *repeated(const float *scale, const float *shift, const float *mean
                     const float *vt = v + t * width;                                              \
                     const TYPE *restrict xt = x + at, *restrict gt = spikes_grad + at;            \
                     TYPE *restrict out = grad + at;                                               \
+                    _Pragma("omp simd")                                                           \
                     for (int64_t i = 0; i < n; i++)                                               \
                         carried[i] = vt[i] < theta ? carried[i] : 0.0f;                           \
                     if (membrane_grad)                                                            \
+                        _Pragma("omp simd")                                                       \
                         for (int64_t i = 0; i < n; i++) carried[i] += membrane_grad[at + i];      \
                     if (spikes_grad && surrogate == 0)                                            \
+                        _Pragma("omp simd")                                                       \
                         for (int64_t i = 0; i < n; i++)                                           \
                             carried[i] += load_##NAME(gt[i]) * qgate(vt[i] - theta, alpha);       \
                     else if (spikes_grad)                                                         \
+                        _Pragma("omp simd")                                                       \
                         for (int64_t i = 0; i < n; i++)                                           \
                             carried[i] += load_##NAME(gt[i]) * atan_slope(vt[i] - theta, alpha);  \
                     if (scale)                                                                    \
+                        _Pragma("omp simd")                                                       \
                         for (int64_t i = 0; i < n; i++) {                                         \
                             const float g = carried[i] * w;                                       \
                             out[i] = store_##NAME(g);                                             \
@@ -176,6 +185,7 @@ static float *repeated(const float *scale, const float *shift, const float *mean
                             products[i] += g * (load_##NAME(xt[i]) - m[i]);                       \
                         }                                                                         \
                     else                                                                          \
+                        _Pragma("omp simd")                                                       \
                         for (int64_t i = 0; i < n; i++) {                                         \
                             const float g = carried[i] * w;                                       \
                             out[i] = store_##NAME(g);                                             \
