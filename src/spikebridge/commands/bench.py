@@ -1,7 +1,9 @@
-"""The command `bench`."""
+"""The command `bench`: `data`, `training`, `inference`."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -9,23 +11,134 @@ from spikebridge.commands.train import add_recipe_arguments, experiment
 
 
 def _bench_arguments(parser: ArgumentParser) -> None:
-    parser.usage = "spikebridge bench data RECIPE [--json FILE] [--SETTING VALUE …]"
-    parser.add_argument("what", choices=["data"], help="data: files, cache and loader")
-    add_recipe_arguments(parser)
-    parser.add_argument("--json", type=str, help="also write the figures as JSON")
+    parts = parser.add_subcommands(dest="what")
+    for name, (arguments, run) in _PARTS.items():
+        part = ArgumentParser(description=run.__doc__, exit_on_error=False, allow_abbrev=False)
+        arguments(part)
+        parts.add_subcommand(name, part, help=(run.__doc__ or "").splitlines()[0])
 
 
 def _bench(given: Namespace) -> None:
     """Measure speed, each figure beside a plain baseline in the same run."""
+    _PARTS[given.what][1](given[given.what])
+
+
+def _data_arguments(parser: ArgumentParser) -> None:
+    parser.usage = "spikebridge bench data RECIPE [--json FILE] [--SETTING VALUE …]"
+    add_recipe_arguments(parser)
+    _add_json(parser)
+
+
+def _data(given: Namespace) -> None:
+    """Samples per second of files, the cache and the loader, on a recipe's data."""
     from spikebridge.bench.data import bench_data, describe
-    from spikebridge.files import write_json
 
     config, _ = experiment(given)
     with tempfile.TemporaryDirectory() as scratch:
         found = bench_data(config, Path(scratch))
-    print(describe(found), end="")
-    if given.get("json"):
-        write_json(given.json, found.as_json())
+    _show(describe(found), found.as_json(), given)
 
+
+def _training_arguments(parser: ArgumentParser) -> None:
+    parser.usage = (
+        "spikebridge bench training [--student NAME] [--width N] [--rows A,B] [--json FILE] …"
+    )
+    _add_settings(parser, "reference,spikingjelly,ours,relu-bound", batch=16, repeats=10)
+    parser.add_argument(
+        "--sweep-time-steps", action="store_true", help="also time ours for T = 2, 4, 8 and 16"
+    )
+
+
+def _training(given: Namespace) -> None:
+    """Milliseconds and memory of one training step, both streams and all losses.
+
+    Beside ours: the plain loop over time steps, the same network of SpikingJelly's modules, and
+    the same convolutions with ReLU for the neurons, compiled.
+    """
+    from spikebridge.bench.training import bench_training, describe
+
+    chosen = _chosen(given)
+    if given.get("sweep_time_steps"):
+        chosen["sweep"] = True
+    found = bench_training(_settings(given), **chosen)
+    _show(describe(found), found.as_json(), given)
+
+
+def _inference_arguments(parser: ArgumentParser) -> None:
+    parser.usage = (
+        "spikebridge bench inference [--student NAME] [--width N] [--rows A,B] [--json FILE] …"
+    )
+    _add_settings(parser, "reference,spikingjelly,ours", batch=1, repeats=100)
+
+
+def _inference(given: Namespace) -> None:
+    """Latency of classifying one recording: median and 99th percentile.
+
+    Beside ours: the plain loop over time steps, and the same network of SpikingJelly's modules.
+    """
+    from spikebridge.bench.inference import bench_inference, describe
+
+    found = bench_inference(_settings(given, batch=1), **_chosen(given))
+    _show(describe(found), found.as_json(), given)
+
+
+def _add_settings(parser: ArgumentParser, rows: str, *, batch: int, repeats: int) -> None:
+    add = parser.add_argument
+    add("--student", choices=["vgg-snn", "resnet18-snn"], default="vgg-snn", help="architecture")
+    add("--width", type=float, default=1.0, help="channel multiplier; 1 is the published size")
+    add("--size", type=int, default=48, help="height and width of the frames in pixels")
+    add("--time-steps", type=int, default=10, help="number of time steps (T)")
+    add("--batch", type=int, default=batch, help="samples per stream")
+    add("--classes", type=int, default=101, help="number of classes")
+    add(
+        "--precision",
+        choices=["auto", "float32", "bfloat16"],
+        default="auto",
+        help="precision of convolutions in all rows but `reference`, which is float32",
+    )
+    add("--device", type=str, default="auto", help="auto takes a CUDA device where there is one")
+    add("--threads", type=int, help="CPU threads; null leaves it to PyTorch")
+    add("--repeats", type=int, default=repeats, help="timed calls of each row, in each of two runs")
+    add("--rows", type=str, default=rows, help="what to measure, separated by commas")
+    _add_json(parser)
+
+
+def _add_json(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", type=str, help="also write the figures as JSON")
+
+
+def _settings(given: Namespace, **defaults: Any) -> Any:
+    from dataclasses import fields
+
+    from spikebridge.bench.measure import BenchSettings
+
+    values = {**defaults, **given.as_dict()}
+    known = {field.name for field in fields(BenchSettings)}
+    return BenchSettings(**{name: value for name, value in values.items() if name in known})
+
+
+def _chosen(given: Namespace) -> dict[str, Any]:
+    """Rows and repeats, where they are given."""
+    chosen: dict[str, Any] = {}
+    if "rows" in given:
+        chosen["rows"] = given.rows.split(",")
+    if "repeats" in given:
+        chosen["repeats"] = given.repeats
+    return chosen
+
+
+def _show(page: str, figures: dict[str, Any], given: Namespace) -> None:
+    from spikebridge.files import write_json
+
+    print(page, end="")
+    if given.get("json"):
+        write_json(given.json, figures)
+
+
+_PARTS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace], None]]] = {
+    "data": (_data_arguments, _data),
+    "training": (_training_arguments, _training),
+    "inference": (_inference_arguments, _inference),
+}
 
 COMMANDS = {"bench": (_bench_arguments, _bench)}

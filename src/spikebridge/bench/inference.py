@@ -1,0 +1,162 @@
+"""Latency of classifying recordings: ours beside the plain loop and SpikingJelly.
+
+A call takes the frames of one recording (or ``--batch`` of them) in memory to the logits' mean
+over T on the CPU, in evaluation mode, without gradients. All rows have the same weights, and
+running statistics of random recordings, so that every layer fires.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spikebridge.bench.measure import (
+    BenchSettings,
+    Job,
+    Timing,
+    choose,
+    footer,
+    machine,
+    measure,
+    notes,
+    ratio_table,
+)
+from spikebridge.bench.reference import PlainStudent, ReferenceParts
+from spikebridge.bench.training import initial_weights, plain_parts, random_batch
+from spikebridge.errors import UserError
+from spikebridge.models.build import build_student
+from spikebridge.runs import pick_device
+from spikebridge.training.tasks import make_autocast
+
+ROWS = ("reference", "spikingjelly", "ours")
+MIN_CALLS = 50
+"""Fewer have no 99th percentile worth the name."""
+
+_RATIOS = (("reference", "ours"), ("spikingjelly", "ours"))
+_RECORDINGS = 8
+
+
+@dataclass(frozen=True)
+class InferenceBench:
+    """What the rows took."""
+
+    settings: BenchSettings
+    repeats: int
+    machine: dict[str, Any]
+    rows: dict[str, Timing]
+    left_out: dict[str, str]
+    """Rows that cannot be measured here, and why."""
+
+    @property
+    def latencies(self) -> dict[str, tuple[float, float]]:
+        """Median and 99th percentile in milliseconds, by row."""
+        return {
+            name: (row.ms_median, float(np.percentile(row.ms, 99)))
+            for name, row in self.rows.items()
+        }
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Of medians, for the rows that are there."""
+        found = self.latencies
+        return {
+            f"{a} / {b}": found[a][0] / found[b][0] for a, b in _RATIOS if a in found and b in found
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """For a JSON file."""
+        return {
+            "rows": {
+                name: {
+                    "ms_cold": self.rows[name].ms_cold,
+                    "ms_p50": p50,
+                    "ms_p99": p99,
+                    "peak_mib": self.rows[name].peak_mib,
+                }
+                for name, (p50, p99) in self.latencies.items()
+            },
+            "ratios": self.ratios,
+            "notes": notes(self.rows, self.left_out),
+            "machine": self.machine,
+            "settings": {**asdict(self.settings), "repeats": self.repeats},
+        }
+
+
+def bench_inference(
+    settings: BenchSettings, *, rows: Sequence[str] = ROWS, repeats: int = 100
+) -> InferenceBench:
+    """Time the classification of recordings.
+
+    Args:
+        settings: What is computed.
+        rows: Some of `ROWS`.
+        repeats: Warm calls of each row, twice, at least `MIN_CALLS`.
+
+    Raises:
+        UserError: an unknown row, too few calls, or a row's process failed.
+    """
+    if repeats < MIN_CALLS:
+        raise UserError(f"bench inference: --repeats must be at least {MIN_CALLS}")
+    chosen, left_out = choose(rows, ROWS)
+    here = machine(settings)
+    found = measure({name: Job(__name__, name, settings, repeats) for name in chosen})
+    return InferenceBench(settings, repeats, here, found, left_out)
+
+
+def starter(row: str, settings: BenchSettings) -> tuple[str, Callable[[], Callable[[int], Tensor]]]:
+    """How a row is run, and what builds it and returns the classification of a recording."""
+    config, device = settings.config, pick_device(settings.device)
+    recordings = replace(settings, batch=_RECORDINGS * settings.batch, device="cpu")
+    x_RTBCHW = random_batch(recordings).dvs_TBCHW.split(settings.batch, 1)
+    weights = settled_weights(settings, x_RTBCHW[0])
+    note, parts = ("", None) if row == "ours" else plain_parts(row, settings)
+    precise = replace(settings, precision="float32") if row == "reference" else settings
+    autocast = make_autocast(precise.config, device)
+
+    def start() -> Callable[[int], Tensor]:
+        student: nn.Module = (
+            build_student(config.student, settings.classes, config.data.size)
+            if parts is None
+            else PlainStudent(parts, config.student, settings.classes, config.data.size)
+        )
+        student.load_state_dict(weights)
+        student.to(device).eval()
+
+        @torch.inference_mode()
+        def classify(index: int) -> Tensor:
+            with autocast():
+                output = student(x_RTBCHW[index % _RECORDINGS].to(device))
+            return output.logits_TBC.float().mean(0).cpu()
+
+        return classify
+
+    return note, start
+
+
+def settled_weights(settings: BenchSettings, x_TBCHW: Tensor) -> dict[str, Tensor]:
+    """A new student's weights, with the running statistics of some frames."""
+    config = settings.config
+    student = PlainStudent(ReferenceParts(), config.student, settings.classes, config.data.size)
+    student.load_state_dict(initial_weights(settings))
+    student.momentum = 1.0
+    with torch.no_grad():
+        student(x_TBCHW)
+    return student.state_dict()
+
+
+def describe(found: InferenceBench) -> str:
+    """The figures as Markdown tables."""
+    lines = [
+        "| row | cold, ms | p50, ms | p99, ms | peak, MiB |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, (p50, p99) in found.latencies.items():
+        row = found.rows[name]
+        lines.append(
+            f"| {name} | {row.ms_cold:,.0f} | {p50:,.2f} | {p99:,.2f} | {row.peak_mib:,.0f} |"
+        )
+    lines += ["", *ratio_table(found.ratios), ""]
+    return "\n".join([*lines, *footer(found.machine, notes(found.rows, found.left_out))])

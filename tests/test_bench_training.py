@@ -1,0 +1,364 @@
+"""`bench training` and `bench inference`: all rows compute the same, and the figures are right."""
+
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from factories import refused
+from spikebridge.bench import inference, measure, relu_bound, training
+from spikebridge.bench.measure import BenchSettings, Job, Timing
+from spikebridge.bench.reference import (
+    PlainStudent,
+    ReferenceParts,
+    StepByStepLIF,
+    plain_losses,
+)
+from spikebridge.bench.relu_bound import ReLUNetwork
+from spikebridge.cli import main
+from spikebridge.losses import TemporalCoefficient
+from spikebridge.models.build import build_student
+from spikebridge.neurons import LIF, surrogate
+from spikebridge.training.objective import CKDObjective
+
+STUDENTS = pytest.mark.parametrize("name", ["vgg-snn", "resnet18-snn"])
+STREAMS = pytest.mark.parametrize("stream", ["dvs", "hybrid"])
+TINY = BenchSettings(
+    width=1 / 16, size=8, time_steps=3, batch=5, classes=4, precision="float32", device="cpu"
+)
+
+
+def settings_of(name):
+    return replace(TINY, student=name)
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def twins(name, parts=None):
+    """A student, and the same network from parts, every layer of which fires."""
+    settings = settings_of(name)
+    size = settings.config.data.size
+    torch.manual_seed(0)
+    plain = PlainStudent(parts or ReferenceParts(), settings.config.student, 4, size)
+    for module in plain.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.8, 1.5)
+            nn.init.uniform_(module.bias, -0.1, 0.4)
+    ours = build_student(settings.config.student, 4, size)
+    ours.load_state_dict(plain.state_dict())
+    return ours, plain
+
+
+def largest_error(found, expected):
+    """Of each tensor, as a share of its largest value."""
+    assert found.keys() == expected.keys()
+    sizes = {name: tensor.abs().max().item() for name, tensor in expected.items()}
+    assert min(sizes.values()) > 0
+    return max(
+        (found[name] - tensor).abs().max().item() / sizes[name] for name, tensor in expected.items()
+    )
+
+
+def gradients(*modules):
+    return {
+        f"{index}.{name}": parameter.grad
+        for index, module in enumerate(modules)
+        for name, parameter in module.named_parameters()
+    }
+
+
+@STUDENTS
+@pytest.mark.parametrize(
+    ("kind", "loss_error", "gradient_error"),
+    [(torch.float64, 1e-10, 1e-9), (torch.float32, 1e-5, 1e-3)],
+)
+def test_losses_and_gradients_of_the_reference_are_ours(name, kind, loss_error, gradient_error):
+    settings = settings_of(name)
+    ours, plain = (model.to(kind) for model in twins(name))
+    config = settings.config.objective
+    objective = CKDObjective(config, settings.time_steps, 0.5).to(kind)
+    coefficient = TemporalCoefficient(settings.time_steps).to(kind)
+    batch = training.random_batch(settings)
+    batch = replace(batch, dvs_TBCHW=batch.dvs_TBCHW.to(kind), photo_B3HW=batch.photo_B3HW.to(kind))
+    teacher_BC = torch.randn(5, 4, generator=generator(), dtype=kind)
+    expected = plain_losses(
+        plain, coefficient, config, batch, teacher_BC, training.PROGRESS, generator()
+    )
+    found = objective(ours, lambda _: teacher_BC, batch, training.PROGRESS, generator())
+    assert 0 < found.logged["replaced"] < 1
+    assert found.losses.keys() == {"hybrid", "kd", "alignment", "dvs"}
+    assert largest_error(found.losses, expected) < loss_error
+    found.total.backward()
+    torch.stack(list(expected.values())).sum().backward()
+    error = largest_error(gradients(ours, objective.coefficient), gradients(plain, coefficient))
+    assert error < gradient_error
+    buffers = [{k: v for k, v in m.named_buffers() if "running" in k} for m in (ours, plain)]
+    assert largest_error(*buffers) < loss_error
+
+
+@pytest.mark.parametrize(("kind", "error"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_the_loop_over_time_is_our_neuron(kind, error):
+    current_TN = 2 * torch.randn(7, 30, generator=generator(), dtype=kind)
+    upstream = torch.randn(2, 7, 30, generator=generator(), dtype=kind)
+    results = []
+    for act in (
+        lambda x: LIF(2.0, 0.5, surrogate("qgate"))(x, membrane=True),
+        StepByStepLIF(last=True),
+    ):
+        leaf = current_TN.clone().requires_grad_()
+        spikes_TN, membrane_TN = act(leaf)
+        ((spikes_TN * upstream[0]).sum() + (membrane_TN * upstream[1]).sum()).backward()
+        results.append((spikes_TN, {"membrane": membrane_TN, "gradient": leaf.grad}))
+    (spikes, found), (expected_spikes, expected) = results
+    assert torch.equal(spikes, expected_spikes)
+    assert 0.1 < spikes.mean() < 0.6
+    assert largest_error(found, expected) < error
+
+
+@STUDENTS
+@STREAMS
+def test_spikingjelly_computes_our_network(name, stream):
+    pytest.importorskip("spikingjelly")
+    from spikebridge.bench.jelly import JellyParts
+
+    ours, jelly = twins(name, JellyParts())
+    x_TBCHW = training.random_batch(TINY).dvs_TBCHW
+    for _ in range(2):  # The second call starts from rest as well.
+        found, expected = jelly(x_TBCHW, stream), ours(x_TBCHW, stream)
+    rates = {key: rate.item() for key, rate in expected.rates.items()}
+    assert {key: rate.item() for key, rate in found.rates.items()} == pytest.approx(rates, abs=1e-7)
+    assert 0.02 < min(rates.values()) < max(rates.values()) < 0.9
+    torch.testing.assert_close(found.logits_TBC, expected.logits_TBC, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.membrane_TBN, expected.membrane_TBN, rtol=1e-5, atol=1e-5)
+
+
+@STUDENTS
+@pytest.mark.parametrize("row", ["spikingjelly", "ours"])
+def test_the_timed_steps_have_one_loss_and_one_gradient(name, row):
+    if row == "spikingjelly":
+        pytest.importorskip("spikingjelly")
+    found, expected = (
+        training.starter(which, settings_of(name))[1]() for which in (row, "reference")
+    )
+    assert found.loss(generator()).item() == pytest.approx(
+        expected.loss(generator()).item(), rel=1e-5
+    )
+    before = expected.modules[0].head_dvs.weight.clone()
+    for step in (found, expected):
+        step(0)
+    modules = [found.modules[0], getattr(found.modules[1], "coefficient", found.modules[1])]
+    assert largest_error(gradients(*modules), gradients(*expected.modules)) < 1e-3
+    assert 0 < (expected.modules[0].head_dvs.weight - before).abs().max() < 1e-3
+
+
+@STUDENTS
+def test_the_dense_bound_has_our_convolutions_and_learns(name, monkeypatch):
+    monkeypatch.setattr(relu_bound, "why_not_compiled", lambda device: "no compiler")
+    settings = settings_of(name)
+    config, batch = settings.config, training.random_batch(settings)
+    network = ReLUNetwork(config.student, 4, config.data.size, compiled=False)
+    counts = []
+    for act in (
+        lambda: [network(batch.dvs_TBCHW, stream) for stream in ("hybrid", "dvs")],
+        lambda: [twins(name)[0](batch.dvs_TBCHW, stream) for stream in ("hybrid", "dvs")],
+    ):
+        with FlopCounterMode(display=False) as counter:
+            outputs = act()
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+    assert outputs[0].logits_TBC.shape == network(batch.dvs_TBCHW, "dvs").shape
+    note, start = training.starter("relu-bound", settings)
+    assert note == "eager: no compiler"
+    step = start()
+    losses = [step.loss(generator()).item()]
+    for index in range(3):
+        step(index)
+        losses.append(step.loss(generator()).item())
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_all_rows_classify_alike():
+    rows = [
+        row for row in inference.ROWS if row in measure.choose(inference.ROWS, inference.ROWS)[0]
+    ]
+    settings = replace(TINY, batch=1)
+    calls = [inference.starter(row, settings)[1]() for row in rows]
+    for index in (0, 1):
+        expected, *others = [call(index) for call in calls]
+        assert expected.shape == (1, 4)
+        assert not expected.requires_grad
+        for logits_BC in others:
+            torch.testing.assert_close(logits_BC, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(calls[0](0), calls[0](1))
+    weights = inference.settled_weights(settings, training.random_batch(settings).dvs_TBCHW)
+    student = build_student(settings.config.student, 4, (8, 8))
+    student.load_state_dict(weights)
+    rates = student.eval()(training.random_batch(settings).dvs_TBCHW).rates
+    assert min(rate.item() for rate in rates.values()) > 0.02
+
+
+# The measuring ------------------------------------------------------------------------------------
+
+
+def test_cold_time_holds_the_building_and_the_peak_is_of_the_calls():
+    def start():
+        time.sleep(0.05)
+        return lambda index: torch.ones(16, 2**20)
+
+    found = measure.time_calls(start, 3, torch.device("cpu"), "a note")
+    assert found.ms_cold > 50
+    assert len(found.ms) == 3
+    assert found.note == "a note"
+    assert 60 < found.peak_mib < 100
+
+
+def fake_passes(monkeypatch, timings):
+    """Each process gives the row's next timing; returns the order in which they ran."""
+    order = []
+
+    def run(job, environment):
+        order.append(job.row)
+        return timings[job.row].pop(0)
+
+    monkeypatch.setattr(measure, "_in_process", run)
+    return order
+
+
+def test_rows_run_there_and_back_and_the_quicker_pass_counts(monkeypatch):
+    timings = {
+        "a": [Timing(900.0, [1.0, 3.0, 2.0], 70.0, "n"), Timing(400.0, [5.0, 6.0, 7.0], 50.0, "n")],
+        "b": [Timing(80.0, [9.0, 9.0], 10.0, ""), Timing(85.0, [4.0, 5.0], 30.0, "")],
+    }
+    order = fake_passes(monkeypatch, timings)
+    found = measure.measure({name: Job("m", name, TINY, 3) for name in "ab"})
+    assert order == ["a", "b", "b", "a"]
+    assert found["a"] == Timing(900.0, [1.0, 3.0, 2.0], 50.0, "n")
+    assert found["b"] == Timing(80.0, [4.0, 5.0], 10.0, "")
+    assert (found["a"].ms_median, found["b"].ms_median) == (2.0, 4.5)
+
+
+def test_inference_gives_percentiles_and_their_ratios(monkeypatch, tmp_path, capsys):
+    ms = [float(i) for i in range(1, 102)]
+    fake_passes(
+        monkeypatch,
+        {
+            "reference": [Timing(10.0, [3 * x for x in ms], 8.0, "plain")] * 2,
+            "ours": [Timing(20.0, ms, 4.0, "")] * 2,
+        },
+    )
+    file = tmp_path / "found.json"
+    assert main(["bench", "inference", "--rows", "ours,reference", "--json", str(file)]) == 0
+    found, page = json.loads(file.read_text()), capsys.readouterr().out
+    assert found["rows"]["ours"] == {
+        "ms_cold": 20.0,
+        "ms_p50": 51.0,
+        "ms_p99": 100.0,
+        "peak_mib": 4.0,
+    }
+    assert found["ratios"] == {"reference / ours": 3.0}
+    assert found["settings"]["batch"] == 1
+    assert found["notes"] == {"reference": "plain"}
+    assert "| ours | 20 | 51.00 | 100.00 | 4 |" in page
+
+
+def test_the_sweep_is_relative_to_the_fewest_steps(monkeypatch, tmp_path, capsys):
+    def run(job, environment):
+        return Timing(1.0, [10.0 * job.settings.time_steps], 1.0, "")
+
+    monkeypatch.setattr(measure, "_in_process", run)
+    file = tmp_path / "found.json"
+    command = ["bench", "training", "--rows", "ours", "--sweep-time-steps", "--json", str(file)]
+    assert main(command) == 0
+    found = json.loads(file.read_text())
+    assert found["time_steps"] == {
+        str(t): {"ms_warm": 10.0 * t, "ratio": t / 2} for t in (2, 4, 8, 16)
+    }
+    assert found["rows"]["ours"]["ms_warm"] == 100.0
+    assert "| 16 | 160.0 | 8.00 |" in capsys.readouterr().out
+
+
+def test_the_command_prints_and_writes_the_same_figures(tmp_path, capsys):
+    file = tmp_path / "found.json"
+    options = "--width 0.05 --size 8 --time-steps 2 --batch 2 --classes 3 --repeats 3 --threads 1"
+    rows = ["--rows", "reference,ours", "--json", str(file)]
+    assert main(["bench", "training", *options.split(), *rows]) == 0
+    found, page = json.loads(file.read_text()), capsys.readouterr().out
+    assert found["rows"].keys() == {"reference", "ours"}
+    for name, row in found["rows"].items():
+        assert row.keys() == {"ms_cold", "ms_warm", "peak_mib"}
+        assert row["ms_cold"] > row["ms_warm"] > 0
+        assert 0 < row["peak_mib"] < 200
+        assert f"| {name} | {row['ms_cold']:,.0f} | {row['ms_warm']:,.1f} |" in page
+    reference, ours = (found["rows"][name] for name in ("reference", "ours"))
+    assert found["ratios"] == pytest.approx(
+        {
+            "reference / ours": reference["ms_warm"] / ours["ms_warm"],
+            "peak reference / ours": reference["peak_mib"] / ours["peak_mib"],
+        }
+    )
+    assert f"| reference / ours | {found['ratios']['reference / ours']:.2f} |" in page
+    assert found["settings"]["time_steps"] == 2
+    assert found["machine"]["threads"] == 1
+    assert found["machine"]["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["training", "--rows", "ours,theirs"], ["'theirs'", "relu-bound"]),
+        (["inference", "--rows", "relu-bound"], ["'relu-bound'", "reference,spikingjelly,ours"]),
+        (["training", "--batch", "1"], ["--batch", "2"]),
+        (["training", "--repeats", "0"], ["--repeats", "1"]),
+        (["inference", "--repeats", "49"], ["--repeats", "50"]),
+        (["training", "--size", "7"], ["--size", "8"]),
+        (["training", "--width", "0"], ["--width"]),
+        (["training", "--time-step", "3"], ["--time-step"]),
+        (["flight"], ["flight", "training", "inference", "data"]),
+    ],
+)
+def test_bad_options_are_refused(options, words, capsys):
+    assert main(["bench", *options]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    for word in words:
+        assert word in line
+
+
+def test_a_row_whose_process_dies_is_named(monkeypatch):
+    class Done:
+        returncode, stdout, stderr = -9, "", ""
+
+    monkeypatch.setattr(measure.subprocess, "run", lambda *a, **k: Done)
+    refused(
+        lambda: measure._in_process(Job("m", "ours", TINY, 3), {}), "'ours'", "killed", "--batch"
+    )
+
+
+def test_without_spikingjelly_its_row_is_left_out(monkeypatch):
+    monkeypatch.setattr(measure.importlib.util, "find_spec", lambda name: None)
+    chosen, left_out = measure.choose(training.ROWS, training.ROWS)
+    assert chosen == ["reference", "ours", "relu-bound"]
+    assert "not installed" in left_out["spikingjelly"]
+
+
+def test_the_help_names_the_three(capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    page = capsys.readouterr().out
+    for name in ("data", "training", "inference"):
+        assert f"\n    {name} " in page
+
+
+def test_frames_are_sparse_and_photos_dense():
+    batch = training.random_batch(replace(TINY, size=32))
+    assert 0.08 < (batch.dvs_TBCHW > 0).float().mean() < 0.12
+    assert batch.dvs_TBCHW.max() <= 1
+    assert batch.photo_B3HW.std() > 0.25
+    np.testing.assert_array_equal(batch.recording_B, np.arange(5))
