@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from factories import photo_folder, refused
-from spikebridge.data import cache
+from spikebridge.data import cache, shards
 from spikebridge.data.cache import ArrayCache, CachedArrays, Job
 
 SHAPE = (3, 2, 6, 5)
@@ -82,7 +82,7 @@ def test_it_takes_the_smaller_of_two_ways(tmp_path: Path) -> None:
     for number, (array, payload) in enumerate([(few, 125 + 5), (many, 1000), (wide, 125 + 10)]):
         store = ArrayCache(tmp_path, "frames", number, (10, 100))
         store.ensure([Job(key_of(number), np.asarray, array)], "making", 1)
-        assert store.select([key_of(number)]).stored_bytes == payload + cache._RECORD.itemsize
+        assert store.select([key_of(number)]).stored_bytes == payload + shards.RECORD.itemsize
 
 
 def test_only_what_is_missing_is_made(tmp_path: Path) -> None:

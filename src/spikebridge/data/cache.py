@@ -9,8 +9,7 @@ import mmap
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,29 +19,12 @@ from joblib.externals.loky import get_reusable_executor
 from rich.progress import Progress
 
 from spikebridge.console import console
+from spikebridge.data.shards import RECORD, VERSION, Job, decode, read_index, write_shard
 from spikebridge.errors import UserError
-from spikebridge.files import atomic_path, remove_stale_temporaries, settings_key
+from spikebridge.files import remove_stale_temporaries, settings_key
 
-VERSION = 1
-_MAGIC = b"spikebrg"
-_HEADER = np.dtype([("magic", "S8"), ("version", "<u4"), ("crc", "<u4"), ("count", "<u8"),
-                    ("size", "<u8")])  # fmt: skip
-_RECORD = np.dtype([("key", "V32"), ("offset", "<u8"), ("length", "<u4"), ("crc", "<u4"),
-                    ("itemsize", "u1"), ("sparse", "u1")])  # fmt: skip
 _SHARD_CELLS = 8 << 20
 _OPEN_FILES = 64
-
-
-@dataclass(frozen=True)
-class Job:
-    """An array to be made."""
-
-    key: str
-    """Content hash of its source, 64 hexadecimal digits."""
-    make: Callable[[Any], np.ndarray]
-    """Makes the array of counts; can be pickled."""
-    source: Any
-    """What ``make`` is called with; can be pickled."""
 
 
 class ArrayCache:
@@ -122,7 +104,7 @@ class ArrayCache:
                 data = np.frombuffer(window, np.uint8, length, start - aligned)
                 intact = zlib.crc32(data.data) == record["crc"]
                 if intact:
-                    _decode(data, record, out)
+                    decode(data, record, out)
                 del data
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: {_REMEDY.format(error)}") from error
@@ -135,7 +117,7 @@ class ArrayCache:
 
     def stored_bytes(self, key: str) -> int:
         """Bytes that one array takes on disk."""
-        return int(self._places[key][1]["length"]) + _RECORD.itemsize
+        return int(self._places[key][1]["length"]) + RECORD.itemsize
 
     def _open(self, path: Path) -> int:
         if path not in self._open_files:
@@ -155,7 +137,7 @@ class ArrayCache:
             if path in self._known:
                 continue
             try:
-                records = _read_index(path)
+                records = read_index(path)
             except ValueError as error:
                 console.print(f"{path}: {error}; making it again", soft_wrap=True)
                 with contextlib.suppress(OSError):
@@ -236,80 +218,13 @@ def _write_shards(
     """Write all shards, in this process or in some that end with it; yields their lengths."""
     if processes == 1:
         for shard in shards:
-            yield _write_shard(folder, shard, shape)
+            yield write_shard(folder, shard, shape)
         return
     pool = Parallel(processes, return_as="generator_unordered", max_nbytes=None)
-    write = delayed(_write_shard)
+    write = delayed(write_shard)
     done = cast(Generator[int], pool(write(folder, shard, shape) for shard in shards))
     try:
         yield from done
     finally:
         done.close()
         get_reusable_executor().shutdown(kill_workers=True)
-
-
-def _write_shard(folder: Path, jobs: list[Job], shape: tuple[int, ...]) -> int:
-    """Make some arrays and keep them in one file; returns their number."""
-    path = folder / f"{settings_key(*[job.key for job in jobs])}.shard"
-    if path.exists():  # by another process
-        return len(jobs)
-    records = np.zeros(len(jobs), _RECORD)
-    offset = _HEADER.itemsize + records.nbytes
-    with atomic_path(path) as temporary, open(temporary, "r+b") as stream:
-        stream.seek(offset)
-        for index, job in enumerate(jobs):
-            data, itemsize, sparse = _encode(job.make(job.source).reshape(shape))
-            key = bytes.fromhex(job.key)
-            records[index] = (key, offset, len(data), zlib.crc32(data), itemsize, sparse)
-            stream.write(data)
-            offset += len(data)
-        header = np.zeros((), _HEADER)
-        header[...] = (_MAGIC, VERSION, zlib.crc32(records.tobytes()), len(jobs), offset)
-        stream.seek(0)
-        stream.write(header.tobytes() + records.tobytes())
-    return len(jobs)
-
-
-def _read_index(path: Path) -> np.ndarray:
-    """Records of a shard.
-
-    Raises:
-        ValueError: it is cut short, damaged, or of another version.
-    """
-    with open(path, "rb") as stream:
-        head = stream.read(_HEADER.itemsize)
-        if len(head) < _HEADER.itemsize:
-            raise ValueError("cut short")
-        header = np.frombuffer(head, _HEADER)[0]
-        if header["magic"] != _MAGIC or header["version"] != VERSION:
-            raise ValueError("not a shard of this version")
-        size = os.fstat(stream.fileno()).st_size
-        length = int(header["count"]) * _RECORD.itemsize
-        if header["size"] != size or length > size:
-            raise ValueError("cut short")
-        index = stream.read(length)
-    if len(index) != length or zlib.crc32(index) != header["crc"]:
-        raise ValueError("damaged")
-    return np.frombuffer(index, _RECORD)
-
-
-def _encode(array: np.ndarray) -> tuple[bytes, int, bool]:
-    """Bytes of an array, the bytes per count, and whether only those not zero are kept."""
-    flat = array.reshape(-1)
-    flat = flat.astype(np.min_scalar_type(int(flat.max(initial=0))))
-    active = flat != 0
-    packed = -(-len(flat) // 8) + int(active.sum()) * flat.itemsize
-    if packed < flat.nbytes:
-        return np.packbits(active).tobytes() + flat[active].tobytes(), flat.itemsize, True
-    return flat.tobytes(), flat.itemsize, False
-
-
-def _decode(data: np.ndarray, record: np.void, out: np.ndarray) -> None:
-    kind = np.dtype(f"u{record['itemsize']}")
-    if not record["sparse"]:
-        out[...] = data.view(kind).reshape(out.shape)
-        return
-    bits = -(-out.size // 8)
-    active = np.unpackbits(data[:bits], count=out.size).view(bool).reshape(out.shape)
-    out[...] = 0
-    out[active] = data[bits:].view(kind)
