@@ -1,6 +1,8 @@
 """`bench training` and `bench inference`: all rows compute the same, and the figures are right."""
 
 import json
+import os
+import subprocess
 import time
 from dataclasses import replace
 
@@ -11,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from factories import refused
-from spikebridge.bench import inference, measure, relu_bound, training
+from spikebridge.bench import inference, measure, relu_bound, training, worker
 from spikebridge.bench.measure import BenchSettings, Job, Timing
 from spikebridge.bench.reference import (
     PlainStudent,
@@ -208,71 +210,88 @@ def test_all_rows_classify_alike():
 
 
 def test_cold_time_holds_the_building_and_the_peak_is_of_the_calls():
+    indices = []
+
     def start():
         time.sleep(0.05)
-        return lambda index: torch.ones(16, 2**20)
+        return act
 
-    found = measure.time_calls(start, 3, torch.device("cpu"), "a note")
-    assert found.ms_cold > 50
-    assert len(found.ms) == 3
-    assert found.note == "a note"
-    assert 60 < found.peak_mib < 100
+    def act(index):
+        indices.append(index)
+        torch.ones(64 if index == 0 else 16, 2**20)
+
+    row = worker.Row(start, torch.device("cpu"))
+    assert row.ms_cold > 50
+    assert len(row.turn(3)) == 3
+    assert indices == list(range(6))
+    assert 60 < row.peak_mib() < 100
 
 
-def fake_passes(monkeypatch, timings):
-    """Each process gives the row's next timing; returns the order in which they ran."""
+class FakeProcess:
+    """Each call takes its row's factor times the number of calls so far, in all rows."""
+
     order = []
+    factors = {"reference": 3.0, "ours": 1.0}
 
-    def run(job, environment):
-        order.append(job.row)
-        return timings[job.row].pop(0)
+    def __init__(self, job, environment):
+        self.note = "plain" if job.row == "reference" else ""
+        self.row, self.ms_cold = job.row, 10.0 * job.settings.time_steps
 
-    monkeypatch.setattr(measure, "_in_process", run)
-    return order
+    def turn(self, count):
+        self.order.append(self.row)
+        calls = len(self.order)
+        return [self.factors[self.row] * (calls + index) for index in range(count)]
 
+    def peak_mib(self):
+        return 8.0 * self.factors[self.row]
 
-def test_rows_run_there_and_back_and_the_quicker_pass_counts(monkeypatch):
-    timings = {
-        "a": [Timing(900.0, [1.0, 3.0, 2.0], 70.0, "n"), Timing(400.0, [5.0, 6.0, 7.0], 50.0, "n")],
-        "b": [Timing(80.0, [9.0, 9.0], 10.0, ""), Timing(85.0, [4.0, 5.0], 30.0, "")],
-    }
-    order = fake_passes(monkeypatch, timings)
-    found = measure.measure({name: Job("m", name, TINY, 3) for name in "ab"})
-    assert order == ["a", "b", "b", "a"]
-    assert found["a"] == Timing(900.0, [1.0, 3.0, 2.0], 50.0, "n")
-    assert found["b"] == Timing(80.0, [4.0, 5.0], 10.0, "")
-    assert (found["a"].ms_median, found["b"].ms_median) == (2.0, 4.5)
+    def close(self):
+        self.order.append("end")
 
 
-def test_inference_gives_percentiles_and_their_ratios(monkeypatch, tmp_path, capsys):
-    ms = [float(i) for i in range(1, 102)]
-    fake_passes(
-        monkeypatch,
-        {
-            "reference": [Timing(10.0, [3 * x for x in ms], 8.0, "plain")] * 2,
-            "ours": [Timing(20.0, ms, 4.0, "")] * 2,
-        },
+@pytest.fixture
+def order(monkeypatch):
+    """Rows in the order of their turns, where processes are fake."""
+    monkeypatch.setattr(measure, "Process", FakeProcess)
+    monkeypatch.setattr(FakeProcess, "order", [])
+    return FakeProcess.order
+
+
+def test_rows_take_turns_there_and_back(order):
+    jobs = {name: Job("m", name, TINY, 7) for name in ("reference", "ours")}
+    found = measure.measure(jobs)
+    there, back = ["reference", "ours"], ["ours", "reference"]
+    assert order == [*there, *back, *there, *back, *there, "end", "end"]
+    assert found["reference"] == Timing(
+        30.0, [3.0, 12.0, 15.0, 18.0, 24.0, 27.0, 30.0], 24.0, "plain"
     )
+    assert found["ours"] == Timing(30.0, [2.0, 3.0, 6.0, 7.0, 7.0, 10.0, 11.0], 8.0, "")
+    assert found["ours"].ms_median == 7.0
+
+
+def test_fewer_repeats_than_rounds_make_fewer_turns(order):
+    measure.measure({"ours": Job("m", "ours", TINY, 2)})
+    assert order == ["ours", "ours", "end"]
+
+
+def test_inference_gives_percentiles_and_their_ratios(order, tmp_path, capsys):
     file = tmp_path / "found.json"
     assert main(["bench", "inference", "--rows", "ours,reference", "--json", str(file)]) == 0
     found, page = json.loads(file.read_text()), capsys.readouterr().out
+    ms = sorted(turn + index for turn in (2, 3, 6, 7, 10) for index in range(20))
+    p50, p99 = float(np.median(ms)), float(np.percentile(ms, 99))
     assert found["rows"]["ours"] == {
-        "ms_cold": 20.0,
-        "ms_p50": 51.0,
-        "ms_p99": 100.0,
-        "peak_mib": 4.0,
-    }
-    assert found["ratios"] == {"reference / ours": 3.0}
+        "ms_cold": 100.0, "ms_p50": p50, "ms_p99": p99, "peak_mib": 8.0
+    }  # fmt: skip
+    assert found["ratios"] == {"reference / ours": found["rows"]["reference"]["ms_p50"] / p50}
+    assert found["ratios"]["reference / ours"] == pytest.approx(3.0, rel=0.1)
     assert found["settings"]["batch"] == 1
     assert found["notes"] == {"reference": "plain"}
-    assert "| ours | 20 | 51.00 | 100.00 | 4 |" in page
+    assert f"| ours | 100 | {p50:.2f} | {p99:.2f} | 8 |" in page
 
 
-def test_the_sweep_is_relative_to_the_fewest_steps(monkeypatch, tmp_path, capsys):
-    def run(job, environment):
-        return Timing(1.0, [10.0 * job.settings.time_steps], 1.0, "")
-
-    monkeypatch.setattr(measure, "_in_process", run)
+def test_the_sweep_is_relative_to_the_fewest_steps(order, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(FakeProcess, "turn", lambda self, count: [self.ms_cold] * count)
     file = tmp_path / "found.json"
     command = ["bench", "training", "--rows", "ours", "--sweep-time-steps", "--json", str(file)]
     assert main(command) == 0
@@ -331,14 +350,21 @@ def test_bad_options_are_refused(options, words, capsys):
         assert word in line
 
 
-def test_a_row_whose_process_dies_is_named(monkeypatch):
-    class Done:
-        returncode, stdout, stderr = -9, "", ""
-
-    monkeypatch.setattr(measure.subprocess, "run", lambda *a, **k: Done)
-    refused(
-        lambda: measure._in_process(Job("m", "ours", TINY, 3), {}), "'ours'", "killed", "--batch"
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was killed"),
+        ("raise MemoryError('no room')", "MemoryError: no room"),
+        ("", "was killed"),
+    ],
+)
+def test_a_row_whose_process_dies_is_named(monkeypatch, code, words):
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda command, **options: popen([*command[:1], "-c", code], **options)
     )
+    job = Job("m", "ours", TINY, 3)
+    refused(lambda: measure.Process(job, dict(os.environ)), "'ours'", words, "--batch")
 
 
 def test_without_spikingjelly_its_row_is_left_out(monkeypatch):

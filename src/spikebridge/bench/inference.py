@@ -93,7 +93,7 @@ def bench_inference(
     Args:
         settings: What is computed.
         rows: Some of `ROWS`.
-        repeats: Warm calls of each row, twice, at least `MIN_CALLS`.
+        repeats: Warm calls of each row, at least `MIN_CALLS`.
 
     Raises:
         UserError: an unknown row, too few calls, or a row's process failed.

@@ -1,11 +1,10 @@
-"""Time and memory of a benchmark's rows, each measured in processes of its own.
+"""Time and memory of a benchmark's rows, each in a process of its own.
 
-Every row is measured twice, in the order A B C D D C B A, so that a machine whose load changes
-favours none; of the two the one with the lower median counts. The first time all compile caches
-are empty, and the first call, with building the network, gives the cold time.
+The rows are built one after the other, with empty compile caches; building and the first call give
+the cold time. Then they take turns of a few calls, there and back (A B C, C B A, …), so that a
+machine whose load changes favours none.
 """
 
-import importlib
 import importlib.util
 import json
 import os
@@ -13,12 +12,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO, cast
 
 import torch
 
@@ -28,8 +26,8 @@ from spikebridge.errors import UserError
 from spikebridge.runs import pick_device
 from spikebridge.training.tasks import make_autocast
 
-WARM_UP = 2
-"""Calls between the cold one and those that are timed as warm."""
+ROUNDS = 5
+"""Turns that each row takes."""
 
 _CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME")
 
@@ -95,8 +93,7 @@ class Timing:
     ms: list[float]
     """Each warm call."""
     peak_mib: float
-    """CUDA: the most memory allocated. CPU: the most memory resident, beyond what was resident
-    before the first call."""
+    """Most memory; see `spikebridge.bench.worker.Row`."""
     note: str
     """How the row was run."""
 
@@ -107,22 +104,94 @@ class Timing:
 
 
 def measure(jobs: dict[str, Job]) -> dict[str, Timing]:
-    """Measure jobs, each in two processes of its own.
+    """Measure jobs beside each other; all have the same number of repeats.
 
     Raises:
         UserError: a process failed, for want of memory say.
     """
-    order = [*jobs, *reversed(jobs)]
-    with tempfile.TemporaryDirectory() as caches:
+    with ExitStack() as stack:
+        caches = stack.enter_context(tempfile.TemporaryDirectory())
         environment = {**os.environ, **{name: f"{caches}/{name}" for name in _CACHES}}
-        passes = each(lambda name: _in_process(jobs[name], environment), order, "measuring")
-    count = len(jobs)
-    found = {}
-    for name, first, second in zip(jobs, passes[:count], reversed(passes[count:]), strict=True):
-        better = min(first, second, key=lambda timing: timing.ms_median)
-        peak_mib = min(first.peak_mib, second.peak_mib)
-        found[name] = Timing(first.ms_cold, better.ms, peak_mib, better.note)
-    return found
+
+        def begin(name: str) -> Process:
+            return stack.enter_context(closing(Process(jobs[name], environment)))
+
+        rows = dict(zip(jobs, each(begin, jobs, "building"), strict=True))
+        ms: dict[str, list[float]] = {name: [] for name in jobs}
+        turns = _turns(list(jobs), next(iter(jobs.values())).repeats)
+        each(lambda turn: ms[turn[0]].extend(rows[turn[0]].turn(turn[1])), turns, "measuring")
+        return {
+            name: Timing(row.ms_cold, ms[name], row.peak_mib(), row.note)
+            for name, row in rows.items()
+        }
+
+
+def _turns(names: list[str], repeats: int) -> list[tuple[str, int]]:
+    """Who calls how often, in order."""
+    rounds = min(ROUNDS, repeats)
+    counts = [repeats * (r + 1) // rounds - repeats * r // rounds for r in range(rounds)]
+    return [
+        (name, count)
+        for r, count in enumerate(counts)
+        for name in (reversed(names) if r % 2 else names)
+    ]
+
+
+class Process:
+    """A row's process; `spikebridge.bench.worker` runs there.
+
+    Raises:
+        UserError: it failed; any of the methods may say so.
+    """
+
+    def __init__(self, job: Job, environment: dict[str, str]) -> None:
+        if job.settings.threads:
+            environment = {**environment, "OMP_NUM_THREADS": str(job.settings.threads)}
+        self._row, self._files = job.row, ExitStack()
+        self._errors = self._files.enter_context(tempfile.TemporaryFile("w+"))
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "spikebridge.bench.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env=environment,
+        )
+        try:
+            self.note, self.ms_cold = self._ask(asdict(job))
+        except BaseException:
+            self.close()
+            raise
+
+    def turn(self, count: int) -> list[float]:
+        """Milliseconds of some calls."""
+        return self._ask(count)
+
+    def peak_mib(self) -> float:
+        """Most memory so far."""
+        return self._ask(0)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+        self._files.close()
+
+    def _ask(self, question: Any) -> Any:
+        questions, answers = cast(TextIO, self._process.stdin), cast(TextIO, self._process.stdout)
+        with suppress(BrokenPipeError):
+            questions.write(json.dumps(question) + "\n")
+            questions.flush()
+        if answer := answers.readline():
+            return json.loads(answer)
+        killed = self._process.wait() < 0
+        self._errors.seek(0)
+        lines = self._errors.read().strip().splitlines()
+        raise UserError(
+            f"bench: the process of {self._row!r} "
+            f"{'was killed' if killed or not lines else f'failed ({lines[-1]})'}; where memory is "
+            "short, give a smaller --batch, or leave the row out of --rows"
+        )
 
 
 def machine(settings: BenchSettings) -> dict[str, Any]:
@@ -179,88 +248,6 @@ def footer(machine: dict[str, Any], notes: dict[str, str]) -> list[str]:
     return [*(f"{name}: {note}" for name, note in notes.items()), words, ""]
 
 
-def time_calls(
-    start: Callable[[], Callable[[int], Any]], repeats: int, device: torch.device, note: str = ""
-) -> Timing:
-    """Time one cold call and ``repeats`` warm ones."""
-
-    def timed(act: Callable[[], Any]) -> float:
-        began = time.perf_counter()
-        act()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return 1e3 * (time.perf_counter() - began)
-
-    torch.empty(1, device=device)
-    calls: list[Callable[[int], Any]] = []
-    building = timed(lambda: calls.append(start()))
-    (call,) = calls
-    before = _start_of_peak(device)
-    cold = building + timed(lambda: call(0))
-    for index in range(WARM_UP):
-        call(1 + index)
-    ms = [timed(lambda index=index: call(1 + WARM_UP + index)) for index in range(repeats)]
-    return Timing(cold, ms, _peak_mib(device) - before, note)
-
-
-def _in_process(job: Job, environment: dict[str, str]) -> Timing:
-    if job.settings.threads:
-        environment = {**environment, "OMP_NUM_THREADS": str(job.settings.threads)}
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "spikebridge.bench.measure"],
-        input=json.dumps(asdict(job)),
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        cause = lines[-1] if lines and done.returncode > 0 else "it was killed"
-        raise UserError(
-            f"bench: the process of {job.row!r} failed ({cause}); "
-            "where memory is short, give a smaller --batch, or leave it out of --rows"
-        )
-    return Timing(**json.loads(done.stdout))
-
-
-def _here(job: Job) -> Timing:
-    note, start = importlib.import_module(job.module).starter(job.row, job.settings)
-    return time_calls(start, job.repeats, pick_device(job.settings.device), note)
-
-
-def _serve() -> None:
-    """Read a job from stdin, write its timing to stdout."""
-    given = json.load(sys.stdin)
-    job = Job(**{**given, "settings": BenchSettings(**given["settings"])})
-    if job.settings.threads:
-        torch.set_num_threads(job.settings.threads)
-    with redirect_stdout(sys.stderr):
-        timing = _here(job)
-    json.dump(asdict(timing), sys.stdout)
-
-
-def _start_of_peak(device: torch.device) -> float:
-    """Begin to look for the peak; MiB to be taken off it."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return 0.0
-    with suppress(OSError):  # Linux; elsewhere the peak so far remains.
-        Path("/proc/self/clear_refs").write_text("5")
-    return _peak_mib(device)
-
-
-def _peak_mib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    with suppress(OSError):  # ru_maxrss would hold the peak of the process that started this one.
-        status = Path("/proc/self/status").read_text().split("VmHWM:")[1]
-        return int(status.split()[0]) / 2**10
-    import resource
-
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
 def _cpu_name() -> str:
     with suppress(OSError, IndexError):
         text = Path("/proc/cpuinfo").read_text().split("model name")[1]
@@ -268,7 +255,3 @@ def _cpu_name() -> str:
     import platform
 
     return platform.processor() or platform.machine()
-
-
-if __name__ == "__main__":
-    _serve()

@@ -127,7 +127,7 @@ def bench_training(
     Args:
         settings: What is computed.
         rows: Some of `ROWS`.
-        repeats: Warm steps of each row, twice.
+        repeats: Warm steps of each row.
         sweep: Also time ours for T in `SWEPT_TIME_STEPS`.
 
     Raises:

@@ -98,7 +98,7 @@ def _add_settings(parser: ArgumentParser, rows: str, *, batch: int, repeats: int
     )
     add("--device", type=str, default="auto", help="auto takes a CUDA device where there is one")
     add("--threads", type=int, help="CPU threads; null leaves it to PyTorch")
-    add("--repeats", type=int, default=repeats, help="timed calls of each row, in each of two runs")
+    add("--repeats", type=int, default=repeats, help="timed calls of each row")
     add("--rows", type=str, default=rows, help="what to measure, separated by commas")
     _add_json(parser)
 
