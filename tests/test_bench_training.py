@@ -372,6 +372,7 @@ def test_without_spikingjelly_its_row_is_left_out(monkeypatch):
     chosen, left_out = measure.choose(training.ROWS, training.ROWS)
     assert chosen == ["reference", "ours", "relu-bound"]
     assert "not installed" in left_out["spikingjelly"]
+    refused(lambda: measure.choose(["spikingjelly"], training.ROWS), "no row", "--rows")
 
 
 def test_the_help_names_the_three(capsys):

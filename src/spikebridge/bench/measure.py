@@ -147,8 +147,7 @@ class Process:
     def __init__(self, job: Job, environment: dict[str, str]) -> None:
         if job.settings.threads:
             environment = {**environment, "OMP_NUM_THREADS": str(job.settings.threads)}
-        self._row, self._files = job.row, ExitStack()
-        self._errors = self._files.enter_context(tempfile.TemporaryFile("w+"))
+        self._row, self._errors = job.row, tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "spikebridge.bench.worker"],
             stdin=subprocess.PIPE,
@@ -175,7 +174,7 @@ class Process:
         """End the process."""
         self._process.kill()
         self._process.communicate()
-        self._files.close()
+        self._errors.close()
 
     def _ask(self, question: Any) -> Any:
         questions, answers = cast(TextIO, self._process.stdin), cast(TextIO, self._process.stdout)
@@ -218,7 +217,7 @@ def choose(rows: Sequence[str], known: Sequence[str]) -> tuple[list[str], dict[s
     """The rows that can be measured here, in their usual order, and why others cannot.
 
     Raises:
-        UserError: an unknown row.
+        UserError: an unknown row, or none is left.
     """
     for name in rows:
         if name not in known:
@@ -227,6 +226,8 @@ def choose(rows: Sequence[str], known: Sequence[str]) -> tuple[list[str], dict[s
     if "spikingjelly" in chosen and importlib.util.find_spec("spikingjelly") is None:
         chosen.remove("spikingjelly")
         left_out["spikingjelly"] = "left out, it is not installed (extra dev)"
+    if not chosen:
+        raise UserError("bench: no row is left; add ours to --rows, or install SpikingJelly")
     return chosen, left_out
 
 
