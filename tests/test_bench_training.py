@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from factories import refused
 from spikebridge.bench import inference, measure, relu_bound, training, worker
-from spikebridge.bench.measure import BenchSettings, Job, Timing
+from spikebridge.bench.measure import Job, Timing
+from spikebridge.bench.problem import PROGRESS, BenchSettings, random_batch
 from spikebridge.bench.reference import (
     PlainStudent,
     ReferenceParts,
@@ -87,13 +88,11 @@ def test_losses_and_gradients_of_the_reference_are_ours(name, kind, loss_error, 
     config = settings.config.objective
     objective = CKDObjective(config, settings.time_steps, 0.5).to(kind)
     coefficient = TemporalCoefficient(settings.time_steps).to(kind)
-    batch = training.random_batch(settings)
+    batch = random_batch(settings)
     batch = replace(batch, dvs_TBCHW=batch.dvs_TBCHW.to(kind), photo_B3HW=batch.photo_B3HW.to(kind))
     teacher_BC = torch.randn(5, 4, generator=generator(), dtype=kind)
-    expected = plain_losses(
-        plain, coefficient, config, batch, teacher_BC, training.PROGRESS, generator()
-    )
-    found = objective(ours, lambda _: teacher_BC, batch, training.PROGRESS, generator())
+    expected = plain_losses(plain, coefficient, config, batch, teacher_BC, PROGRESS, generator())
+    found = objective(ours, lambda _: teacher_BC, batch, PROGRESS, generator())
     assert 0 < found.logged["replaced"] < 1
     assert found.losses.keys() == {"hybrid", "kd", "alignment", "dvs"}
     assert largest_error(found.losses, expected) < loss_error
@@ -131,7 +130,7 @@ def test_spikingjelly_computes_our_network(name, stream):
     from spikebridge.bench.jelly import JellyParts
 
     ours, jelly = twins(name, JellyParts())
-    x_TBCHW = training.random_batch(TINY).dvs_TBCHW
+    x_TBCHW = random_batch(TINY).dvs_TBCHW
     for _ in range(2):  # The second call starts from rest as well.
         found, expected = jelly(x_TBCHW, stream), ours(x_TBCHW, stream)
     rates = {key: rate.item() for key, rate in expected.rates.items()}
@@ -147,7 +146,7 @@ def test_the_timed_steps_have_one_loss_and_one_gradient(name, row):
     if row == "spikingjelly":
         pytest.importorskip("spikingjelly")
     found, expected = (
-        training.starter(which, settings_of(name))[1]() for which in (row, "reference")
+        training.starter(which, settings_of(name))()[0] for which in (row, "reference")
     )
     assert found.loss(generator()).item() == pytest.approx(
         expected.loss(generator()).item(), rel=1e-5
@@ -164,8 +163,8 @@ def test_the_timed_steps_have_one_loss_and_one_gradient(name, row):
 def test_the_dense_bound_has_our_convolutions_and_learns(name, monkeypatch):
     monkeypatch.setattr(relu_bound, "why_not_compiled", lambda device: "no compiler")
     settings = settings_of(name)
-    config, batch = settings.config, training.random_batch(settings)
-    network = ReLUNetwork(config.student, 4, config.data.size, compiled=False)
+    config, batch = settings.config, random_batch(settings)
+    network = ReLUNetwork(config.student, 4, config.data.size)
     counts = []
     for act in (
         lambda: [network(batch.dvs_TBCHW, stream) for stream in ("hybrid", "dvs")],
@@ -176,9 +175,8 @@ def test_the_dense_bound_has_our_convolutions_and_learns(name, monkeypatch):
         counts.append(counter.get_total_flops())
     assert counts[0] == counts[1] > 0
     assert outputs[0].logits_TBC.shape == network(batch.dvs_TBCHW, "dvs").shape
-    note, start = training.starter("relu-bound", settings)
-    assert note == "eager: no compiler"
-    step = start()
+    step, note = training.starter("relu-bound", settings)()
+    assert note == "eager, no compiler"
     losses = [step.loss(generator()).item()]
     for index in range(3):
         step(index)
@@ -186,12 +184,27 @@ def test_the_dense_bound_has_our_convolutions_and_learns(name, monkeypatch):
     assert losses == sorted(losses, reverse=True)
 
 
+@pytest.mark.parametrize(("eager", "compiled"), [(5.0, 9.0), (9.0, 5.0)])
+def test_the_dense_bound_is_compiled_where_that_is_faster(monkeypatch, eager, compiled):
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    monkeypatch.setattr(relu_bound, "why_not_compiled", lambda device: None)
+    monkeypatch.setattr(
+        relu_bound,
+        "_quickest",
+        lambda step, device: compiled if step.modules[0].compiled else eager,
+    )
+    step, note = training.starter("relu-bound", TINY)()
+    assert step.modules[0].compiled == (compiled < eager)
+    assert note.startswith("torch.compile: " if compiled < eager else "eager: ")
+    step(0)
+
+
 def test_all_rows_classify_alike():
     rows = [
         row for row in inference.ROWS if row in measure.choose(inference.ROWS, inference.ROWS)[0]
     ]
     settings = replace(TINY, batch=1)
-    calls = [inference.starter(row, settings)[1]() for row in rows]
+    calls = [inference.starter(row, settings)()[0] for row in rows]
     for index in (0, 1):
         expected, *others = [call(index) for call in calls]
         assert expected.shape == (1, 4)
@@ -199,10 +212,10 @@ def test_all_rows_classify_alike():
         for logits_BC in others:
             torch.testing.assert_close(logits_BC, expected, rtol=1e-4, atol=1e-5)
     assert not torch.equal(calls[0](0), calls[0](1))
-    weights = inference.settled_weights(settings, training.random_batch(settings).dvs_TBCHW)
+    weights = inference.settled_weights(settings, random_batch(settings).dvs_TBCHW)
     student = build_student(settings.config.student, 4, (8, 8))
     student.load_state_dict(weights)
-    rates = student.eval()(training.random_batch(settings).dvs_TBCHW).rates
+    rates = student.eval()(random_batch(settings).dvs_TBCHW).rates
     assert min(rate.item() for rate in rates.values()) > 0.02
 
 
@@ -214,7 +227,7 @@ def test_cold_time_holds_the_building_and_the_peak_is_of_the_calls():
 
     def start():
         time.sleep(0.05)
-        return act
+        return act, "a note"
 
     def act(index):
         indices.append(index)
@@ -222,6 +235,7 @@ def test_cold_time_holds_the_building_and_the_peak_is_of_the_calls():
 
     row = worker.Row(start, torch.device("cpu"))
     assert row.ms_cold > 50
+    assert row.note == "a note"
     assert len(row.turn(3)) == 3
     assert indices == list(range(6))
     assert 60 < row.peak_mib() < 100
@@ -384,7 +398,7 @@ def test_the_help_names_the_three(capsys):
 
 
 def test_frames_are_sparse_and_photos_dense():
-    batch = training.random_batch(replace(TINY, size=32))
+    batch = random_batch(replace(TINY, size=32))
     assert 0.08 < (batch.dvs_TBCHW > 0).float().mean() < 0.12
     assert batch.dvs_TBCHW.max() <= 1
     assert batch.photo_B3HW.std() > 0.25

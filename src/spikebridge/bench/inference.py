@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from spikebridge.bench.measure import (
-    BenchSettings,
     Job,
     Timing,
     choose,
@@ -24,8 +23,9 @@ from spikebridge.bench.measure import (
     notes,
     ratio_table,
 )
+from spikebridge.bench.problem import BenchSettings, initial_weights, random_batch
 from spikebridge.bench.reference import PlainStudent, ReferenceParts
-from spikebridge.bench.training import initial_weights, plain_parts, random_batch
+from spikebridge.bench.training import plain_parts
 from spikebridge.errors import UserError
 from spikebridge.models.build import build_student
 from spikebridge.runs import pick_device
@@ -106,17 +106,17 @@ def bench_inference(
     return InferenceBench(settings, repeats, here, found, left_out)
 
 
-def starter(row: str, settings: BenchSettings) -> tuple[str, Callable[[], Callable[[int], Tensor]]]:
-    """How a row is run, and what builds it and returns the classification of a recording."""
+def starter(row: str, settings: BenchSettings) -> Callable[[], tuple[Callable[[int], Tensor], str]]:
+    """What builds a row and returns its classification of a recording, and how it is run."""
     config, device = settings.config, pick_device(settings.device)
     recordings = replace(settings, batch=_RECORDINGS * settings.batch, device="cpu")
     x_RTBCHW = random_batch(recordings).dvs_TBCHW.split(settings.batch, 1)
     weights = settled_weights(settings, x_RTBCHW[0])
-    note, parts = ("", None) if row == "ours" else plain_parts(row, settings)
+    parts, note = (None, "") if row == "ours" else plain_parts(row, settings)
     precise = replace(settings, precision="float32") if row == "reference" else settings
     autocast = make_autocast(precise.config, device)
 
-    def start() -> Callable[[int], Tensor]:
+    def start() -> tuple[Callable[[int], Tensor], str]:
         student: nn.Module = (
             build_student(config.student, settings.classes, config.data.size)
             if parts is None
@@ -131,9 +131,9 @@ def starter(row: str, settings: BenchSettings) -> tuple[str, Callable[[], Callab
                 output = student(x_RTBCHW[index % _RECORDINGS].to(device))
             return output.logits_TBC.float().mean(0).cpu()
 
-        return classify
+        return classify, note
 
-    return note, start
+    return start
 
 
 def settled_weights(settings: BenchSettings, x_TBCHW: Tensor) -> dict[str, Tensor]:

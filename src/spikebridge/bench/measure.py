@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO, cast
+from typing import Any, TextIO, cast
 
 import torch
 
-from spikebridge.config import Config, DataConfig, StudentConfig, TrainConfig
+from spikebridge.bench.problem import BenchSettings
 from spikebridge.console import each
 from spikebridge.errors import UserError
 from spikebridge.runs import pick_device
@@ -33,51 +33,12 @@ _CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR"
 
 
 @dataclass(frozen=True)
-class BenchSettings:
-    """What is computed, and where."""
-
-    student: Literal["vgg-snn", "resnet18-snn"] = "vgg-snn"
-    """Architecture."""
-    width: float = 1.0
-    """Channel multiplier."""
-    size: int = 48
-    """Height and width of the frames in pixels."""
-    time_steps: int = 10
-    """T."""
-    batch: int = 16
-    """B: samples per stream."""
-    classes: int = 101
-    """C."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of all rows but `reference`, as `train.precision`."""
-    device: str = "auto"
-    """As `train.device`."""
-    threads: int | None = None
-    """CPU threads; None leaves it to PyTorch."""
-
-    def __post_init__(self) -> None:
-        if min(self.time_steps, self.batch, self.threads or 1) < 1 or self.width <= 0:
-            raise UserError("bench: --width, --time-steps, --batch and --threads must be positive")
-        if self.size < 8 or self.classes < 2:
-            raise UserError("bench: --size must be at least 8 and --classes at least 2")
-
-    @property
-    def config(self) -> Config:
-        """The same as an experiment's settings."""
-        return Config(
-            data=DataConfig(size=(self.size, self.size), time_steps=self.time_steps),
-            student=StudentConfig(name=self.student, width=self.width),
-            train=TrainConfig(precision=self.precision, device=self.device),
-        )
-
-
-@dataclass(frozen=True)
 class Job:
     """One row to measure."""
 
     module: str
-    """Module with ``starter(row, settings) -> (note, start)``; ``start()`` builds the network and
-    returns what is timed, a function of the call's index. What comes before is not timed."""
+    """Module with ``starter(row, settings) -> start``; ``start()`` builds the network and returns
+    what is timed, a function of the call's index, and a note. What comes before is not timed."""
     row: str
     settings: BenchSettings
     repeats: int

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from spikebridge.bench.measure import BenchSettings
+from spikebridge.bench.problem import BenchSettings
 from spikebridge.runs import pick_device
 
 
@@ -24,18 +24,21 @@ class Row:
     """Builds what is timed and makes the first, cold call.
 
     Args:
-        start: Builds, and returns what is timed, a function of the call's index.
+        start: Builds, and returns what is timed, a function of the call's index, and a note.
         device: Where it runs.
     """
 
     ms_cold: float
     """Building and the first call."""
+    note: str
 
-    def __init__(self, start: Callable[[], Callable[[int], Any]], device: torch.device) -> None:
+    def __init__(
+        self, start: Callable[[], tuple[Callable[[int], Any], str]], device: torch.device
+    ) -> None:
         self._device, self._calls = device, 0
         torch.empty(1, device=device)
         began = time.perf_counter()
-        self._act = start()
+        self._act, self.note = start()
         built = time.perf_counter()
         self._before = _start_of_peak(device)
         self.ms_cold = 1e3 * (built - began) + self._call()
@@ -99,9 +102,9 @@ def _main() -> None:
         torch.set_num_threads(settings.threads)
     answers = sys.stdout
     with redirect_stdout(sys.stderr):
-        note, start = importlib.import_module(job["module"]).starter(job["row"], settings)
+        start = importlib.import_module(job["module"]).starter(job["row"], settings)
         row = Row(start, pick_device(settings.device))
-        print(json.dumps([note, row.ms_cold]), file=answers, flush=True)
+        print(json.dumps([row.note, row.ms_cold]), file=answers, flush=True)
         for line in sys.stdin:
             answer = row.turn(int(line)) if int(line) else row.peak_mib()
             print(json.dumps(answer), file=answers, flush=True)

@@ -110,7 +110,7 @@ def _add_json(parser: ArgumentParser) -> None:
 def _settings(given: Namespace, **defaults: Any) -> Any:
     from dataclasses import fields
 
-    from spikebridge.bench.measure import BenchSettings
+    from spikebridge.bench.problem import BenchSettings
 
     values = {**defaults, **given.as_dict()}
     known = {field.name for field in fields(BenchSettings)}
