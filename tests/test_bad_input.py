@@ -416,3 +416,16 @@ def test_a_comparison_into_an_unknown_format(refuse: Refuse, run: Path, tmp_path
     assert main(["compare", str(run)]) == 0
     (run / "result.json").write_text("{")
     _holds(refuse("compare", run), run / "result.json", "damaged")
+
+
+@pytest.mark.parametrize(
+    "damage", [b"{", b"\xff\xfe", b"", b"- 1\n"], ids=["cut", "bytes", "empty", "list"]
+)
+@pytest.mark.parametrize("name", ["config.yaml", "result.json"])
+def test_a_damaged_file_of_a_run(refuse: Refuse, data: Path, name: str, damage: bytes) -> None:
+    recipe = _write_recipe(data)
+    assert main([str(a) for a in _train(recipe)]) == 0
+    (data / "new" / name).write_bytes(damage)
+    line = refuse(*_train(recipe))
+    _holds(line, data / "new")
+    assert any(word in line for word in ("damaged", "other settings"))

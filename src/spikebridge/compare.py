@@ -66,7 +66,10 @@ def read_result(run: Path) -> dict[str, Any]:
         UserError: no finished run there.
     """
     try:
-        return json.loads((run / "result.json").read_text(encoding="utf-8"))
+        result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+        if not isinstance(result, dict):
+            raise ValueError("not an object")
+        return result
     except FileNotFoundError as error:
         raise UserError(f"{run}: no finished run; train it first") from error
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +10,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from spikebridge.compare import read_result
 from spikebridge.config import Config, TrainConfig
 from spikebridge.console import console
 from spikebridge.data.manifest import Manifest
@@ -256,14 +256,17 @@ def _open_folder(folder: Path, config: Config, resume: bool) -> dict[str, Any] |
     settings = _plain(dataclasses.asdict(config))
     path = folder / "config.yaml"
     if path.exists():
-        if path.read_text(encoding="utf-8") != _settings_text(config):
+        try:
             there = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"{path}: damaged; choose another folder or delete this one") from error
+        if there != settings:
             raise UserError(
                 f"{folder}: holds a run with other settings ({_difference(there, settings)}); "
                 "choose another folder or delete this one"
             )
         if (folder / "result.json").exists():
-            return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            return read_result(folder)
         if unfinished(folder) and not resume:
             raise UserError(
                 f"{folder}: holds an interrupted run; add --resume, or delete it to start again"
