@@ -18,6 +18,7 @@ from hypothesis.extra.numpy import arrays
 from factories import photo_folder, refused
 from spikebridge.data import cache, shards
 from spikebridge.data.cache import ArrayCache, CachedArrays, Job
+from spikebridge.errors import UserError
 
 SHAPE = (3, 2, 6, 5)
 
@@ -100,6 +101,28 @@ def test_processes_share_the_work(tmp_path: Path, small_shards: None) -> None:
     np.testing.assert_array_equal(
         store.select([key_of(n) for n in range(16)]), [counts(n) for n in range(16)]
     )
+
+
+def test_a_failure_in_one_process_leaves_no_litter_of_the_others(
+    tmp_path: Path, small_shards: None
+) -> None:
+    store = ArrayCache(tmp_path, "frames", 0, SHAPE)
+    slow = [Job(key_of(n), _failing if n == 0 else _slow, n) for n in range(24)]
+    refused(lambda: store.ensure(slow, "making", 2), "number 0 is bad")
+    left = sorted(file.name for file in store.folder.iterdir())
+    assert not any(name.startswith(".") for name in left)
+    assert len(left) < 6
+    assert store.ensure(jobs(range(24)), "making", 2) == 24 - 4 * len(left)
+
+
+def _failing(number: int) -> np.ndarray:
+    time.sleep(0.1)
+    raise UserError(f"number {number} is bad; mend it")
+
+
+def _slow(number: int) -> np.ndarray:
+    time.sleep(0.05)
+    return counts(number)
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,10 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import as_completed, get_reusable_executor
 from rich.progress import Progress
 
 from spikebridge.console import console
@@ -220,11 +219,12 @@ def _write_shards(
         for shard in shards:
             yield write_shard(folder, shard, shape)
         return
-    pool = Parallel(processes, return_as="generator_unordered", max_nbytes=None)
-    write = delayed(write_shard)
-    done = cast(Generator[int], pool(write(folder, shard, shape) for shard in shards))
+    executor = get_reusable_executor(max_workers=processes)
+    written = [executor.submit(write_shard, folder, shard, shape) for shard in shards]
     try:
-        yield from done
+        for one in as_completed(written):
+            yield one.result()
     finally:
-        done.close()
-        get_reusable_executor().shutdown(kill_workers=True)
+        for one in written:
+            one.cancel()
+        executor.shutdown(wait=True)  # what is being written is finished, or cleared away
