@@ -37,10 +37,10 @@ class Row:
     ) -> None:
         self._device, self._calls = device, 0
         torch.empty(1, device=device)
+        self._before = _start_of_peak(device)
         began = time.perf_counter()
         self._act, self.note = start()
         built = time.perf_counter()
-        self._before = _start_of_peak(device)
         self.ms_cold = 1e3 * (built - began) + self._call()
         _start_of_peak(device)  # Compilers need memory too; what they keep still counts.
         self._call()
@@ -58,9 +58,9 @@ class Row:
         return ms[1:]
 
     def peak_mib(self) -> float:
-        """Most memory in MiB since the first call.
+        """Most memory in MiB after the first call.
 
-        CUDA: allocated. CPU: resident, beyond what was resident before the first call.
+        CUDA: allocated. CPU: resident, beyond what was resident before the network was built.
         """
         return _peak_mib(self._device) - self._before
 
