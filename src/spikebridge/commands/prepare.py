@@ -22,6 +22,7 @@ def _prepare(given: Namespace) -> None:
     """
     from spikebridge.data.cache import CachedArrays
     from spikebridge.data.catalog import cache_folder
+    from spikebridge.data.manifest import SELECTED_ON_TEST
     from spikebridge.data.prepared import SPLITS, prepare
 
     config, _ = experiment(given)
@@ -30,7 +31,9 @@ def _prepare(given: Namespace) -> None:
     data = prepare(
         config.data, config.seed, simulated_source=simulated, processes=given.get("jobs")
     )
-    print(f"{data.name}: protocol {data.manifest.protocol}, {len(data.classes)} classes")
+    protocol = data.manifest.protocol
+    note = f" ({SELECTED_ON_TEST}: validation is the test)" if protocol == "kt" else ""
+    print(f"{data.name}: protocol {protocol}{note}, {len(data.classes)} classes")
     for kind, sets in (
         ("recordings", [data.events[s].frames_NTCHW for s in SPLITS]),
         ("photos", [data.photos[s].photos_N3HW for s in SPLITS]),
