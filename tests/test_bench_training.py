@@ -277,10 +277,10 @@ def test_rows_take_turns_there_and_back(order):
     there, back = ["reference", "ours"], ["ours", "reference"]
     assert order == [*there, *back, *there, *back, *there, "end", "end"]
     assert found["reference"] == Timing(
-        30.0, [3.0, 12.0, 15.0, 18.0, 24.0, 27.0, 30.0], 24.0, "plain"
+        30.0, [[3.0], [12.0], [15.0, 18.0], [24.0], [27.0, 30.0]], 24.0, "plain"
     )
-    assert found["ours"] == Timing(30.0, [2.0, 3.0, 6.0, 7.0, 7.0, 10.0, 11.0], 8.0, "")
-    assert found["ours"].ms_median == 7.0
+    assert found["ours"].turns == [[2.0], [3.0], [6.0, 7.0], [7.0], [10.0, 11.0]]
+    assert Timing(1.0, [[9.0, 9.0, 1.0], [2.0, 8.0], [6.0]], 1.0, "").ms_warm == 5.0
 
 
 def test_fewer_repeats_than_rounds_make_fewer_turns(order):

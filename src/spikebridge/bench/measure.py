@@ -2,7 +2,8 @@
 
 The rows are built one after the other, with empty compile caches; building and the first call give
 the cold time. Then they take turns of a few calls, there and back (A B C, C B A, …), so that a
-machine whose load changes favours none.
+machine whose load changes favours none. Of a row's turns the one with the lowest median counts:
+where two threads happen to share a core, a whole turn is several times slower.
 """
 
 import importlib.util
@@ -51,17 +52,17 @@ class Timing:
 
     ms_cold: float
     """Building the network and the first call, compilers at work included."""
-    ms: list[float]
-    """Each warm call."""
+    turns: list[list[float]]
+    """Milliseconds of each warm call, by turn."""
     peak_mib: float
     """Most memory; see `spikebridge.bench.worker.Row`."""
     note: str
     """How the row was run."""
 
     @property
-    def ms_median(self) -> float:
-        """Of the warm calls."""
-        return statistics.median(self.ms)
+    def ms_warm(self) -> float:
+        """Median of the best turn."""
+        return min(statistics.median(turn) for turn in self.turns)
 
 
 def measure(jobs: dict[str, Job]) -> dict[str, Timing]:
@@ -78,11 +79,12 @@ def measure(jobs: dict[str, Job]) -> dict[str, Timing]:
             return stack.enter_context(closing(Process(jobs[name], environment)))
 
         rows = dict(zip(jobs, each(begin, jobs, "building"), strict=True))
-        ms: dict[str, list[float]] = {name: [] for name in jobs}
         turns = _turns(list(jobs), next(iter(jobs.values())).repeats)
-        each(lambda turn: ms[turn[0]].extend(rows[turn[0]].turn(turn[1])), turns, "measuring")
+        taken = each(lambda turn: (turn[0], rows[turn[0]].turn(turn[1])), turns, "measuring")
         return {
-            name: Timing(row.ms_cold, ms[name], row.peak_mib(), row.note)
+            name: Timing(
+                row.ms_cold, [ms for who, ms in taken if who == name], row.peak_mib(), row.note
+            )
             for name, row in rows.items()
         }
 

@@ -43,7 +43,7 @@ def _training_arguments(parser: ArgumentParser) -> None:
     parser.usage = (
         "spikebridge bench training [--student NAME] [--width N] [--rows A,B] [--json FILE] …"
     )
-    _add_settings(parser, "reference,spikingjelly,ours,relu-bound", batch=16, repeats=10)
+    _add_settings(parser, "reference,spikingjelly,ours,relu-bound", batch=16, repeats=15)
     parser.add_argument(
         "--sweep-time-steps", action="store_true", help="also time ours for T = 2, 4, 8 and 16"
     )
