@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import yaml
 
+from spikebridge.data.collection import place_of
 from spikebridge.data.hashes import file_hashes
 from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.splits import lookalike_photos
@@ -87,26 +88,37 @@ def audit(path: Path, cache: Path) -> Audit:
         ("this split's photos", manifest.seen_photos),
     ]
     if path.is_dir():
-        selection, doubts = _selection(path, manifest)
+        result, selection, doubts = _selection(path, manifest)
         leaks += selection
         unproved += doubts
         checks.append(f"selection: every evaluation of {path / 'metrics.jsonl'}")
-        teacher, doubts = _teacher(path)
+        teacher, doubts = _teacher(path, result)
         unproved += doubts
         if teacher is not None:
             seen.append(("the teacher's photos", teacher.seen_photos))
+    held = manifest.held_photos
+    held_there = _unchanged(held, cache)
     for where, photos in seen:
         checks.append(
-            f"{where}: {len(photos)} seen in training, against {len(manifest.held_photos)} photos "
+            f"{where}: {len(photos)} seen in training, against {len(held)} photos "
             "of validation and test recordings, by pair, content and likeness"
         )
         caught = list(_seen_photos(manifest, photos, where))
         others = [e for e in photos if e.file not in {leak.seen for leak in caught}]
-        alike, doubts = _lookalikes(manifest.held_photos, others, where, cache)
-        leaks += caught + alike
-        unproved += doubts
-    return Audit(str(path), manifest.protocol, tuple(checks), tuple(leaks),
-                 tuple(dict.fromkeys(unproved)), _left_out(manifest, cache))  # fmt: skip
+        others_there = _unchanged(others, cache)
+        if gone := len(held) + len(others) - len(held_there) - len(others_there):
+            unproved.append(
+                f"{gone} photos are no longer where the manifest says, or have changed, and could "
+                "not be compared; restore them and repeat the audit"
+            )
+        leaks += caught
+        leaks += [
+            Leak("likeness", first.file, f"{second.file} ({likeness})", where)
+            for first, second, likeness in lookalike_photos(held_there, others_there, cache)
+        ]
+    left_out = _left_out(manifest, held_there, cache)
+    doubts = tuple(dict.fromkeys(unproved))
+    return Audit(str(path), manifest.protocol, tuple(checks), tuple(leaks), doubts, left_out)
 
 
 def _recordings_in_two_splits(manifest: Manifest) -> Iterator[Leak]:
@@ -130,47 +142,26 @@ def _seen_photos(manifest: Manifest, photos: Sequence[Entry], where: str) -> Ite
             yield Leak("content", contents[photo.sha256].file, photo.file, where)
 
 
-def _lookalikes(
-    held: list[Entry], seen: list[Entry], where: str, cache: Path
-) -> tuple[list[Leak], list[str]]:
-    """Photos that look alike, and why some could not be compared."""
-    doubts = []
-    held_there, seen_there = _unchanged(held, cache), _unchanged(seen, cache)
-    if gone := len(held) + len(seen) - len(held_there) - len(seen_there):
-        doubts.append(
-            f"{gone} photos are no longer where the manifest says, or have changed, and could not "
-            "be compared; restore them and repeat the audit"
-        )
-    leaks = [
-        Leak("likeness", first.file, f"{second.file} ({likeness})", where)
-        for first, second, likeness in lookalike_photos(held_there, seen_there, cache)
-    ]
-    return leaks, doubts
-
-
-def _left_out(manifest: Manifest, cache: Path) -> tuple[str, ...]:
+def _left_out(manifest: Manifest, held_there: list[Entry], cache: Path) -> tuple[str, ...]:
     """Photos held out for their looks, each with the photos that it looks like."""
-    held = manifest.held_photos
-    own = {e.identity for e in held}
+    own = {e.identity for e in manifest.held_photos}
     excluded = [e for e in manifest.select("photo", "held-out") if e.identity not in own]
-    alike = lookalike_photos(_unchanged(held, cache), _unchanged(excluded, cache), cache)
+    alike = lookalike_photos(held_there, _unchanged(excluded, cache), cache)
     return tuple(f"{second.file} — {first.file} ({likeness})" for first, second, likeness in alike)
 
 
 def _unchanged(entries: list[Entry], cache: Path) -> list[Entry]:
-    """Entries whose file is there as it was; those inside a container are taken as they are."""
-    inside = [e for e in entries if not Path(e.file).is_file() and _container(e).is_file()]
-    whole = [e for e in entries if Path(e.file).is_file()]
+    """Entries whose file is there as it was; those inside a file of many are taken as they are."""
+    there = [(e, *place_of(e.file)) for e in entries]
+    there = [(e, index) for e, path, index in there if Path(path).is_file()]
+    inside = [e for e, index in there if index is not None]
+    whole = [e for e, index in there if index is None]
     hashes = file_hashes([e.file for e in whole], cache)
     return inside + [e for e, sha in zip(whole, hashes, strict=True) if sha == e.sha256]
 
 
-def _container(entry: Entry) -> Path:
-    return Path(entry.file.rpartition("#")[0] or entry.file)
-
-
-def _selection(run: Path, manifest: Manifest) -> tuple[list[Leak], list[str]]:
-    """Whether validation chose the checkpoint: the record of every evaluation says so."""
+def _selection(run: Path, manifest: Manifest) -> tuple[dict[str, Any], list[Leak], list[str]]:
+    """The run's result, and whether validation chose the checkpoint, as every evaluation says."""
     try:
         result = json.loads((run / "result.json").read_text(encoding="utf-8"))
         lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -195,12 +186,11 @@ def _selection(run: Path, manifest: Manifest) -> tuple[list[Leak], list[str]]:
         doubts.append(
             f"{run / 'manifest.csv'} is not the manifest that the run was trained with; restore it"
         )
-    return leaks, doubts
+    return result, leaks, doubts
 
 
-def _teacher(run: Path) -> tuple[Manifest | None, list[str]]:
+def _teacher(run: Path, result: dict[str, Any]) -> tuple[Manifest | None, list[str]]:
     """The manifest of a student's teacher, and what it does not tell."""
-    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     doubts = []
     used = result["method"] == "teacher" or result.get("teacher") is not None

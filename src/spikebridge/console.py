@@ -1,6 +1,8 @@
 """The one console: progress and notes go to stderr, results to stdout."""
 
+import os
 from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import TypeVar, cast
 
@@ -21,3 +23,18 @@ def each(function: Callable[[_T], _R], items: Iterable[_T], description: str) ->
     bar = track(items, description, console=console, transient=True)
     with closing(cast(Generator[_T, None, None], bar)) as tracked:
         return [function(item) for item in tracked]
+
+
+def each_in_threads(
+    function: Callable[[_T], _R],
+    items: Iterable[_T],
+    description: str,
+    threads: int | None = None,
+) -> list[_R]:
+    """`each` in some threads, all cores' by default; a failure cancels what has not begun."""
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        results = [pool.submit(function, item) for item in items]
+        try:
+            return each(Future.result, results, description)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

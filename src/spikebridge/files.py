@@ -80,6 +80,11 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=2) + "\n"
 
 
+def default_cache() -> Path:
+    """Folder of what can be made again: ``$XDG_CACHE_HOME/spikebridge`` or ~/.cache/spikebridge."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikebridge"
+
+
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as stream:

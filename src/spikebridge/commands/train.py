@@ -1,6 +1,7 @@
 """The commands `teacher` and `train`."""
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,14 @@ def _train_arguments(parser: ArgumentParser) -> None:
 
 def experiment(given: Namespace) -> tuple[Any, Path]:
     """Configuration and the folder that runs of this recipe go to."""
+    from spikebridge.config import Config
     from spikebridge.recipes import merge, read_recipe
     from spikebridge.settings import config_from
 
     overrides = given.as_dict()
     recipe = overrides.pop("recipe")
-    for name in ("out", "resume", "teacher_run", "jobs", "what", "json"):
-        overrides.pop(name, None)
+    known = {field.name for field in fields(Config)}
+    overrides = {name: value for name, value in overrides.items() if name in known}
     settings = merge(read_recipe(recipe, overrides.get("method")), overrides)
     return config_from(settings, recipe), Path("runs") / Path(recipe).stem
 

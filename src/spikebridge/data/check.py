@@ -3,13 +3,12 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from spikebridge.config import DataConfig
-from spikebridge.console import each
-from spikebridge.data.collection import Item, PhotoReader
+from spikebridge.console import each_in_threads
+from spikebridge.data.collection import PhotoReader
 from spikebridge.data.datasets import DATASETS, Dataset, Finding, Found, Listing
 from spikebridge.data.datasets.dataset import Kind, Trouble
 from spikebridge.data.datasets.pairing import are_paired, compare_classes, pairs_of, same_photo
@@ -115,9 +114,7 @@ def check(config: DataConfig) -> Report:
         lambda one: read_events(one.file, sensor),
         lambda one: file_sha256(one.file),
     )
-    findings += _read_all(
-        "photo", photos, lambda one: reader(_item(one)), lambda one: reader.sha256(_item(one))
-    )
+    findings += _read_all("photo", photos, reader, reader.sha256)
     order = ("error", "warning", "note")
     names = {**recordings.classes, **photos.classes, **dict.fromkeys(dataset.published)}
     return Report(
@@ -146,10 +143,6 @@ def _listed(kind: Kind, listing: Callable[[], Listing], simulated: bool = False)
         return listing()
     except UserError as error:
         return Listing("", {}, [Finding("error", "missing", kind, "", str(error))])
-
-
-def _item(one: Found) -> Item:
-    return Item(one.file, 0, one.number, one.pair)
 
 
 def _pairing_findings(
@@ -227,12 +220,7 @@ def _read_all(
             message = f"{one.file}: cannot be read ({error.strerror or error}); replace it"
             return Finding("error", "unreadable", kind, name, message)
 
-    with ThreadPoolExecutor() as pool:
-        try:
-            futures = [pool.submit(examine, file) for file in files]
-            results = each(Future.result, futures, f"reading {kind}s")
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    results = each_in_threads(examine, files, f"reading {kind}s")
     findings: list[Finding] = []
     first: dict[str, tuple[str, Found]] = {}
     readable: Counter[str] = Counter()

@@ -1,10 +1,10 @@
 """What a data set gives: recordings and photos of the same classes, and how to read a photo."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from spikebridge.config import DataConfig
 from spikebridge.data.cifar10 import is_batch, read_batch
 from spikebridge.data.photos import read_idx, read_photo
 from spikebridge.errors import UserError
-from spikebridge.files import file_sha256
+from spikebridge.files import default_cache, file_sha256
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,28 @@ class Collection:
     are joined by class only."""
 
 
+class HasFile(Protocol):
+    """An item, what was found on disk, or a line of a manifest."""
+
+    @property
+    def file(self) -> str:
+        """Path, or PATH#INDEX inside a file of many."""
+        ...
+
+
 class PhotoReader:
     """Reads photos of a collection; a file of many is read once."""
 
     def __init__(self) -> None:
         self._many: dict[str, np.ndarray] = {}
 
-    def __call__(self, item: Item) -> np.ndarray:
+    def __call__(self, item: HasFile) -> np.ndarray:
         """RGB photo_HWC as uint8.
 
         Raises:
             UserError: the file is missing or damaged.
         """
-        path, index = _inside(item)
+        path, index = place_of(item.file)
         if index is None:
             return read_photo(path)
         if path not in self._many:
@@ -70,9 +79,9 @@ class PhotoReader:
         photo = photos_N[index]
         return photo if photo.ndim == 3 else np.repeat(photo[:, :, None], 3, axis=2)
 
-    def sha256(self, item: Item) -> str:
+    def sha256(self, item: HasFile) -> str:
         """Content hash: of the file, or of the pixels inside a file of many."""
-        path, index = _inside(item)
+        path, index = place_of(item.file)
         if index is None:
             return file_sha256(path)
         photo_HWC = self(item)
@@ -80,15 +89,12 @@ class PhotoReader:
         return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
-def _inside(item: Item) -> tuple[str, int | None]:
-    """Path, and the index inside a file of many."""
-    path, _, index = item.file.rpartition("#")
-    return (path, int(index)) if index.isdecimal() else (item.file, None)
+def place_of(file: str) -> tuple[str, int | None]:
+    """Path, and the index inside a file of many; None for a file of its own."""
+    path, _, index = file.rpartition("#")
+    return (path, int(index)) if index.isdecimal() else (file, None)
 
 
 def cache_folder(config: DataConfig) -> Path:
     """Folder of prepared data."""
-    if config.cache:
-        return Path(config.cache)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "spikebridge"
+    return Path(config.cache) if config.cache else default_cache()

@@ -165,7 +165,7 @@ def _entry(row: dict[str, str]) -> Entry:
         raise ValueError("wrong columns")
     if (row["kind"], row["split"]) not in ROLES or len(row["sha256"]) != 64:
         raise ValueError("wrong values")
-    if bytes.fromhex(row["sha256"]) and int(row["label"]) < 0:
+    if len(bytes.fromhex(row["sha256"])) != 32 or int(row["label"]) < 0:
         raise ValueError("wrong values")
     values = {f.name: row["class" if f.name == "class_name" else f.name] for f in fields(Entry)}
     return Entry(**{**values, "label": int(row["label"])})  # pyright: ignore[reportArgumentType]

@@ -4,25 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from spikebridge.config import DataConfig
 from spikebridge.data.cache import ArrayCache, CachedArrays, Job
-from spikebridge.data.catalog import Item, PhotoReader, cache_folder, open_collection
+from spikebridge.data.catalog import PhotoReader, cache_folder, open_collection
+from spikebridge.data.datasets import DATASETS
 from spikebridge.data.events import read_events
 from spikebridge.data.frames import frame_events, network_input
 from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.photos import fit_photo
-from spikebridge.data.simulate import Simulator, simulate_photo
+from spikebridge.data.simulate import simulate_photo
 from spikebridge.data.splits import adopt_split, make_split
 from spikebridge.errors import UserError
 
 SPLITS = ("train", "validation", "test")
-_TRANSPOSED = ("cifar10-dvs",)
-"""Data sets whose camera lay on its side: the published readers (events-tfds, SpikingJelly)
-exchange rows and columns of what jAER shows."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,8 @@ def prepare(
         manifest = adopt_split(manifest, collection, cache_folder(config))
     recordings = {s: manifest.used("recording", s) for s in SPLITS}
     photos = {s: manifest.used("photo", s) for s in SPLITS}
-    frames = _frame_cache(config, collection.sensor)
+    sensor = list(collection.sensor) if collection.sensor else None
+    frames = _frame_cache(config, "frames", sensor, DATASETS[config.name].transposed)
     frames.ensure(
         _jobs(partial(_frame_entry, config=config, sensor=collection.sensor), recordings.values()),
         "framing recordings",
@@ -109,7 +108,7 @@ def prepare(
     )
     simulated = None
     if simulated_source:
-        cache = _simulated_cache(config)
+        cache = _frame_cache(config, "simulated", config.simulator.settings())
         make = partial(_simulate_entry, config=config)
         cache.ensure(_jobs(make, [photos["train"]]), "simulating photos", processes)
         simulated = cache.select([e.sha256 for e in photos["train"]])
@@ -146,7 +145,7 @@ def frame_file(file: str | Path, config: DataConfig, sensor: tuple[int, int] | N
         UserError: the file cannot be read, or holds fewer events than T.
     """
     events = read_events(file, sensor)
-    if config.name in _TRANSPOSED:
+    if DATASETS[config.name].transposed:
         events = events.transposed()
     try:
         return frame_events(events, config.time_steps, config.size, config.bins, config.extent)
@@ -163,24 +162,17 @@ def _jobs(make: partial, splits) -> list[Job]:
     return [Job(entry.sha256, make, entry) for entries in splits for entry in entries]
 
 
-def _frame_cache(config: DataConfig, sensor: tuple[int, int] | None) -> ArrayCache:
-    settings = [config.time_steps, list(config.size), config.bins, config.extent]
-    settings += [list(sensor) if sensor else None, config.name in _TRANSPOSED]
+def _frame_cache(config: DataConfig, kind: str, *source: Any) -> ArrayCache:
+    """Event counts of one kind of recordings, which ``source`` tells from others."""
+    settings = [config.time_steps, list(config.size), config.bins, config.extent, *source]
     shape = (config.time_steps, 2, *config.size)
-    return ArrayCache(cache_folder(config), "frames", settings, shape)
+    return ArrayCache(cache_folder(config), kind, settings, shape)
 
 
 def _photo_cache(config: DataConfig) -> ArrayCache:
     size = photo_size(config)
     settings = [list(size), config.photo_margin]
     return ArrayCache(cache_folder(config), "photos", settings, (3, *size))
-
-
-def _simulated_cache(config: DataConfig) -> ArrayCache:
-    settings = [config.time_steps, list(config.size), config.bins, config.extent]
-    settings.append(config.simulator.settings())
-    shape = (config.time_steps, 2, *config.size)
-    return ArrayCache(cache_folder(config), "simulated", settings, shape)
 
 
 def _frame_entry(entry: Entry, config: DataConfig, sensor: tuple[int, int] | None) -> np.ndarray:
@@ -192,7 +184,7 @@ _reader = PhotoReader()
 
 def read_source(entry: Entry) -> np.ndarray:
     """A photo of a manifest, photo_HWC as uint8 RGB."""
-    return _reader(Item(entry.file, entry.label, entry.number, entry.pair))
+    return _reader(entry)
 
 
 def _fit_entry(entry: Entry, config: DataConfig) -> np.ndarray:
@@ -200,9 +192,8 @@ def _fit_entry(entry: Entry, config: DataConfig) -> np.ndarray:
 
 
 def _simulate_entry(entry: Entry, config: DataConfig) -> np.ndarray:
-    simulator: Simulator = config.simulator
     try:
-        events = simulate_photo(read_source(entry), simulator, int(entry.sha256[:8], 16))
+        events = simulate_photo(read_source(entry), config.simulator, int(entry.sha256[:8], 16))
         return frame_events(events, config.time_steps, config.size, config.bins, config.extent)
     except UserError as error:
         raise UserError(f"{entry.file}: {error}") from error

@@ -1,6 +1,5 @@
 """Who trains, validates and tests, joined by class and image number, under three protocols."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from spikebridge.config import SplitConfig
 from spikebridge.data.catalog import Collection, Item, PhotoReader
+from spikebridge.data.collection import place_of
 from spikebridge.data.hashes import file_hashes, look_hashes, lookalikes
 from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.errors import UserError
@@ -101,7 +101,7 @@ def _entries(
 ) -> tuple[Entry, ...]:
     reader = PhotoReader()
     files = [item.file for item, _ in recordings]
-    files += [item.file for item, _ in photos if os.path.isfile(item.file)]  # not inside another
+    files += [item.file for item, _ in photos if place_of(item.file)[1] is None]
     hashes = dict(zip(files, file_hashes(files, cache), strict=True))
     return tuple(
         Entry(kind, i.file, collection.classes[i.label], i.label, i.number, i.pair, split, sha)
@@ -170,10 +170,7 @@ def lookalike_photos(
         return []
     reader = PhotoReader()
     looks = look_hashes(
-        [
-            (e.sha256, lambda e=e: reader(Item(e.file, e.label, e.number, e.pair)))
-            for e in (*held, *seen)
-        ],
+        [(e.sha256, lambda e=e: reader(e)) for e in (*held, *seen)],
         cache,
     )
     held = [e for e in held if e.sha256 in looks]

@@ -3,14 +3,13 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 
-from spikebridge.console import each
+from spikebridge.console import each_in_threads
 from spikebridge.data.events import Events, write_bin
 from spikebridge.data.photos import list_photo_folder, read_photo
 from spikebridge.data.simulate import Simulator, simulate_photo
@@ -83,7 +82,8 @@ def simulate_folder(
                 raise UserError(f"{file}: {error}") from error
             _WRITERS[format](target, events)
 
-        _in_threads(simulate, missing, jobs)
+        # eventcv simulates without the interpreter's lock: threads are as fast as processes.
+        each_in_threads(simulate, missing, "simulating recordings", jobs)
     return len(missing)
 
 
@@ -107,23 +107,6 @@ def _sources(
 def _seed_of(file: Path, seed: int) -> int:
     words = f"{seed}/{file.parent.name}/{file.stem}".encode()
     return int(np.random.SeedSequence(list(words)).generate_state(1)[0])
-
-
-def _in_threads(
-    simulate: Callable[[tuple[Path, Path]], None],
-    missing: list[tuple[Path, Path]],
-    jobs: int | None,
-) -> None:
-    """Every job, with a progress bar; the first failure cancels those that have not begun.
-
-    eventcv simulates without the interpreter's lock, so that threads are as fast as processes.
-    """
-    with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-        results = [pool.submit(simulate, job) for job in missing]
-        try:
-            each(Future.result, results, "simulating recordings")
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager

@@ -88,7 +88,7 @@ class _FusedLIF(torch.autograd.Function):
     ) -> Any:
         if not dense_over_time(current_TN):
             current_TN = current_TN.contiguous()
-        spikes, potentials, _ = native.forward(
+        spikes, potentials = native.forward(
             _places(current_TN), None, None, tau, threshold, membrane=membrane
         )
         ctx.save_for_backward(current_TN)
@@ -139,7 +139,7 @@ class _BatchNormLIF(torch.autograd.Function):
         scale_C = weight_C.double() * inverse_C
         shift_C = (bias_C.double() - mean_C * scale_C).float()
         scale_C = scale_C.float()
-        spikes, potentials, _ = native.forward(
+        spikes, potentials = native.forward(
             _channels(x_NCHW, steps), scale_C, shift_C, tau, threshold, membrane=membrane
         )
         ctx.save_for_backward(x_NCHW, scale_C, shift_C, mean_C, inverse_C)

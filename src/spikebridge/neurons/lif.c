@@ -83,16 +83,15 @@ static float *repeated(const float *scale, const float *shift, const float *mean
         free(parts);                                                                              \
     }                                                                                             \
                                                                                                   \
-    /* Spikes, and the potentials before reset unless membrane is NULL; returns their number. */  \
-    int64_t forward_##NAME(const TYPE *restrict x, const float *scale, const float *shift,        \
-                           TYPE *restrict spikes, float *restrict membrane, int64_t T, int64_t P, \
-                           int64_t C, float w, float theta) {                                     \
+    /* Spikes, and the potentials before reset unless membrane is NULL. */                        \
+    void forward_##NAME(const TYPE *restrict x, const float *scale, const float *shift,           \
+                        TYPE *restrict spikes, float *restrict membrane, int64_t T, int64_t P,    \
+                        int64_t C, float w, float theta) {                                        \
         const int64_t rows = C < BLOCK ? BLOCK / C : 1, width = rows * C;                         \
         const int64_t blocks = (P + rows - 1) / rows;                                             \
         float *wide = repeated(scale, shift, NULL, rows, C);                                      \
         const float *a = wide, *b = wide + width;                                                 \
-        int64_t fired = 0;                                                                        \
-        _Pragma("omp parallel for schedule(static) reduction(+ : fired)")                         \
+        _Pragma("omp parallel for schedule(static)")                                              \
         for (int64_t k = 0; k < blocks; k++) {                                                    \
             const int64_t first = k * width, n = first + width < P * C ? width : P * C - first;   \
             float *v = calloc(n, sizeof(float));                                                  \
@@ -100,7 +99,6 @@ static float *repeated(const float *scale, const float *shift, const float *mean
                 const int64_t at = t * P * C + first;                                             \
                 const TYPE *restrict xt = x + at;                                                 \
                 TYPE *restrict st = spikes + at;                                                  \
-                int32_t here = 0;                                                                 \
                 if (scale)                                                                        \
                     _Pragma("omp simd")                                                           \
                     for (int64_t i = 0; i < n; i++)                                               \
@@ -109,19 +107,16 @@ static float *repeated(const float *scale, const float *shift, const float *mean
                     _Pragma("omp simd")                                                           \
                     for (int64_t i = 0; i < n; i++) v[i] = charge(v[i], load_##NAME(xt[i]), w);   \
                 if (membrane) memcpy(membrane + at, v, n * sizeof(float));                        \
-                _Pragma("omp simd reduction(+ : here)")                                           \
+                _Pragma("omp simd")                                                               \
                 for (int64_t i = 0; i < n; i++) {                                                 \
                     const int32_t spike = v[i] >= theta;                                          \
                     st[i] = store_##NAME((float)spike);                                           \
                     v[i] = spike ? 0.0f : v[i];                                                   \
-                    here += spike;                                                                \
                 }                                                                                 \
-                fired += here;                                                                    \
             }                                                                                     \
             free(v);                                                                              \
         }                                                                                         \
         free(wide);                                                                               \
-        return fired;                                                                             \
     }                                                                                             \
                                                                                                   \
     /* Gradient with respect to the scaled input; potentials are computed again. Sums over all    \

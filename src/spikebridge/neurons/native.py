@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spikebridge.errors import UserError
-from spikebridge.files import atomic_path
+from spikebridge.files import atomic_path, default_cache
 
 _SOURCE = Path(__file__).with_name("lif.c")
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
@@ -33,10 +33,9 @@ def library() -> ctypes.CDLL | None:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         return None
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256(_SOURCE.read_bytes())
     key.update(" ".join((compiler, *_FLAGS, _processor())).encode())
-    path = home / "spikebridge" / "kernels" / f"lif-{key.hexdigest()[:20]}.so"
+    path = default_cache() / "kernels" / f"lif-{key.hexdigest()[:20]}.so"
     try:
         if not path.exists():
             with atomic_path(path) as temporary:
@@ -60,9 +59,7 @@ def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
     long, real, pointer = c_int64, c_float, c_void_p
     for name in _NAMES.values():
         getattr(kernels, f"moments_{name}").argtypes = [pointer, long, long, pointer, pointer]
-        forward = getattr(kernels, f"forward_{name}")
-        forward.argtypes = [*[pointer] * 5, *[long] * 3, real, real]
-        forward.restype = c_int64
+        getattr(kernels, f"forward_{name}").argtypes = [*[pointer] * 5, *[long] * 3, real, real]
         getattr(kernels, f"backward_{name}").argtypes = [
             *[pointer] * 7, *[long] * 3, real, real, c_int, real, pointer, pointer,
         ]  # fmt: skip
@@ -109,8 +106,8 @@ def forward(
     threshold: float,
     *,
     membrane: bool,
-) -> tuple[Tensor, Tensor | None, int]:
-    """Spikes, potentials before reset where asked for, and the number of spikes.
+) -> tuple[Tensor, Tensor | None]:
+    """Spikes, and potentials before reset where asked for.
 
     Args:
         x_TPC: Contiguous input.
@@ -123,11 +120,11 @@ def forward(
     steps, places, channels = x_TPC.shape
     spikes_TPC = torch.empty_like(x_TPC)
     membrane_TPC = torch.empty_like(x_TPC, dtype=torch.float32) if membrane else None
-    fired = _kernel("forward", x_TPC)(
+    _kernel("forward", x_TPC)(
         x_TPC.data_ptr(), _at(scale_C), _at(shift_C), spikes_TPC.data_ptr(), _at(membrane_TPC),
         steps, places, channels, 1 / tau, threshold,
     )  # fmt: skip
-    return spikes_TPC, membrane_TPC, fired
+    return spikes_TPC, membrane_TPC
 
 
 def backward(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from spikebridge.data.catalog import Item, PhotoReader
+from spikebridge.data.catalog import PhotoReader
 from spikebridge.data.manifest import Entry
 from spikebridge.data.prepared import frame_file
 from spikebridge.errors import UserError
@@ -147,7 +147,7 @@ def _photo(
     if shown is None:
         return None, "no photo of the class"
     try:
-        photo_HWC = reader(Item(shown.file, shown.label, shown.number, shown.pair))
+        photo_HWC = reader(shown)
     except UserError:
         return None, f"{note}: the file is no longer there"
     return _data_uri(photo_HWC), note

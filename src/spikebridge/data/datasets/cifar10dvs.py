@@ -103,6 +103,7 @@ CIFAR10_DVS = Dataset(
     recipes=("cifar10-dvs",),
     page="docs/data/cifar10-dvs.md",
     paired=False,
+    transposed=True,  # against jAER's display, as events-tfds and SpikingJelly read it
     list_recordings=list_recordings,
     list_photos=list_photos,
 )

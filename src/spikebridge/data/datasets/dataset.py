@@ -76,6 +76,8 @@ class Dataset:
     """Documentation, relative to the repository."""
     paired: bool | None
     """Recordings and photos pair; None: by file name, where any of them match."""
+    transposed: bool = field(default=False, kw_only=True)
+    """The camera lay on its side: rows and columns are exchanged."""
     list_recordings: Callable[[DataConfig], Listing]
     """Reads data.events (a UserError where there is nothing to list)."""
     list_photos: Callable[[DataConfig], Listing]

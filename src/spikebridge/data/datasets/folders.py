@@ -8,10 +8,11 @@ from spikebridge.data.collection import cache_folder
 from spikebridge.data.datasets.dataset import Dataset, Listing
 from spikebridge.data.datasets.walk import folder_of, list_class_folders
 from spikebridge.data.events import EVENT_SUFFIXES
+from spikebridge.data.hashes import file_hashes
 from spikebridge.data.photos import PHOTO_SUFFIXES, list_photo_folder
 from spikebridge.data.twins import simulate_folder
 from spikebridge.errors import UserError
-from spikebridge.files import file_sha256, settings_key
+from spikebridge.files import settings_key
 
 _EVENTS_LAYOUT = (
     "EVENTS/CLASS/RECORDING.bin   or .aedat .aedat4 .raw .dat .h5 .npz .csv .txt .bag .mat",
@@ -61,8 +62,10 @@ def with_simulated_events(config: DataConfig) -> DataConfig:
     """
     root = folder_of(config.photos, "photo", _PHOTOS_LAYOUT)
     photos = list_photo_folder(root, config.exclude)
+    names = [(name, file) for name, files in photos.items() for file in files]
+    hashes = file_hashes([str(file) for _, file in names], cache_folder(config))
     contents = sorted(
-        (name, file.name, file_sha256(file)) for name, files in photos.items() for file in files
+        (name, file.name, sha) for (name, file), sha in zip(names, hashes, strict=True)
     )
     key = settings_key("twins", contents, config.simulator.settings())
     out = cache_folder(config) / f"recordings-{key}"

@@ -17,7 +17,7 @@ def datasets_page(datasets: list[Dataset]) -> str:
 
 def dataset_json(dataset: Dataset) -> dict[str, Any]:
     """All but what lists it, as a JSON value."""
-    left_out = ("list_recordings", "list_photos", "classes_note", "published")
+    left_out = ("list_recordings", "list_photos", "classes_note", "published", "transposed")
     shown = {key: value for key, value in vars(dataset).items() if key not in left_out}
     return {
         **shown,
