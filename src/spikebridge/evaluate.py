@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from spikebridge.data.prepared import EventSet, PhotoSet
 from spikebridge.files import write_text
 from spikebridge.models.student import Student
+from spikebridge.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,19 @@ def evaluate_student(
     """Run the DVS head over a split, with the running statistics of the DVS stream."""
     training = student.training
     student.eval()
-    logits, totals = [], {}
+    logits, found = [], []
     for rows in _batches(len(events.label_N), batch_size):
         frames_BTCHW = torch.from_numpy(events.input(rows))
         with autocast():
-            output = student(frames_BTCHW.to(device).transpose(0, 1))
-        logits.append(output.logits_TBC.float().mean(0).cpu())
-        for name, rate in output.rates.items():
-            totals[name] = totals.get(name, 0.0) + rate.item() * len(frames_BTCHW)
+            output = student(to_device(frames_BTCHW, device).transpose(0, 1))
+        logits.append(output.logits_TBC.float().mean(0))
+        found.append((output.rates, len(frames_BTCHW)))
     student.train(training)
-    rates = {name: total / len(events.label_N) for name, total in totals.items()}
-    return Evaluation(torch.cat(logits), events.label_N, events.files, rates)
+    rates = {
+        name: sum(rates[name].item() * count for rates, count in found) / len(events.label_N)
+        for name in found[0][0]
+    }
+    return Evaluation(torch.cat(logits).cpu(), events.label_N, events.files, rates)
 
 
 @torch.no_grad()
@@ -90,13 +93,11 @@ def evaluate_teacher(
     teacher.eval()
     logits = []
     for rows in _batches(len(photos.label_N), batch_size):
-        photo_B3HW = (
-            torch.from_numpy(photos.photos_N3HW[rows].astype(np.float32)).to(device).div_(255)
-        )
+        photo_B3HW = torch.from_numpy(photos.photos_N3HW[rows].astype(np.float32))
         with autocast():
-            logits.append(teacher(photo_B3HW).float().cpu())
+            logits.append(teacher(to_device(photo_B3HW, device).div_(255)).float())
     teacher.train(training)
-    return Evaluation(torch.cat(logits), photos.label_N, photos.files, {})
+    return Evaluation(torch.cat(logits).cpu(), photos.label_N, photos.files, {})
 
 
 def _batches(count: int, size: int) -> Iterator[slice]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spikebridge.transfer import to_device
+
 
 @dataclass(frozen=True)
 class HybridBatch:
@@ -13,7 +15,7 @@ class HybridBatch:
     frames_TBCHW: Tensor
     """The stream's input: a replaced sample's is its DVS sample's, bit for bit."""
     replaced_B: Tensor
-    """True where the sample was replaced."""
+    """True where the sample was replaced; on the CPU, where it is drawn."""
 
 
 def photo_sequence(photo_BCHW: Tensor, time_steps: int) -> Tensor:
@@ -57,6 +59,7 @@ def replace_samples(
             f"source {tuple(source_TBCHW.shape)} and DVS {tuple(dvs_TBCHW.shape)} shapes differ"
         )
     draws_B = torch.rand(dvs_TBCHW.shape[1], generator=generator)
-    replaced_B = (draws_B < probability).to(dvs_TBCHW.device)
-    frames_TBCHW = torch.where(replaced_B[None, :, None, None, None], dvs_TBCHW, source_TBCHW)
+    replaced_B = draws_B < probability
+    mask_B111 = to_device(replaced_B, dvs_TBCHW.device)[:, None, None, None]
+    frames_TBCHW = torch.where(mask_B111, dvs_TBCHW, source_TBCHW)
     return HybridBatch(frames_TBCHW, replaced_B)

@@ -10,6 +10,7 @@ from spikebridge.config import AugmentConfig
 from spikebridge.data.augment import augment_counts, changes_counts, draw_geometry
 from spikebridge.data.frames import network_input
 from spikebridge.data.prepared import EventSet, PhotoSet
+from spikebridge.transfer import to_device
 
 _ORDER, _SOURCE, _RECORDING_MOVES, _PHOTO_MOVES, _RECORDING_EVENTS, _SIMULATED_EVENTS = range(1, 7)
 
@@ -127,4 +128,4 @@ class PairedBatches:
         return np.split(np.concatenate(passes)[:needed], self.batches_per_epoch)
 
     def _to_device(self, x: Tensor) -> Tensor:
-        return x.to(self.device, non_blocking=True)
+        return to_device(x, self.device)

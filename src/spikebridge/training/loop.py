@@ -157,6 +157,7 @@ def fit(
                 if last or (due and step / settings.steps >= task.evaluate_from):
                     evaluation = task.validate()
                     recorder.write(_evaluation_record(task, evaluation, epoch - 1, step, settings))
+                    recorder.flush()
                     if best.improved_by(evaluation):
                         weights = {k: v.cpu().clone() for k, v in task.model.state_dict().items()}
                         best = Best(epoch - 1, evaluation.top1, evaluation.loss, weights)
@@ -210,7 +211,7 @@ def _train_step(
         "epoch": step // settings.batches_per_epoch,
         "step": step,
         "progress": progress,
-        "losses": {"total": total.item(), **{k: v.item() for k, v in result.losses.items()}},
+        "losses": {"total": total.detach(), **{k: v.detach() for k, v in result.losses.items()}},
         **result.logged,
         "lr": lr,
     }

@@ -19,6 +19,7 @@ from spikebridge.losses import (
 )
 from spikebridge.models.student import Student
 from spikebridge.streams import photo_sequence, replace_samples
+from spikebridge.transfer import to_device
 
 _MIN_CKA_BATCH = {"biased": 2, "debiased": 4}
 
@@ -29,8 +30,8 @@ class StepResult:
 
     losses: dict[str, Tensor]
     """Weighted terms; their sum is minimised."""
-    logged: dict[str, float | list[float] | dict[str, float]]
-    """Further values."""
+    logged: dict[str, float | Tensor | dict[str, Tensor]]
+    """Further values, without gradient; reading tensors is left to the loop, for it waits."""
 
     @property
     def total(self) -> Tensor:
@@ -96,7 +97,8 @@ class CKDObjective(nn.Module):
             hybrid = student(stream.frames_TBCHW, "hybrid")
             result.losses["hybrid"] = self._classification(hybrid.logits_TBC, batch.label_B)
             result.logged["replacement"] = probability
-            result.logged["replaced"] = stream.replaced_B.float().mean().item()
+            result.logged["replaced"] = stream.replaced_B.float().mean()
+            kept_B = ~stream.replaced_B
             weight = config.distillation(progress, probability)
             result.logged["distillation"] = weight
             if weight and config.kd_weight:
@@ -110,16 +112,21 @@ class CKDObjective(nn.Module):
                         teacher(batch.photo_B3HW),
                         temperature=config.kd_temperature,
                         per_step=config.kd_per_step,
-                        select_B=~stream.replaced_B if config.kd_on == "rgb" else None,
+                        select_B=to_device(kept_B, batch.dvs_TBCHW.device)
+                        if config.kd_on == "rgb"
+                        else None,
                     )
                 )
         step_weight_T = None
         if dvs and hybrid and self.coefficient is not None:
             coefficient_T = self.coefficient()
             step_weight_T = 1 - coefficient_T
-            result.logged["coefficient"] = coefficient_T.tolist()
-            rows = ~stream.replaced_B if config.align_on == "rgb" else slice(None)
-            x_TBN, y_TBN = hybrid.membrane_TBN[:, rows], dvs.membrane_TBN[:, rows]
+            result.logged["coefficient"] = coefficient_T.detach()
+            x_TBN, y_TBN = hybrid.membrane_TBN, dvs.membrane_TBN
+            if config.align_on == "rgb":
+                # A mask on the device would have to be counted there, and waited for.
+                rows_K = to_device(kept_B.nonzero()[:, 0], x_TBN.device)
+                x_TBN, y_TBN = x_TBN[:, rows_K], y_TBN[:, rows_K]
             result.logged |= _logged_cka(hybrid.membrane_TBN, dvs.membrane_TBN)
             if x_TBN.shape[1] >= _MIN_CKA_BATCH[config.cka]:
                 cka_T = linear_cka(x_TBN, y_TBN, debiased=config.cka == "debiased")
@@ -133,7 +140,7 @@ class CKDObjective(nn.Module):
             result.losses["dvs"] = self._classification(
                 dvs.logits_TBC, batch.label_B, step_weight_T
             )
-            result.logged["rates"] = {k: v.item() for k, v in dvs.rates.items()}
+            result.logged["rates"] = dvs.rates
         return result
 
     def _classification(
@@ -164,11 +171,11 @@ def _source(batch: Batch, source: str) -> Tensor:
 
 
 @torch.no_grad()
-def _logged_cka(x_TBN: Tensor, y_TBN: Tensor) -> dict[str, list[float]]:
+def _logged_cka(x_TBN: Tensor, y_TBN: Tensor) -> dict[str, Tensor]:
     """Both estimates, over all positions, for the log."""
     if x_TBN.shape[1] < _MIN_CKA_BATCH["debiased"]:
         return {}
     return {
-        "cka": linear_cka(x_TBN, y_TBN).tolist(),
-        "cka_debiased": linear_cka(x_TBN, y_TBN, debiased=True).tolist(),
+        "cka": linear_cka(x_TBN, y_TBN),
+        "cka_debiased": linear_cka(x_TBN, y_TBN, debiased=True),
     }

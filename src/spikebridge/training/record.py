@@ -3,17 +3,23 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from spikebridge.files import writing_failed
 
+_HELD_RECORDS = 20
+
 
 class Recorder:
     """Appends one JSON object a line to ``metrics.jsonl``, and its scalars to TensorBoard.
+
+    Records may hold tensors. They are read, for which a host has to wait for its device, when 20
+    have come together.
 
     Args:
         folder: The run's folder.
@@ -23,6 +29,7 @@ class Recorder:
 
     def __init__(self, folder: Path, position: int = 0, step: int = 0) -> None:
         self._path = folder / "metrics.jsonl"
+        self._held: list[dict[str, Any]] = []
         with self._refusing_failures():
             self._file = open(self._path, "ab")  # noqa: SIM115
             self._file.truncate(position)
@@ -35,26 +42,31 @@ class Recorder:
         Raises:
             UserError: the disk is full.
         """
-        prefix = record.get("split", "train")
+        self._held.append(record)
+        if len(self._held) >= _HELD_RECORDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all records that have come."""
+        held, self._held = self._held, []
         with self._refusing_failures():
-            self._file.write(json.dumps(record).encode() + b"\n")
-            for name, value in _scalars(record):
-                if name not in ("step", "epoch", "batch"):
-                    self._board.add_scalar(f"{prefix}/{name}", value, record["step"])
+            for record in map(_read, held):
+                prefix = record.get("split", "train")
+                self._file.write(json.dumps(record).encode() + b"\n")
+                for name, value in _scalars(record):
+                    if name not in ("step", "epoch", "batch"):
+                        self._board.add_scalar(f"{prefix}/{name}", value, record["step"])
+            self._file.flush()
 
     def position(self) -> int:
         """Length of the file in bytes with everything written."""
-        with self._refusing_failures():
-            self._file.flush()
+        self.flush()
         return self._file.tell()
 
     def close(self) -> None:
         """Write everything out."""
-        with self._refusing_failures():
-            try:
-                self._file.close()
-            finally:
-                self._board.close()
+        with self._refusing_failures(), closing(self._board), self._file:
+            self.flush()
 
     @contextmanager
     def _refusing_failures(self) -> Iterator[None]:
@@ -62,6 +74,13 @@ class Recorder:
             yield
         except OSError as error:
             raise writing_failed(self._path, error) from error
+
+
+def _read(value: Any) -> Any:
+    """The same with numbers in place of tensors."""
+    if isinstance(value, dict):
+        return {name: _read(part) for name, part in value.items()}
+    return value.tolist() if isinstance(value, Tensor) else value
 
 
 def _scalars(record: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

@@ -17,6 +17,7 @@ from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher
 from spikebridge.training.loop import LoopSettings, Task
 from spikebridge.training.objective import CKDObjective, StepResult
+from spikebridge.transfer import to_device
 
 _EVALUATION_BATCH = 100
 _REPLACEMENT_STREAM = 0x5EED
@@ -132,10 +133,10 @@ class TeacherTask(Task):
         data, random = self.config.data, np.random.default_rng([self.config.seed, 1, step])
         photo_B3HW = draw_geometry(data.augment, data.size, len(rows), random)(photo_B3HW)
         with self.autocast():
-            logits_BC = self.teacher(photo_B3HW.to(self.device))
+            logits_BC = self.teacher(to_device(photo_B3HW, self.device))
         loss = F.cross_entropy(
             logits_BC.float(),
-            torch.from_numpy(self.photos.label_N[rows]).to(self.device),
+            to_device(torch.from_numpy(self.photos.label_N[rows]), self.device),
             label_smoothing=self.config.teacher.label_smoothing,
         )
         return StepResult({"classification": loss}, {})
