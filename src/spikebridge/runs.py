@@ -61,7 +61,13 @@ def pick_device(name: str) -> torch.device:
 
 
 def train_student(
-    config: Config, data: PreparedData, folder: Path, *, teacher_folder: Path, resume: bool = False
+    config: Config,
+    data: PreparedData,
+    folder: Path,
+    *,
+    teacher_folder: Path,
+    teacher_config: Config | None = None,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Train a student in ``folder``, select on validation, read the test split once.
 
@@ -72,6 +78,7 @@ def train_student(
         data: Prepared data.
         folder: The run's folder.
         teacher_folder: Where the teacher is, or is trained when the method needs one.
+        teacher_config: Settings of a teacher that several experiments share; None takes this one's.
         resume: Continue an interrupted run.
 
     Returns:
@@ -81,7 +88,7 @@ def train_student(
         UserError: the folder holds another run, or the teacher does not fit.
         Interrupted: Ctrl-C.
     """
-    if (finished := _open_folder(folder, config, resume)) is not None:
+    if (finished := open_run(folder, config, resume)) is not None:
         return finished
     device = pick_device(config.train.device)
     torch.manual_seed(config.seed)
@@ -94,7 +101,7 @@ def train_student(
     task = StudentTask(config, data, student, device)
     seen_by_teacher = None
     if task.objective.needs_teacher():
-        trained = ready_teacher(config, data, teacher_folder)
+        trained = ready_teacher(teacher_config or config, data, teacher_folder)
         task.teacher, seen_by_teacher = cast(Teacher, trained.model).to(device), trained.manifest
     _begin(folder, config, data)
     if seen_by_teacher is not None:
@@ -109,8 +116,8 @@ def train_teacher(
     config: Config, data: PreparedData, folder: Path, *, resume: bool = False
 ) -> dict[str, Any]:
     """Train a teacher on the legal photos, as `train_student` trains a student."""
-    config = _teacher_settings(config)
-    if (finished := _open_folder(folder, config, resume)) is not None:
+    config = teacher_settings(config)
+    if (finished := open_run(folder, config, resume)) is not None:
         return finished
     device = pick_device(config.train.device)
     torch.manual_seed(config.seed)
@@ -133,8 +140,8 @@ def unfinished(folder: Path) -> bool:
     return (folder / "checkpoint.pt").exists() and not (folder / "result.json").exists()
 
 
-def _teacher_settings(config: Config) -> Config:
-    """What a teacher depends on, so that every method of a recipe shares one."""
+def teacher_settings(config: Config) -> Config:
+    """A teacher's settings: those that every method of a recipe shares."""
     train = TrainConfig(
         precision=config.train.precision,
         device=config.train.device,
@@ -251,8 +258,13 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
     return task(config, data, model, device).evaluate(split)  # pyright: ignore[reportArgumentType]
 
 
-def _open_folder(folder: Path, config: Config, resume: bool) -> dict[str, Any] | None:
-    """Check a run's folder; the result when the run is already finished."""
+def open_run(folder: Path, config: Config, resume: bool) -> dict[str, Any] | None:
+    """Check a run's folder; the result when the run is already finished.
+
+    Raises:
+        UserError: it holds a run with other settings or an interrupted one that ``resume`` does not
+            go on with, or there is nothing to resume.
+    """
     settings = _plain(dataclasses.asdict(config))
     path = folder / "config.yaml"
     if path.exists():

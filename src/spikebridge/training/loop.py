@@ -147,7 +147,7 @@ def fit(
     saved_at = time.monotonic()
     task.model.train()
     try:
-        with _StopOnInterrupt() as stop, _progress_bar() as bar:
+        with StopOnInterrupt() as stop, _progress_bar() as bar:
             shown = bar.add_task(description, total=settings.steps, completed=start, note="")
             for step in range(start, settings.steps):
                 recorder.write(_train_step(task, optimiser, settings, step))
@@ -242,13 +242,13 @@ def _progress_bar() -> Progress:
     )
 
 
-class _StopOnInterrupt(AbstractContextManager["_StopOnInterrupt"]):
+class StopOnInterrupt(AbstractContextManager["StopOnInterrupt"]):
     """Turns the first Ctrl-C into a request; a second one interrupts at once."""
 
     def __init__(self) -> None:
         self.requested = False
 
-    def __enter__(self) -> "_StopOnInterrupt":
+    def __enter__(self) -> "StopOnInterrupt":
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
             self._previous = signal.signal(signal.SIGINT, self._request)
