@@ -1,13 +1,14 @@
 """The simulated camera: a photo moved before an event camera (v2e pixel model, by eventcv)."""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args, get_type_hints
 
 import numpy as np
 
 from spikebridge.data.events import Events
-from spikebridge.data.motion import Motion, motion_path
+from spikebridge.data.motion import Motion, Speed, motion_path
 from spikebridge.data.photos import fit_photo
 from spikebridge.errors import UserError
 
@@ -38,6 +39,17 @@ class Simulator:
     amplitude: float = 5.0
     """Side in pixels of the box that the path stays in: the length of the longest saccade and of
     the sweep."""
+    saccade_height: float = 0.5
+    """Height of the saccades' triangle, as a share of `amplitude`."""
+    speed: Speed = "constant"
+    """Of each saccade and of the sweep: `constant`, or `smooth`, from rest to rest, as real motors
+    move (N-MNIST)."""
+    offset_x: float = 0.0
+    """Pixels that the middle of the path lies right of the sensor's middle."""
+    offset_y: float = 0.0
+    """Pixels that it lies below."""
+    inverted: bool = False
+    """Exchange ON and OFF: N-MNIST's ON events lie where a bright stroke leaves."""
     duration_ms: float = 300.0
     """Duration of the motion in ms."""
     frames: int = 60
@@ -69,6 +81,8 @@ class Simulator:
             raise ValueError("simulator: margin must lie in [0, 0.5)")
         if min(self.pos_threshold, self.neg_threshold) <= 0:
             raise ValueError("simulator: thresholds must be positive")
+        if not 0 <= self.saccade_height <= 1:
+            raise ValueError("simulator: saccade_height must lie in [0, 1]")
         others = ("amplitude", "threshold_sigma", "refractory_us", "cutoff_hz", "leak_rate_hz",
                   "shot_noise_hz")  # fmt: skip
         if negative := [name for name in others if getattr(self, name) < 0]:
@@ -77,6 +91,30 @@ class Simulator:
     def settings(self) -> dict[str, float | str]:
         """All that determines a recording, for cache keys."""
         return asdict(self)
+
+    def changed(self, changes: Mapping[str, Any]) -> "Simulator":
+        """With some settings laid over these.
+
+        Raises:
+            ValueError: a setting that there is not, of the wrong type, or out of range.
+        """
+        kinds = get_type_hints(Simulator)
+        for name, value in changes.items():
+            if name not in kinds:
+                raise ValueError(f"simulator: no setting {name!r}; there are {', '.join(kinds)}")
+            if (expected := _expected(kinds[name], value)) is not None:
+                raise ValueError(f"simulator: {name} must be {expected}, got {value!r}")
+        return replace(self, **changes)
+
+
+def _expected(kind: Any, value: Any) -> str | None:
+    """What a value should be that it is not."""
+    if choices := get_args(kind):
+        return None if value in choices else f"one of {', '.join(choices)}"
+    if kind is bool:
+        return None if isinstance(value, bool) else "true or false"
+    numbers, name = ((int,), "a whole number") if kind is int else ((int, float), "a number")
+    return None if isinstance(value, numbers) and not isinstance(value, bool) else name
 
 
 def simulate_photo(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> Events:
@@ -118,7 +156,8 @@ def simulate_photo(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> Ev
             "or remove the photo"
         )
     sensor = (simulator.width, simulator.height)
-    return Events(x_N.astype(np.int32), y_N.astype(np.int32), t_N, p_N > 0, sensor)
+    on_N = (p_N > 0) != simulator.inverted
+    return Events(x_N.astype(np.int32), y_N.astype(np.int32), t_N, on_N, sensor)
 
 
 def _picture_size(photo_HWC: np.ndarray, simulator: Simulator) -> tuple[int, int]:
@@ -134,9 +173,17 @@ def _moving_frames(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> np
     """Greyscale frames_NHW of the moving photo; beyond its border its edge goes on."""
     height, width = _picture_size(photo_HWC, simulator)
     grey_HW = fit_photo(photo_HWC, (height, width), simulator.margin) @ _LUMA
-    reach = int(np.ceil(simulator.amplitude)) + 1
+    offset = np.array([simulator.offset_x, simulator.offset_y])
+    reach = int(np.ceil(simulator.amplitude + np.abs(offset).max())) + 1
     padded = np.pad(grey_HW, reach, mode="edge")
-    path_N2 = motion_path(simulator.motion, simulator.frames, simulator.amplitude, seed)
+    path_N2 = offset + motion_path(
+        simulator.motion,
+        simulator.frames,
+        simulator.amplitude,
+        seed,
+        height=simulator.saccade_height,
+        speed=simulator.speed,
+    )
     frames = [_crop_between_pixels(padded, x, y, width, height) for x, y in reach - path_N2]
     return np.round(np.stack(frames)).astype(np.uint8)
 
