@@ -1,7 +1,7 @@
 """Every setting, one frozen dataclass per concern, each attribute with its docstring."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from spikebridge.data.simulate import Simulator
 from spikebridge.schedule import DistillationSchedule, ReplacementSchedule
@@ -101,6 +101,27 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
+class SourceConfig:
+    """The simulated recordings of the training photos, where `objective.source` needs them."""
+
+    simulator: dict[str, Any] | None = None
+    """Settings laid over `data.simulator`, {pos_threshold: 0.8} say: a camera that differs from the
+    one behind simulated recordings, or where calibration starts."""
+    calibrate: bool = False
+    """Find thresholds, noise and motion from the training recordings, without their labels."""
+    randomise: float = 0.0
+    """Half-width, in log units, of the factors by which each simulated recording's thresholds,
+    amplitude, noise rates and bandwidth differ from the camera's; the ratio of ON to OFF threshold
+    draws a factor of a quarter of it."""
+    views: int = 1
+    """Simulated recordings per photo, each of its own draws; a batch draws one of them per use."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.randomise <= 2, "data.source.randomise must lie in [0, 2]")
+        _require(self.views >= 1, "data.source.views must be at least 1")
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Where recordings and photos are, and how they become network input."""
 
@@ -137,6 +158,8 @@ class DataConfig:
     simulator: Simulator = field(default_factory=Simulator)
     """Simulated recordings: the events themselves where `events` is null, and the hybrid stream's
     source where `objective.source` is `simulated`."""
+    source: SourceConfig = field(default_factory=SourceConfig)
+    """How the simulated sources differ from what `simulator` makes."""
     split: SplitConfig = field(default_factory=SplitConfig)
     """The split."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -144,7 +167,16 @@ class DataConfig:
     cache: str | None = None
     """Folder of prepared data; null takes ~/.cache/spikebridge."""
 
+    @property
+    def source_simulator(self) -> Simulator:
+        """The camera of simulated sources, before calibration."""
+        return self.simulator.changed(self.source.simulator or {})
+
     def __post_init__(self) -> None:
+        try:
+            _ = self.source_simulator
+        except ValueError as error:
+            raise ValueError(f"data.source.{error}") from error
         _require(self.time_steps >= 1, "data.time_steps must be at least 1")
         _require(min(self.size) >= 4, "data.size must be at least 4 4")
         _require(
