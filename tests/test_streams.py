@@ -35,8 +35,8 @@ def test_a_grey_photo_is_its_own_value():
 def test_replaced_rows_are_the_recordings_and_the_others_the_source():
     source_TBCHW, dvs_TBCHW = sequences(batch=64)
     batch = replace_samples(source_TBCHW, dvs_TBCHW, 0.5, seeded())
-    assert 0 < batch.replaced_B.sum() < 64
-    for b, replaced in enumerate(batch.replaced_B):
+    assert 0 < batch.replaced_TB[0].sum() < 64
+    for b, replaced in enumerate(batch.replaced_TB[0]):
         expected = dvs_TBCHW if replaced else source_TBCHW
         assert torch.equal(batch.frames_TBCHW[:, b], expected[:, b])
 
@@ -54,7 +54,7 @@ def test_source_that_is_a_view_and_odd_values_pass_bit_for_bit():
 @pytest.mark.parametrize("probability", [0.0, 0.027, 0.3, 0.5, 0.9, 1.0])
 def test_the_share_of_replaced_samples_follows_the_probability(probability):
     source_TBCHW, dvs_TBCHW = sequences(steps=1, batch=20_000, size=(1, 1))
-    replaced_B = replace_samples(source_TBCHW, dvs_TBCHW, probability, seeded()).replaced_B
+    replaced_B = replace_samples(source_TBCHW, dvs_TBCHW, probability, seeded()).replaced_TB[0]
     deviation = (probability * (1 - probability) / 20_000) ** 0.5
     assert abs(replaced_B.float().mean().item() - probability) <= 4 * deviation + 1e-9
 
@@ -63,7 +63,10 @@ def test_samples_are_replaced_independently():
     source_TBCHW, dvs_TBCHW = sequences(steps=1, batch=2, size=(1, 1))
     generator = seeded()
     draws = torch.stack(
-        [replace_samples(source_TBCHW, dvs_TBCHW, 0.5, generator).replaced_B for _ in range(2000)]
+        [
+            replace_samples(source_TBCHW, dvs_TBCHW, 0.5, generator).replaced_TB[0]
+            for _ in range(2000)
+        ]
     )
     # Each of the four outcomes has probability 1/4; 4.5 deviations of its share are 0.044.
     for outcome in ([True, True], [True, False], [False, True]):
@@ -78,7 +81,7 @@ def test_the_same_seed_draws_the_same(seed, probability):
     first, second = (
         replace_samples(source_TBCHW, dvs_TBCHW, probability, seeded(seed)) for _ in range(2)
     )
-    assert torch.equal(first.replaced_B, second.replaced_B)
+    assert torch.equal(first.replaced_TB[0], second.replaced_TB[0])
     assert torch.equal(first.frames_TBCHW, second.frames_TBCHW)
 
 
@@ -88,13 +91,13 @@ def test_draws_come_from_the_given_generator_alone():
     first = replace_samples(source_TBCHW, dvs_TBCHW, 0.5, generator := seeded())
     assert torch.equal(torch.get_rng_state(), before)
     second = replace_samples(source_TBCHW, dvs_TBCHW, 0.5, generator)
-    assert not torch.equal(first.replaced_B, second.replaced_B)
+    assert not torch.equal(first.replaced_TB[0], second.replaced_TB[0])
 
 
 def test_a_higher_probability_only_adds_replacements():
     source_TBCHW, dvs_TBCHW = sequences(batch=64)
-    few = replace_samples(source_TBCHW, dvs_TBCHW, 0.2, seeded()).replaced_B
-    many = replace_samples(source_TBCHW, dvs_TBCHW, 0.7, seeded()).replaced_B
+    few = replace_samples(source_TBCHW, dvs_TBCHW, 0.2, seeded()).replaced_TB[0]
+    many = replace_samples(source_TBCHW, dvs_TBCHW, 0.7, seeded()).replaced_TB[0]
     assert (few <= many).all()
     assert few.sum() < many.sum()
 

@@ -157,7 +157,7 @@ class DataConfig:
     95th percentile of its active cells; `none` gives the network the counts."""
     simulator: Simulator = field(default_factory=Simulator)
     """Simulated recordings: the events themselves where `events` is null, and the hybrid stream's
-    source where `objective.source` is `simulated`."""
+    source where `objective.source` is `simulated` or `staged`."""
     source: SourceConfig = field(default_factory=SourceConfig)
     """How the simulated sources differ from what `simulator` makes."""
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -198,6 +198,8 @@ class StudentConfig:
     """Membrane time constant in time steps."""
     threshold: float = 0.5
     """Firing threshold."""
+    neuron: Literal["lif", "relu"] = "lif"
+    """`relu` puts max(0, x) in the place of every spiking neuron: an ANN of the same backbone."""
     surrogate: Literal["qgate", "atan", "sigmoid"] = "qgate"
     """Surrogate gradient; KT's is `qgate`."""
     alpha: float | None = None
@@ -259,30 +261,56 @@ class ObjectiveConfig:
     """Progress u until which the hybrid stream is trained; 0 leaves it out."""
     two_heads: bool = True
     """The hybrid stream has its own fully connected head (KT)."""
-    source: Literal["photo", "simulated"] = "photo"
-    """Source of the hybrid stream: the static photo, or a simulated recording of it."""
+    statistics: Literal["dvs", "both"] = "dvs"
+    """Streams whose batches go into BatchNorm's running statistics, which evaluation uses; `both`
+    needs one head."""
+    source: Literal["photo", "simulated", "staged"] = "photo"
+    """Source of the hybrid stream: the static photo, a simulated recording of it, or first the one
+    and then the other (`staged`: photo, simulated, recorded)."""
+    staging: ReplacementSchedule = field(default_factory=lambda: ReplacementSchedule("linear"))
+    """Probability S(u) that a `staged` sample's source is the simulated recording."""
+    replace: Literal["sample", "time-step"] = "sample"
+    """What P(u) replaces: whole samples, or each of their time steps by itself (TMKT)."""
     classification: Literal["tet", "ce"] = "tet"
     """TET on every step, or cross-entropy of the mean logits."""
     tet_regularisation: float = 1e-3
     """λ of TET."""
     kd_weight: float = 1.0
     """w_KD."""
+    kd_loss: Literal["kl", "dkd", "dist"] = "kl"
+    """Divergence (Hinton et al.), decoupled distillation, or distillation of relations."""
+    dkd_alpha: float = 1.0
+    """Weight of the right class in `dkd`."""
+    dkd_beta: float = 8.0
+    """Weight of the other classes in `dkd`."""
+    kd_confidence: bool = False
+    """Weigh each sample's distillation by the teacher's probability of its likeliest class."""
     kd_temperature: float = 4.0
     """Temperature τ of the distillation."""
     kd_per_step: bool = False
     """Distil every step's logits instead of their mean."""
     kd_on: Literal["all", "rgb"] = "all"
-    """Distil all hybrid samples, or only those that are not replaced."""
+    """Distil all hybrid samples, or each by its share of time steps that are not replaced."""
     alignment_weight: float = 0.5
     """w_DA; 0 leaves out alignment and regulariser."""
     cka: Literal["biased", "debiased"] = "biased"
     """Estimate of CKA that is trained on; both are logged."""
     align_on: Literal["all", "rgb"] = "all"
-    """Align all positions, or only those that are not replaced."""
+    """Align all positions, or only those of which less than half is replaced."""
+    align: Literal["sample", "class"] = "sample"
+    """Align the streams' samples one by one, or the means of each class in the batch."""
     coefficient: Literal["learned", "fixed"] = "learned"
     """Spatio-temporal coefficient c_t."""
     coefficient_start: float = 1.0
     """a_t at the start; c_t = sigmoid(a_t)."""
+    contrast_weight: float = 0.0
+    """Weight of the supervised contrastive loss between the streams."""
+    contrast_temperature: float = 0.1
+    """Temperature of the contrastive loss."""
+    modality_weight: float = 0.0
+    """Weight of telling at each time step whether the hybrid frame is of events (TMKT)."""
+    ratio_weight: float = 0.0
+    """Weight of telling the share of a hybrid sample's steps that are of events (TMKT)."""
     replacement: ReplacementSchedule = field(default_factory=ReplacementSchedule)
     """Replacement probability P(u)."""
     distillation: DistillationSchedule = field(default_factory=DistillationSchedule)
@@ -290,9 +318,15 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         _require(self.kd_temperature > 0, "objective.kd_temperature must be positive")
+        _require(self.contrast_temperature > 0, "objective.contrast_temperature must be positive")
+        for name in ("kd", "alignment", "contrast", "modality", "ratio"):
+            _require(
+                getattr(self, f"{name}_weight") >= 0,
+                f"objective.{name}_weight must not be negative",
+            )
         _require(
-            self.kd_weight >= 0 and self.alignment_weight >= 0,
-            "objective.kd_weight and alignment_weight must not be negative",
+            self.dkd_alpha >= 0 and self.dkd_beta >= 0,
+            "objective.dkd_alpha and dkd_beta must not be negative",
         )
         _require(
             0 <= self.tet_regularisation <= 1, "objective.tet_regularisation must lie in [0, 1]"
@@ -301,6 +335,19 @@ class ObjectiveConfig:
             self.dvs_from <= self.hybrid_until or self.hybrid_until == 0 == self.dvs_from,
             "objective.dvs_from must not come after hybrid_until: no stream would be trained",
         )
+        _require(
+            self.dvs_from < 1 or self.statistics == "both",
+            "objective.dvs_from 1 needs statistics both: nothing else is there to evaluate with",
+        )
+        _require(
+            self.statistics == "dvs" or not self.two_heads,
+            "objective.statistics both needs two_heads false",
+        )
+
+    @property
+    def evaluate_from(self) -> float:
+        """Progress u before which what is evaluated is not trained yet."""
+        return self.dvs_from if self.dvs_from < 1 else 0.0
 
 
 @dataclass(frozen=True)
@@ -367,3 +414,8 @@ class Config:
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed must not be negative")
+
+    @property
+    def needs_simulated_source(self) -> bool:
+        """Whether a recording of every training photo is to be simulated."""
+        return bool(self.objective.hybrid_until) and self.objective.source != "photo"

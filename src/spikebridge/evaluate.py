@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spikebridge.data.prepared import EventSet, PhotoSet
+from spikebridge.devices import to_device
 from spikebridge.files import write_text
 from spikebridge.models.student import Student
-from spikebridge.transfer import to_device
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikebridge.transfer import to_device
+from spikebridge.devices import to_device
 
 
 @dataclass(frozen=True)
@@ -13,9 +13,14 @@ class HybridBatch:
     """One batch of the hybrid stream."""
 
     frames_TBCHW: Tensor
-    """The stream's input: a replaced sample's is its DVS sample's, bit for bit."""
-    replaced_B: Tensor
-    """True where the sample was replaced; on the CPU, where it is drawn."""
+    """The stream's input: a replaced frame is its DVS sample's, bit for bit."""
+    replaced_TB: Tensor
+    """True where the frame was replaced; on the CPU, where it is drawn."""
+
+    @property
+    def share_B(self) -> Tensor:
+        """Share of each sample's time steps that were replaced; on the CPU."""
+        return self.replaced_TB.float().mean(0)
 
 
 def photo_sequence(photo_BCHW: Tensor, time_steps: int) -> Tensor:
@@ -54,12 +59,30 @@ def replace_samples(
     Raises:
         ValueError: the shapes differ.
     """
+    steps, batch = dvs_TBCHW.shape[:2]
+    replaced_B = torch.rand(batch, generator=generator) < probability
+    return _replaced(source_TBCHW, dvs_TBCHW, replaced_B.expand(steps, batch))
+
+
+def replace_steps(
+    source_TBCHW: Tensor,
+    dvs_TBCHW: Tensor,
+    probability: float,
+    generator: torch.Generator,
+) -> HybridBatch:
+    """Time-step mixup (TMKT; METHOD.md, streams).
+
+    Every time step of every sample is replaced, independently with ``probability``, by that step of
+    the DVS sample at its position. Arguments and errors are those of `replace_samples`.
+    """
+    draws_TB = torch.rand(dvs_TBCHW.shape[:2], generator=generator)
+    return _replaced(source_TBCHW, dvs_TBCHW, draws_TB < probability)
+
+
+def _replaced(source_TBCHW: Tensor, dvs_TBCHW: Tensor, replaced_TB: Tensor) -> HybridBatch:
     if source_TBCHW.shape != dvs_TBCHW.shape:
         raise ValueError(
             f"source {tuple(source_TBCHW.shape)} and DVS {tuple(dvs_TBCHW.shape)} shapes differ"
         )
-    draws_B = torch.rand(dvs_TBCHW.shape[1], generator=generator)
-    replaced_B = draws_B < probability
-    mask_B111 = to_device(replaced_B, dvs_TBCHW.device)[:, None, None, None]
-    frames_TBCHW = torch.where(mask_B111, dvs_TBCHW, source_TBCHW)
-    return HybridBatch(frames_TBCHW, replaced_B)
+    mask_TB111 = to_device(replaced_TB, dvs_TBCHW.device)[..., None, None, None]
+    return HybridBatch(torch.where(mask_TB111, dvs_TBCHW, source_TBCHW), replaced_TB)

@@ -46,13 +46,13 @@ def test_value_is_the_references(per_step, temperature):
 @MODES
 def test_only_selected_samples_count(per_step):
     student_TBC, teacher_BC = logits(3, 6, 5), logits(6, 5, seed=1)
-    select_B = torch.tensor([True, False, False, True, True, False])
-    found = kd_loss(student_TBC, teacher_BC, per_step=per_step, select_B=select_B)
+    weight_B = torch.tensor([True, False, False, True, True, False])
+    found = kd_loss(student_TBC, teacher_BC, per_step=per_step, weight_B=weight_B)
     expected = kd(
-        student_TBC.numpy(), teacher_BC.numpy(), 4.0, per_step=per_step, rows=select_B.numpy()
+        student_TBC.numpy(), teacher_BC.numpy(), 4.0, per_step=per_step, rows=weight_B.numpy()
     )
     assert found.item() == pytest.approx(expected, rel=1e-10)
-    alone = kd_loss(student_TBC[:, select_B], teacher_BC[select_B], per_step=per_step)
+    alone = kd_loss(student_TBC[:, weight_B], teacher_BC[weight_B], per_step=per_step)
     torch.testing.assert_close(found, alone)
 
 
@@ -60,7 +60,7 @@ def test_only_selected_samples_count(per_step):
 def test_selecting_none_gives_zero_and_zero_gradients(per_step):
     student_TBC = logits(3, 6, 5).requires_grad_()
     nobody_B = torch.zeros(6, dtype=torch.bool)
-    loss = kd_loss(student_TBC, logits(6, 5, seed=1), per_step=per_step, select_B=nobody_B)
+    loss = kd_loss(student_TBC, logits(6, 5, seed=1), per_step=per_step, weight_B=nobody_B)
     loss.backward()
     assert loss.item() == 0
     assert not student_TBC.grad.any()
@@ -71,17 +71,17 @@ def test_selecting_all_is_no_selection(per_step):
     student_TBC, teacher_BC = logits(3, 6, 5), logits(6, 5, seed=1)
     everybody_B = torch.ones(6, dtype=torch.bool)
     torch.testing.assert_close(
-        kd_loss(student_TBC, teacher_BC, per_step=per_step, select_B=everybody_B),
+        kd_loss(student_TBC, teacher_BC, per_step=per_step, weight_B=everybody_B),
         kd_loss(student_TBC, teacher_BC, per_step=per_step),
     )
 
 
 @MODES
-@pytest.mark.parametrize("select_B", [None, torch.tensor([True, False, True])])
-def test_gradient_is_the_numerical_one(per_step, select_B):
+@pytest.mark.parametrize("weight_B", [None, torch.tensor([True, False, True])])
+def test_gradient_is_the_numerical_one(per_step, weight_B):
     teacher_BC = logits(3, 4, seed=1)
     assert torch.autograd.gradcheck(
-        lambda z: kd_loss(z, teacher_BC, temperature=2.0, per_step=per_step, select_B=select_B),
+        lambda z: kd_loss(z, teacher_BC, temperature=2.0, per_step=per_step, weight_B=weight_B),
         logits(2, 3, 4).requires_grad_(),
     )
 

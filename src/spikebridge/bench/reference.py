@@ -218,7 +218,8 @@ class PlainStudent(nn.Module):
         features_TBCHW, membrane_TBCHW, rates = self.backbone(x_TBCHW)
         head = self.head_dvs if stream == "dvs" else self.head_hybrid
         assert membrane_TBCHW is not None
-        return StudentOutput(head(features_TBCHW.flatten(2)), membrane_TBCHW.flatten(2), rates)
+        features_TBF = features_TBCHW.flatten(2)
+        return StudentOutput(head(features_TBF), membrane_TBCHW.flatten(2), rates, features_TBF)
 
 
 def plain_losses(

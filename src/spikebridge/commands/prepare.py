@@ -27,9 +27,11 @@ def _prepare(given: Namespace) -> None:
 
     config, _ = experiment(given)
     began = time.monotonic()
-    simulated = config.objective.source == "simulated"
     data = prepare(
-        config.data, config.seed, simulated_source=simulated, processes=given.get("jobs")
+        config.data,
+        config.seed,
+        simulated_source=config.needs_simulated_source,
+        processes=given.get("jobs"),
     )
     protocol = data.manifest.protocol
     note = f" ({SELECTED_ON_TEST}: validation is the test)" if protocol == "kt" else ""

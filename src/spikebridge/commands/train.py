@@ -82,9 +82,7 @@ def _train(given: Namespace) -> None:
     folder = Path(given.get("out", root / f"{config.method}-seed{config.seed}"))
     already = (folder / "result.json").exists()
     beside = folder.parent / f"teacher-seed{config.seed}"
-    data = prepare(
-        config.data, config.seed, simulated_source=config.objective.source == "simulated"
-    )
+    data = prepare(config.data, config.seed, simulated_source=config.needs_simulated_source)
     result = train_student(
         config,
         data,

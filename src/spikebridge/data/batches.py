@@ -10,7 +10,7 @@ from spikebridge.config import AugmentConfig
 from spikebridge.data.augment import augment_counts, changes_counts, draw_geometry
 from spikebridge.data.frames import network_input
 from spikebridge.data.prepared import EventSet, PhotoSet
-from spikebridge.transfer import to_device
+from spikebridge.devices import to_device
 
 _ORDER, _SOURCE, _RECORDING_MOVES, _PHOTO_MOVES, _RECORDING_EVENTS, _SIMULATED_EVENTS = range(1, 7)
 

@@ -6,7 +6,7 @@ from spikebridge.config import StudentConfig
 from spikebridge.models.resnet import resnet18_snn
 from spikebridge.models.student import Student
 from spikebridge.models.vgg import vgg_snn
-from spikebridge.neurons import LIF, surrogate
+from spikebridge.neurons import LIF, Neuron, ReLU, surrogate
 
 _STUDENTS = {"vgg-snn": vgg_snn, "resnet18-snn": resnet18_snn}
 
@@ -25,11 +25,13 @@ def build_student(
     Raises:
         UserError: the input is too small for the architecture.
     """
-    neuron = LIF(
-        config.tau,
-        config.threshold,
-        surrogate(config.surrogate, config.alpha),
-        config.neuron_backend,
-    )
-    student = _STUDENTS[config.name](classes, size, config.width, neuron, two_heads=two_heads)
+    build = _STUDENTS[config.name]
+    student = build(classes, size, config.width, _neuron(config), two_heads=two_heads)
     return student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def _neuron(config: StudentConfig) -> Neuron:
+    if config.neuron == "relu":
+        return ReLU()
+    shape = surrogate(config.surrogate, config.alpha)
+    return LIF(config.tau, config.threshold, shape, config.neuron_backend)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from spikebridge.errors import UserError
 from spikebridge.models.student import SpikingLayer, Student, conv_norm, scaled, spike_rate
-from spikebridge.neurons import LIF
+from spikebridge.neurons import Neuron
 
 _STAGES = (64, 128, 256, 512)
 
@@ -13,7 +13,7 @@ _STAGES = (64, 128, 256, 512)
 class SpikingBlock(nn.Module):
     """Basic residual block with the addition before the second neuron, so that it stays spiking."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int, neuron: LIF) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: int, neuron: Neuron) -> None:
         super().__init__()
         self.first = SpikingLayer(channels_in, channels_out, neuron, stride)
         self.second = conv_norm(channels_out, channels_out)
@@ -35,7 +35,7 @@ class SpikingBlock(nn.Module):
 class ResNetBackbone(nn.Module):
     """A 3×3 stem and four stages of two blocks; stages 2–4 halve the picture; global mean."""
 
-    def __init__(self, width: float, neuron: LIF) -> None:
+    def __init__(self, width: float, neuron: Neuron) -> None:
         super().__init__()
         channels = scaled(_STAGES[0], width)
         self.stem = SpikingLayer(2, channels, neuron)
@@ -61,7 +61,7 @@ class ResNetBackbone(nn.Module):
 
 
 def resnet18_snn(
-    classes: int, size: tuple[int, int], width: float, neuron: LIF, *, two_heads: bool = True
+    classes: int, size: tuple[int, int], width: float, neuron: Neuron, *, two_heads: bool = True
 ) -> Student:
     """Spiking ResNet-18 (KT on CEP-DVS; METHOD.md, spiking student); see `vgg_snn`."""
     if min(size) < 8:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spikebridge.neurons import LIF
+from spikebridge.neurons import Neuron
 from spikebridge.neurons.norm import Stream, StreamBatchNorm2d
 
 
@@ -19,6 +19,8 @@ class StudentOutput:
     """Membrane potential before reset at the last spiking layer, flattened, float32."""
     rates: dict[str, Tensor]
     """Mean spikes per neuron and time step of each spiking layer, by layer name; no gradient."""
+    features_TBF: Tensor
+    """Pooled spikes of the last spiking layer, flattened: what the heads read."""
 
 
 class OverTime(nn.Module):
@@ -72,13 +74,16 @@ class Student(nn.Module):
         x_NCHW = x_TBCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         features_TBCHW, membrane_TBCHW, rates = self.backbone(x_NCHW.unflatten(0, shape))
         head = self.head_hybrid if stream == "hybrid" and self.head_hybrid else self.head_dvs
-        return StudentOutput(head(features_TBCHW.flatten(2)), membrane_TBCHW.flatten(2), rates)
+        features_TBF = features_TBCHW.flatten(2)
+        return StudentOutput(head(features_TBF), membrane_TBCHW.flatten(2), rates, features_TBF)
 
 
 class SpikingLayer(nn.Module):
     """Convolution, BatchNorm, LIF."""
 
-    def __init__(self, channels_in: int, channels_out: int, neuron: LIF, stride: int = 1) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, neuron: Neuron, stride: int = 1
+    ) -> None:
         super().__init__()
         self.synapse = conv_norm(channels_in, channels_out, stride=stride)
         self.neuron = neuron

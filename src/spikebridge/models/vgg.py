@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from spikebridge.errors import UserError
 from spikebridge.models.student import OverTime, SpikingLayer, Student, scaled, spike_rate
-from spikebridge.neurons import LIF
+from spikebridge.neurons import Neuron
 
 _GROUPS = ((64, 128), (256, 256), (512, 512), (512, 512))
 
@@ -16,7 +16,7 @@ class VGGBackbone(nn.Module):
     once the picture has shrunk to 1 pixel.
     """
 
-    def __init__(self, size: tuple[int, int], width: float, neuron: LIF) -> None:
+    def __init__(self, size: tuple[int, int], width: float, neuron: Neuron) -> None:
         super().__init__()
         self.layers = nn.ModuleList()
         self.pools = nn.ModuleDict()
@@ -49,7 +49,7 @@ class VGGBackbone(nn.Module):
 
 
 def vgg_snn(
-    classes: int, size: tuple[int, int], width: float, neuron: LIF, *, two_heads: bool = True
+    classes: int, size: tuple[int, int], width: float, neuron: Neuron, *, two_heads: bool = True
 ) -> Student:
     """VGG-SNN (KT; METHOD.md, spiking student).
 
@@ -57,7 +57,7 @@ def vgg_snn(
         classes: C.
         size: (height, width) of the input in pixels.
         width: Channel multiplier; 1 is the published size.
-        neuron: LIF neuron; it has no state and no parameters, so all layers share it.
+        neuron: What fires; it has no state and no parameters, so all layers share it.
         two_heads: See `Student`.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,19 +10,29 @@ from torch.nn import functional as F
 
 from spikebridge.config import ObjectiveConfig
 from spikebridge.data.batches import Batch
+from spikebridge.devices import to_device
 from spikebridge.losses import (
+    MixupHeads,
     TemporalCoefficient,
     alignment_loss,
+    class_means,
+    confidence,
+    contrast_loss,
+    dist_loss,
+    dkd_loss,
     kd_loss,
     linear_cka,
     mean_logits_loss,
+    modality_loss,
+    ratio_loss,
     tet_loss,
 )
-from spikebridge.models.student import Student
-from spikebridge.streams import photo_sequence, replace_samples
-from spikebridge.transfer import to_device
+from spikebridge.models.student import Student, StudentOutput
+from spikebridge.streams import HybridBatch, photo_sequence, replace_samples, replace_steps
 
-_MIN_CKA_BATCH = {"biased": 2, "debiased": 4}
+_MIN_CKA_ROWS = {"biased": 2, "debiased": 4}
+_MIN_CKA_CLASSES = 3
+_KD_LOSSES = {"kl": kd_loss, "dist": dist_loss}
 
 
 @dataclass
@@ -40,15 +51,19 @@ class StepResult:
 
 
 class CKDObjective(nn.Module):
-    """L = w_KD W(u) L_KD + L_cls(hybrid) + L_cls(DVS) + w_DA L_DA, and its baselines.
+    """L = w_KD W(u) L_KD + L_cls(hybrid) + L_cls(DVS) + w_DA L_DA, its baselines and additions.
 
     Args:
         config: Switches and weights.
         time_steps: T.
         threshold: The neurons' firing threshold, which TET regularises logits to (KT).
+        features: Number of features that the student's heads read; only time-step mixup's auxiliary
+            losses need it.
     """
 
-    def __init__(self, config: ObjectiveConfig, time_steps: int, threshold: float) -> None:
+    def __init__(
+        self, config: ObjectiveConfig, time_steps: int, threshold: float, features: int = 0
+    ) -> None:
         super().__init__()
         self.config = config
         self.threshold = threshold
@@ -61,6 +76,8 @@ class CKDObjective(nn.Module):
             if config.alignment_weight and config.hybrid_until
             else None
         )
+        perceives = (config.modality_weight or config.ratio_weight) and config.hybrid_until
+        self.mixup_heads = MixupHeads(features) if perceives else None
 
     def needs_teacher(self) -> bool:
         """Whether W(u) is ever above 0 while the hybrid stream runs; W never rises."""
@@ -87,61 +104,140 @@ class CKDObjective(nn.Module):
         """
         config = self.config
         result = StepResult({}, {})
+        step_weight_T = None
         dvs = student(batch.dvs_TBCHW, "dvs") if progress >= config.dvs_from else None
-        hybrid = None
         if progress < config.hybrid_until:
-            probability = config.replacement(progress)
-            stream = replace_samples(
-                _source(batch, config.source), batch.dvs_TBCHW, probability, generator
-            )
-            hybrid = student(stream.frames_TBCHW, "hybrid")
+            stream = self._hybrid_stream(batch, progress, generator, result)
+            hybrid = student(stream.frames_TBCHW, "hybrid" if config.statistics == "dvs" else "dvs")
             result.losses["hybrid"] = self._classification(hybrid.logits_TBC, batch.label_B)
-            result.logged["replacement"] = probability
-            result.logged["replaced"] = stream.replaced_B.float().mean()
-            kept_B = ~stream.replaced_B
-            weight = config.distillation(progress, probability)
+            weight = config.distillation(progress, config.replacement(progress))
             result.logged["distillation"] = weight
             if weight and config.kd_weight:
                 if teacher is None:
                     raise ValueError("this objective distils, but no teacher was given")
                 result.losses["kd"] = (
-                    weight
-                    * config.kd_weight
-                    * kd_loss(
-                        hybrid.logits_TBC,
-                        teacher(batch.photo_B3HW),
-                        temperature=config.kd_temperature,
-                        per_step=config.kd_per_step,
-                        select_B=to_device(kept_B, batch.dvs_TBCHW.device)
-                        if config.kd_on == "rgb"
-                        else None,
+                    weight * config.kd_weight * self._distil(hybrid, teacher, batch, stream)
+                )
+            if self.mixup_heads is not None:
+                self._perceive(self.mixup_heads, hybrid, stream, result)
+            if dvs and config.contrast_weight:
+                result.losses["contrast"] = config.contrast_weight * contrast_loss(
+                    hybrid.features_TBF.mean(0),
+                    dvs.features_TBF.mean(0),
+                    batch.label_B,
+                    temperature=config.contrast_temperature,
+                )
+            if dvs and self.coefficient is not None:
+                coefficient_T = self.coefficient()
+                step_weight_T = 1 - coefficient_T
+                result.logged["coefficient"] = coefficient_T.detach()
+                result.logged |= _logged_cka(hybrid.membrane_TBN, dvs.membrane_TBN)
+                cka_T = self._similarity(hybrid, dvs, batch.label_B, stream)
+                if cka_T is not None:
+                    result.losses["alignment"] = config.alignment_weight * alignment_loss(
+                        cka_T, coefficient_T
                     )
-                )
-        step_weight_T = None
-        if dvs and hybrid and self.coefficient is not None:
-            coefficient_T = self.coefficient()
-            step_weight_T = 1 - coefficient_T
-            result.logged["coefficient"] = coefficient_T.detach()
-            x_TBN, y_TBN = hybrid.membrane_TBN, dvs.membrane_TBN
-            if config.align_on == "rgb":
-                # A mask on the device would have to be counted there, and waited for.
-                rows_K = to_device(kept_B.nonzero()[:, 0], x_TBN.device)
-                x_TBN, y_TBN = x_TBN[:, rows_K], y_TBN[:, rows_K]
-            result.logged |= _logged_cka(hybrid.membrane_TBN, dvs.membrane_TBN)
-            if x_TBN.shape[1] >= _MIN_CKA_BATCH[config.cka]:
-                cka_T = linear_cka(x_TBN, y_TBN, debiased=config.cka == "debiased")
-                result.losses["alignment"] = config.alignment_weight * alignment_loss(
-                    cka_T, coefficient_T
-                )
-            else:
-                # Nothing opposes 1 − c_t here, which would drive the coefficient to 1.
-                step_weight_T = step_weight_T.detach()
+                else:
+                    # Nothing opposes 1 − c_t here, which would drive the coefficient to 1.
+                    step_weight_T = step_weight_T.detach()
         if dvs:
             result.losses["dvs"] = self._classification(
                 dvs.logits_TBC, batch.label_B, step_weight_T
             )
             result.logged["rates"] = dvs.rates
         return result
+
+    def _hybrid_stream(
+        self, batch: Batch, progress: float, generator: torch.Generator, result: StepResult
+    ) -> HybridBatch:
+        """The hybrid stream's input; what was drawn is logged."""
+        config = self.config
+        simulated_B = torch.zeros(len(batch.label_B))
+        if config.source == "photo":
+            source_TBCHW = _photo_frames(batch)
+        elif config.source == "simulated":
+            source_TBCHW = _simulated_frames(batch)
+        else:
+            staged = replace_samples(
+                _photo_frames(batch), _simulated_frames(batch), config.staging(progress), generator
+            )
+            source_TBCHW, simulated_B = staged.frames_TBCHW, staged.share_B
+        probability = config.replacement(progress)
+        replace = replace_samples if config.replace == "sample" else replace_steps
+        stream = replace(source_TBCHW, batch.dvs_TBCHW, probability, generator)
+        result.logged["replacement"] = probability
+        result.logged["replaced"] = stream.share_B.mean()
+        if config.source == "staged":
+            result.logged["simulated"] = (simulated_B * (1 - stream.share_B)).mean()
+        return stream
+
+    def _distil(
+        self,
+        hybrid: StudentOutput,
+        teacher: Callable[[Tensor], Tensor],
+        batch: Batch,
+        stream: HybridBatch,
+    ) -> Tensor:
+        """L_KD."""
+        config = self.config
+        teacher_BC = teacher(batch.photo_B3HW)
+        weight_B = None
+        if config.kd_on == "rgb":
+            weight_B = to_device(1 - stream.share_B, teacher_BC.device)
+        if config.kd_confidence:
+            sure_B = confidence(teacher_BC)
+            weight_B = sure_B if weight_B is None else weight_B * sure_B
+        loss = _KD_LOSSES.get(config.kd_loss) or partial(
+            dkd_loss, label_B=batch.label_B, alpha=config.dkd_alpha, beta=config.dkd_beta
+        )
+        return loss(
+            hybrid.logits_TBC,
+            teacher_BC,
+            temperature=config.kd_temperature,
+            per_step=config.kd_per_step,
+            weight_B=weight_B,
+        )
+
+    def _perceive(
+        self, heads: MixupHeads, hybrid: StudentOutput, stream: HybridBatch, result: StepResult
+    ) -> None:
+        """Time-step mixup's auxiliary losses."""
+        config = self.config
+        replaced_TB = to_device(stream.replaced_TB, hybrid.features_TBF.device)
+        logit_TB, share_B = heads(hybrid.features_TBF)
+        if config.modality_weight:
+            loss = modality_loss(logit_TB, replaced_TB)
+            result.losses["modality"] = config.modality_weight * loss
+        if config.ratio_weight:
+            result.losses["ratio"] = config.ratio_weight * ratio_loss(share_B, replaced_TB)
+
+    def _similarity(
+        self, hybrid: StudentOutput, dvs: StudentOutput, label_B: Tensor, stream: HybridBatch
+    ) -> Tensor | None:
+        """CKA of the two streams' membrane potentials at each step; None if the rows are too few.
+
+        Under `align_on: rgb` the hybrid rows are those of which less than half is replaced.
+        """
+        config = self.config
+        x_TBN, y_TBN = hybrid.membrane_TBN, dvs.membrane_TBN
+        needed = _MIN_CKA_ROWS[config.cka]
+        kept_B = stream.share_B < 0.5
+        if config.align == "class":
+            needed = max(needed, _MIN_CKA_CLASSES)
+            kept_label_B = label_B
+            if config.align_on == "rgb":
+                kept_label_B = label_B.where(to_device(kept_B, label_B.device), -1)
+            classes_K = kept_label_B.unique()  # Waits for the device.
+            classes_K = classes_K[classes_K >= 0]
+            x_TBN = class_means(x_TBN, kept_label_B, classes_K)
+            y_TBN = class_means(y_TBN, label_B, classes_K)
+        elif config.align_on == "rgb":
+            # A mask on the device would have to be counted there, and waited for.
+            rows_K = to_device(kept_B.nonzero()[:, 0], x_TBN.device)
+            x_TBN, y_TBN = x_TBN[:, rows_K], y_TBN[:, rows_K]
+        if x_TBN.shape[1] < needed:
+            return None
+        return linear_cka(x_TBN, y_TBN, debiased=config.cka == "debiased")
 
     def _classification(
         self, logits_TBC: Tensor, label_B: Tensor, step_weight_T: Tensor | None = None
@@ -157,12 +253,8 @@ class CKDObjective(nn.Module):
         )
 
 
-def _source(batch: Batch, source: str) -> Tensor:
-    """The hybrid stream's source as a sequence x_TBCHW."""
-    if source == "simulated":
-        if batch.simulated_TBCHW is None:
-            raise ValueError("objective.source is 'simulated', but the photos were not simulated")
-        return batch.simulated_TBCHW
+def _photo_frames(batch: Batch) -> Tensor:
+    """The static photos as sequences x_TBCHW of the network's size."""
     steps, size = batch.dvs_TBCHW.shape[0], batch.dvs_TBCHW.shape[-2:]
     value_B1HW = batch.photo_B3HW.amax(1, keepdim=True)
     if value_B1HW.shape[-2:] != size:
@@ -170,10 +262,16 @@ def _source(batch: Batch, source: str) -> Tensor:
     return photo_sequence(value_B1HW, steps)
 
 
+def _simulated_frames(batch: Batch) -> Tensor:
+    if batch.simulated_TBCHW is None:
+        raise ValueError("objective.source asks for simulated photos, which were not simulated")
+    return batch.simulated_TBCHW
+
+
 @torch.no_grad()
 def _logged_cka(x_TBN: Tensor, y_TBN: Tensor) -> dict[str, Tensor]:
     """Both estimates, over all positions, for the log."""
-    if x_TBN.shape[1] < _MIN_CKA_BATCH["debiased"]:
+    if x_TBN.shape[1] < _MIN_CKA_ROWS["debiased"]:
         return {}
     return {
         "cka": linear_cka(x_TBN, y_TBN),

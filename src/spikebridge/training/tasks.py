@@ -12,12 +12,12 @@ from spikebridge.config import Config
 from spikebridge.data.augment import draw_geometry
 from spikebridge.data.batches import PairedBatches
 from spikebridge.data.prepared import PreparedData
+from spikebridge.devices import to_device
 from spikebridge.evaluate import Autocast, Evaluation, evaluate_student, evaluate_teacher
 from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher
 from spikebridge.training.loop import LoopSettings, Task
 from spikebridge.training.objective import CKDObjective, StepResult
-from spikebridge.transfer import to_device
 
 _EVALUATION_BATCH = 100
 _REPLACEMENT_STREAM = 0x5EED
@@ -45,12 +45,17 @@ class StudentTask(Task):
         device: torch.device,
     ) -> None:
         self.model = student.to(device)
-        objective = CKDObjective(config.objective, config.data.time_steps, config.student.threshold)
+        objective = CKDObjective(
+            config.objective,
+            config.data.time_steps,
+            config.student.threshold,
+            student.head_dvs.in_features,
+        )
         self.extras = objective.to(device)
         self.objective = objective
         self.teacher: Teacher | None = None
         # Evaluation uses the DVS stream's head and statistics.
-        self.evaluate_from = config.objective.dvs_from
+        self.evaluate_from = config.objective.evaluate_from
         self.student, self.data, self.seed, self.device = student, data, config.seed, device
         self.selecting = data.manifest.selecting
         self.autocast = make_autocast(config, device)
