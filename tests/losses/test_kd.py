@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from oracles.reference import kd
-from spikebridge.losses import kd_loss
+from spikebridge.losses import confidence, kd_loss
 
 LOG = math.log
 MODES = pytest.mark.parametrize("per_step", [False, True])
@@ -131,3 +131,28 @@ def test_a_certain_teacher_gives_finite_loss_and_gradient(per_step):
     loss.backward()
     assert loss.item() == pytest.approx(1e4)
     torch.testing.assert_close(student_TBC.grad, torch.tensor([[[-1.0, 1.0, 0.0]]]))
+
+
+@MODES
+def test_fractional_weights_make_a_weighted_mean(per_step):
+    student_TBC, teacher_BC = logits(3, 4, 5), logits(4, 5, seed=1)
+    weight_B = torch.tensor([1.0, 0.25, 0.0, 0.5])
+    each = [kd(student_TBC.numpy(), teacher_BC.numpy(), 4.0, per_step=per_step, rows=[b])
+            for b in range(4)]  # fmt: skip
+    expected = (each[0] + 0.25 * each[1] + 0.5 * each[3]) / 1.75
+    found = kd_loss(student_TBC, teacher_BC, per_step=per_step, weight_B=weight_B)
+    assert found.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_weights_below_one_sample_fade_the_loss():
+    student_TBC, teacher_BC = logits(3, 2, 5), logits(2, 5, seed=1)
+    first = kd(student_TBC.numpy(), teacher_BC.numpy(), 4.0, rows=[0])
+    found = kd_loss(student_TBC, teacher_BC, weight_B=torch.tensor([0.25, 0.0]))
+    assert found.item() == pytest.approx(0.25 * first, rel=1e-9)
+
+
+def test_confidence_is_the_likeliest_classs_probability():
+    teacher_BC = torch.tensor([[LOG(3), 0.0], [0.0, 0.0]], requires_grad=True)
+    sure_B = confidence(teacher_BC)
+    assert sure_B.tolist() == pytest.approx([0.75, 0.5])
+    assert not sure_B.requires_grad

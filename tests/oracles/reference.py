@@ -93,6 +93,80 @@ def alignment(
     return float(np.mean(np.asarray(coefficient_T) * terms))
 
 
+def dkd(
+    student_TBC: np.ndarray,
+    teacher_BC: np.ndarray,
+    label_B: np.ndarray,
+    temperature: float,
+    *,
+    alpha: float,
+    beta: float,
+    per_step: bool = False,
+    weight_B: np.ndarray | None = None,
+) -> float:
+    """τ² (α KL(b_teacher ‖ b_student) + β KL(p̂_teacher ‖ p̂_student)), sample by sample."""
+    student_TBC, teacher_BC = np.asarray(student_TBC, np.float64), np.asarray(teacher_BC)
+    steps = student_TBC if per_step else student_TBC.mean(0, keepdims=True)
+    weight_B = np.ones(len(label_B)) if weight_B is None else np.asarray(weight_B, np.float64)
+
+    def kl(p: np.ndarray, q: np.ndarray) -> float:
+        return float((p * np.log(p / q)).sum())
+
+    total = 0.0
+    for student_BC in steps:
+        for b, right in enumerate(label_B):
+            p, q = softmax(teacher_BC[b] / temperature), softmax(student_BC[b] / temperature)
+            others = [c for c in range(len(p)) if c != right]
+            pair = [np.array([z[right], z[others].sum()]) for z in (p, q)]
+            rest = [z[others] / z[others].sum() for z in (p, q)]
+            total += weight_B[b] * (alpha * kl(*pair) + beta * kl(*rest))
+    return temperature**2 * total / len(steps) / weight_B.sum()
+
+
+def dist(
+    student_TBC: np.ndarray,
+    teacher_BC: np.ndarray,
+    temperature: float,
+    *,
+    beta: float = 1.0,
+    gamma: float = 1.0,
+    per_step: bool = False,
+    rows: np.ndarray | slice = slice(None),
+) -> float:
+    """τ² (β mean_b (1 − ρ over classes) + γ mean_c (1 − ρ over samples)) of the chosen rows."""
+    student_TBC = np.asarray(student_TBC, np.float64)[:, rows]
+    steps = student_TBC if per_step else student_TBC.mean(0, keepdims=True)
+    p_BC = softmax(np.asarray(teacher_BC)[rows] / temperature)
+    losses = []
+    for student_BC in steps:
+        q_BC = softmax(student_BC / temperature)
+        inter = [1 - np.corrcoef(p, q)[0, 1] for p, q in zip(p_BC, q_BC, strict=True)]
+        intra = [1 - np.corrcoef(p, q)[0, 1] for p, q in zip(p_BC.T, q_BC.T, strict=True)]
+        losses.append(beta * np.mean(inter) + gamma * np.mean(intra))
+    return temperature**2 * float(np.mean(losses))
+
+
+def contrast(x_BF: np.ndarray, y_BF: np.ndarray, label_B: np.ndarray, temperature: float) -> float:
+    """Mean over anchors of either stream of −1/|P| Σ_p log of p's share among the other stream."""
+    x_BF, y_BF = (
+        np.array([row / math.sqrt((row**2).sum()) for row in np.asarray(z, np.float64)])
+        for z in (x_BF, y_BF)
+    )
+    terms = []
+    for anchors, others in ((x_BF, y_BF), (y_BF, x_BF)):
+        for anchor, label in zip(anchors, label_B, strict=True):
+            weights = [math.exp(anchor @ other / temperature) for other in others]
+            shares = [w / sum(weights) for w in weights]
+            positives = [s for s, other in zip(shares, label_B, strict=True) if other == label]
+            terms.append(-sum(math.log(s) for s in positives) / len(positives))
+    return float(np.mean(terms))
+
+
+def class_means(x_BN: np.ndarray, label_B: np.ndarray) -> np.ndarray:
+    """Mean row of each class that occurs, in order of the classes."""
+    return np.array([x_BN[label_B == c].mean(0) for c in sorted(set(label_B.tolist()))])
+
+
 def spike(x: Tensor, surrogate: str, alpha: float) -> Tensor:
     """H(x) whose derivative is the surrogate's, by adding a primitive of it and its negative."""
     match surrogate:
