@@ -1,11 +1,17 @@
 """Every shipped recipe parses with every method, and its networks build and run."""
 
+import dataclasses
+
 import pytest
 import torch
+import yaml
+from jsonargparse import Namespace
 
+from spikebridge.commands.train import experiment
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
 from spikebridge.recipes import method_names, read_recipe, recipe_names
+from spikebridge.runs import teacher_settings
 from spikebridge.settings import config_from
 
 
@@ -21,6 +27,11 @@ def test_recipes_and_methods_that_the_readme_promises():
         "kd-no-replacement",
         "kd-no-alignment",
         "ckd",
+        "tmkt",
+        "sim-only",
+        "sim-pretrain",
+        "ann-on-frames",
+        "ckd-plus",
     }
 
 
@@ -40,13 +51,43 @@ def test_recipe_parses(recipe, method):
     assert config.method == method
     objective = config.objective
     hybrid = objective.hybrid_until > 0
-    assert hybrid == (method not in ("scratch", "scratch+tet"))
+    assert hybrid == (method not in ("scratch", "scratch+tet", "ann-on-frames"))
     distils = hybrid and objective.kd_weight > 0 and objective.distillation.shape != "none"
-    assert distils == (method in ("ckd", "naive-kd", "kd-no-replacement", "kd-no-alignment"))
+    whole = {"ckd", "ckd-plus", "naive-kd"}
+    assert distils == (method in whole | {"kd-no-replacement", "kd-no-alignment"})
     aligns = hybrid and objective.alignment_weight > 0
-    assert aligns == (method in ("kt", "ckd", "naive-kd", "kd-no-replacement"))
+    assert aligns == (method in whole | {"kt", "tmkt", "kd-no-replacement"})
     replaces = hybrid and objective.replacement.shape != "never"
-    assert replaces == (method in ("kt", "ckd", "naive-kd", "kd-no-alignment"))
+    assert replaces == (method in whole | {"kt", "tmkt", "kd-no-alignment"})
+    assert (objective.replace == "time-step") == (method == "tmkt")
+    assert config.needs_simulated_source == (method in ("sim-only", "sim-pretrain", "ckd-plus"))
+    assert (config.student.neuron == "relu") == (method == "ann-on-frames")
+
+
+def test_a_preset_lies_over_the_recipe_and_the_users_settings_over_both(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "data: {name: digits, time_steps: 7, source: {calibrate: false, randomise: 0.1, views: 3}}"
+    )
+    given = Namespace(
+        recipe=str(recipe), method="ckd-plus", data=Namespace(source=Namespace(randomise=0.2))
+    )
+    data = experiment(given)[0].data
+    assert data.time_steps == 7
+    assert dataclasses.asdict(data.source) == {
+        "simulator": None,
+        "calibrate": True,
+        "randomise": 0.2,
+        "views": 3,
+    }
+
+
+def test_every_method_of_a_recipe_has_the_same_teacher():
+    teachers = {
+        yaml.safe_dump(dataclasses.asdict(teacher_settings(config_from(settings, "digits"))))
+        for settings in (read_recipe("digits", method) for method in method_names())
+    }
+    assert len(teachers) == 1
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")

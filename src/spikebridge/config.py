@@ -397,8 +397,9 @@ class Config:
     """One experiment."""
 
     method: str = "ckd"
-    """Method preset that sets the objective's switches: scratch, scratch+tet, pretrain-finetune,
-    kt, naive-kd, kd-no-replacement, kd-no-alignment or ckd."""
+    """Method preset, laid over the recipe: scratch, scratch+tet, ann-on-frames, pretrain-finetune,
+    sim-only, sim-pretrain, kt, tmkt, naive-kd, kd-no-replacement, kd-no-alignment, ckd or
+    ckd-plus."""
     seed: int = 0
     """Seed of everything random."""
     data: DataConfig = field(default_factory=DataConfig)

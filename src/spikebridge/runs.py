@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor
 
 from spikebridge.compare import read_result
-from spikebridge.config import Config, TrainConfig
+from spikebridge.config import Config, SourceConfig, TrainConfig
 from spikebridge.console import console
 from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import PreparedData, prepare
@@ -147,8 +147,9 @@ def teacher_settings(config: Config) -> Config:
         device=config.train.device,
         checkpoint_minutes=config.train.checkpoint_minutes,
     )
+    data = dataclasses.replace(config.data, source=SourceConfig())
     return Config(
-        method="teacher", seed=config.seed, data=config.data, teacher=config.teacher, train=train
+        method="teacher", seed=config.seed, data=data, teacher=config.teacher, train=train
     )
 
 
