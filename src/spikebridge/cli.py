@@ -16,7 +16,7 @@ with help from labelled photos of the same classes and from an ANN that knows th
 
 Start with: spikebridge demo"""
 
-_WITH_RECIPE = ("prepare", "teacher", "train", "bench")
+_WITH_RECIPE = ("prepare", "calibrate", "teacher", "train", "bench")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -107,7 +107,7 @@ def test_what_is_prepared_is_not_made_again(
     first = prepare(config, 0, simulated_source=True)
     files = _cache(config)
     assert len(files) == 3
-    for name in ("frame_file", "fit_photo", "simulate_photo"):
+    for name in ("frame_file", "fit_photo", "simulate_source"):
         monkeypatch.setattr(prepared, name, lambda *_, **__: pytest.fail("made again"))
     again = prepare(config, 0, simulated_source=True)
     assert _same(first, again)

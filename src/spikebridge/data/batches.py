@@ -13,6 +13,7 @@ from spikebridge.data.prepared import EventSet, PhotoSet
 from spikebridge.devices import to_device
 
 _ORDER, _SOURCE, _RECORDING_MOVES, _PHOTO_MOVES, _RECORDING_EVENTS, _SIMULATED_EVENTS = range(1, 7)
+_VIEW = 7
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class PairedBatches:
         simulated_TBCHW = None
         if self.photos.simulated_NTCHW is not None:
             counts_BTCHW = augment_counts(
-                self.photos.simulated_NTCHW[source_B],
+                self.photos.simulated_NTCHW[self._draw_views(source_B, step)],
                 self.augment,
                 self._random(_SIMULATED_EVENTS, step),
             )
@@ -105,6 +106,11 @@ class PairedBatches:
         draw_B = self._random(_SOURCE, step).random(len(label_B))
         sources = [self._photos_of[int(label)] for label in label_B]
         return np.array([of[int(u * len(of))] for of, u in zip(sources, draw_B, strict=True)])
+
+    def _draw_views(self, source_B: np.ndarray, step: int) -> np.ndarray:
+        """Row of each photo's simulated recording, of which it may have several."""
+        view_B = self._random(_VIEW, step).integers(self.photos.views, size=len(source_B))
+        return view_B * len(self.photos.files) + source_B
 
     def _recordings(self, rows_B: np.ndarray, step: int) -> np.ndarray:
         """Network input x_BTCHW."""

@@ -10,13 +10,15 @@ import numpy as np
 
 from spikebridge.config import DataConfig
 from spikebridge.data.cache import ArrayCache, CachedArrays, Job
-from spikebridge.data.catalog import PhotoReader, cache_folder, open_collection
+from spikebridge.data.calibrate import Calibration, calibrate
+from spikebridge.data.catalog import Collection, cache_folder, open_collection
 from spikebridge.data.datasets import DATASETS
-from spikebridge.data.events import read_events
 from spikebridge.data.frames import frame_events, network_input
 from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.photos import fit_photo
-from spikebridge.data.simulate import simulate_photo
+from spikebridge.data.reading import read_recording, read_source
+from spikebridge.data.simulate import Simulator
+from spikebridge.data.source import simulate_source, view_key
 from spikebridge.data.splits import adopt_split, make_split
 from spikebridge.errors import UserError
 
@@ -48,6 +50,12 @@ class PhotoSet:
     label_N: np.ndarray
     files: tuple[str, ...]
     simulated_NTCHW: CachedArrays | np.ndarray | None = None
+    """Row v·P + p is view v of photo p, of P photos."""
+
+    @property
+    def views(self) -> int:
+        """Simulated recordings per photo."""
+        return 0 if self.simulated_NTCHW is None else len(self.simulated_NTCHW) // len(self.files)
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,8 @@ class PreparedData:
     """By split: train, validation, test; protocol `kt` validates on its test recordings."""
     photos: dict[str, PhotoSet]
     """By split: train, validation, test."""
+    source: Simulator | None = None
+    """The camera of the simulated sources, where there are any."""
 
 
 def prepare(
@@ -78,7 +88,7 @@ def prepare(
     Args:
         config: The data settings.
         seed: The run's seed, for the split.
-        simulated_source: Also simulate a recording of every training photo.
+        simulated_source: Also simulate recordings of every training photo, as `config.source` says.
         manifest: A split to take instead of drawing one or reading ``config.split.manifest``.
         processes: Processes that prepare; None takes as many as there are cores.
 
@@ -86,13 +96,7 @@ def prepare(
         UserError: unreadable or missing files, too few of them, or files that differ from those in
             the manifest.
     """
-    collection = open_collection(config)
-    if manifest is None and config.split.manifest is not None:
-        manifest = Manifest.read(Path(config.split.manifest))
-    if manifest is None:
-        manifest = make_split(collection, config.split, seed, cache_folder(config))
-    else:
-        manifest = adopt_split(manifest, collection, cache_folder(config))
+    collection, manifest = open_split(config, seed, manifest)
     recordings = {s: manifest.used("recording", s) for s in SPLITS}
     photos = {s: manifest.used("photo", s) for s in SPLITS}
     sensor = list(collection.sensor) if collection.sensor else None
@@ -106,12 +110,18 @@ def prepare(
     pictures.ensure(
         _jobs(partial(_fit_entry, config=config), photos.values()), "reading photos", processes
     )
-    simulated = None
+    simulated, camera = None, None
     if simulated_source:
-        cache = _frame_cache(config, "simulated", config.simulator.settings())
-        make = partial(_simulate_entry, config=config)
-        cache.ensure(_jobs(make, [photos["train"]]), "simulating photos", processes)
-        simulated = cache.select([e.sha256 for e in photos["train"]])
+        camera = config.source_simulator
+        if config.source.calibrate:
+            camera = calibrated(config, manifest, collection).simulator
+        keys = [view_key(e.sha256, v) for v in range(config.source.views) for e in photos["train"]]
+        made = _frame_cache(config, "simulated", camera.settings(), config.source.randomise)
+        make = partial(_simulate_entry, config=config, simulator=camera)
+        sources = zip(keys, photos["train"] * config.source.views, strict=True)
+        jobs = [Job(key, make, (key, entry)) for key, entry in sources]
+        made.ensure(jobs, "simulating photos", processes)
+        simulated = made.select(keys)
     return PreparedData(
         collection.name,
         collection.classes,
@@ -135,7 +145,36 @@ def prepare(
             )
             for s, entries in photos.items()
         },
+        camera,
     )
+
+
+def open_split(
+    config: DataConfig, seed: int, manifest: Manifest | None = None
+) -> tuple[Collection, Manifest]:
+    """The data of a configuration, and its split.
+
+    Args:
+        config: The data settings.
+        seed: The run's seed, for the split.
+        manifest: A split to take instead of drawing one or reading ``config.split.manifest``.
+
+    Raises:
+        UserError: missing or damaged files, too few of them, or files that differ from those in the
+            manifest.
+    """
+    collection = open_collection(config)
+    if manifest is None and config.split.manifest is not None:
+        manifest = Manifest.read(Path(config.split.manifest))
+    if manifest is None:
+        return collection, make_split(collection, config.split, seed, cache_folder(config))
+    return collection, adopt_split(manifest, collection, cache_folder(config))
+
+
+def calibrated(config: DataConfig, manifest: Manifest, collection: Collection) -> Calibration:
+    """The camera that sees the training photos as the training recordings are."""
+    recordings, photos = (manifest.used(kind, "train") for kind in ("recording", "photo"))
+    return calibrate(config, recordings, photos, collection.sensor)
 
 
 def frame_file(file: str | Path, config: DataConfig, sensor: tuple[int, int] | None) -> np.ndarray:
@@ -144,9 +183,7 @@ def frame_file(file: str | Path, config: DataConfig, sensor: tuple[int, int] | N
     Raises:
         UserError: the file cannot be read, or holds fewer events than T.
     """
-    events = read_events(file, sensor)
-    if DATASETS[config.name].transposed:
-        events = events.transposed()
+    events = read_recording(file, config, sensor)
     try:
         return frame_events(events, config.time_steps, config.size, config.bins, config.extent)
     except UserError as error:
@@ -179,22 +216,16 @@ def _frame_entry(entry: Entry, config: DataConfig, sensor: tuple[int, int] | Non
     return frame_file(entry.file, config, sensor)
 
 
-_reader = PhotoReader()
-
-
-def read_source(entry: Entry) -> np.ndarray:
-    """A photo of a manifest, photo_HWC as uint8 RGB."""
-    return _reader(entry)
-
-
 def _fit_entry(entry: Entry, config: DataConfig) -> np.ndarray:
     return fit_photo(read_source(entry), photo_size(config), config.photo_margin).transpose(2, 0, 1)
 
 
-def _simulate_entry(entry: Entry, config: DataConfig) -> np.ndarray:
+def _simulate_entry(
+    source: tuple[str, Entry], config: DataConfig, simulator: Simulator
+) -> np.ndarray:
+    key, entry = source
     try:
-        events = simulate_photo(read_source(entry), config.simulator, int(entry.sha256[:8], 16))
-        return frame_events(events, config.time_steps, config.size, config.bins, config.extent)
+        return simulate_source(read_source(entry), config, simulator, key)
     except UserError as error:
         raise UserError(f"{entry.file}: {error}") from error
 

@@ -1,0 +1,256 @@
+"""A simulated camera that sees the training photos as the real one recorded: without labels.
+
+What is compared: how many events recordings have, of which polarity, where and when. Of recordings
+only the training split is read.
+"""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from spikebridge.config import DataConfig
+from spikebridge.console import console
+from spikebridge.data.collection import cache_folder
+from spikebridge.data.events import Events
+from spikebridge.data.frames import frame_events
+from spikebridge.data.manifest import Entry
+from spikebridge.data.reading import read_recording, read_source
+from spikebridge.data.simulate import Simulator, simulate_photo
+from spikebridge.data.statistics import Statistics, statistics
+from spikebridge.errors import UserError
+from spikebridge.files import settings_key, write_json
+
+_VERSION = 1
+_RECORDINGS = 200
+_PHOTOS = (16, 64)
+_PHOTO_PIXELS = 100_000  # of all photos' sensors; bounds the time on large sensors
+_PATTERN_STEPS = 9  # three per saccade
+_PATTERN_BLUR = 0.02  # of the frame's height
+_THRESHOLDS = (0.05, 5.0)
+_SHOT_NOISE_HZ = (0.01, 30.0)
+_CLEARLY_BETTER = 0.02
+_COORDINATES = ("offset_y", "amplitude", "saccade_height", "offset_x", "cutoff_hz")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A camera that was found, and how well it fits."""
+
+    simulator: Simulator
+    recorded: Statistics
+    before: Statistics
+    """Of the camera that calibration started from."""
+    simulated: Statistics
+    likeness_before: float
+    likeness: float
+    """Correlation of the mean recording with the mean simulated one, over time, polarity and
+    pixels."""
+
+
+def calibrate(
+    config: DataConfig,
+    recordings: Sequence[Entry],
+    photos: Sequence[Entry],
+    sensor: tuple[int, int] | None,
+) -> Calibration:
+    """Find the camera that sees the photos as the recordings are.
+
+    Sensor and duration are the recordings', the margin is ``config.photo_margin``; the rest starts
+    from ``config.source_simulator``. Polarity, speed, amplitude, height, place and bandwidth are
+    those whose mean simulated recording is most like the mean recording; thresholds give the median
+    numbers of ON and OFF events, noise the share of active pixels. What was found is kept by
+    content: a second call reads nothing.
+
+    Args:
+        config: Framing, cache and starting camera.
+        recordings: Training recordings; of many, some that their hashes choose.
+        photos: Training photos, likewise.
+        sensor: Width and height; None where each recording tells its own.
+
+    Raises:
+        UserError: a file cannot be read, or the photos show the camera nothing.
+    """
+    recordings = _sample(recordings, _RECORDINGS)
+    framing = [list(config.size), config.extent, config.photo_margin, sensor and list(sensor)]
+    key = settings_key(
+        _VERSION,
+        framing,
+        config.source_simulator.settings(),
+        *([e.sha256 for e in _sample(some, len(some))] for some in (recordings, photos)),
+    )
+    path = cache_folder(config) / f"calibration-{key}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return _from_json(json.loads(path.read_text(encoding="utf-8")))
+    with console.status("calibrating the simulated camera"):
+        found = _Search(config, recordings, photos, sensor).result()
+    write_json(path, asdict(found))
+    return found
+
+
+class _Search:
+    """Coordinate by coordinate, each judged by what it shows in."""
+
+    def __init__(
+        self,
+        config: DataConfig,
+        recordings: Sequence[Entry],
+        photos: Sequence[Entry],
+        sensor: tuple[int, int] | None,
+    ) -> None:
+        self.config = config
+        self._seen: dict[Simulator, tuple[Statistics, float]] = {}
+        read = [read_recording(e.file, config, sensor) for e in recordings]
+        self.recorded, self.pattern = self._look(read)
+        width, height = max(events.sensor for events in read)
+        most = int(np.clip(_PHOTO_PIXELS // (width * height), *_PHOTOS))
+        self.photos = [(read_source(e), int(e.sha256[:8], 16)) for e in _sample(photos, most)]
+        self.start = replace(config.source_simulator, width=width, height=height)
+        span = self.start.frames / (self.start.frames - 1)  # the first frame is at 0
+        self.camera = replace(
+            self.start,
+            margin=config.photo_margin,
+            duration_ms=round(self.recorded.duration_ms * span, 1),
+        )
+
+    def result(self) -> Calibration:
+        """Search, from what shows most to what shows least."""
+        before, likeness_before = self._seen_by(self.start)
+        self._fit_thresholds(3)
+        self._choose_kind()
+        for share in (1.0, 0.5, 0.25):
+            self._walk(share)
+        for _ in range(2):
+            self._fit_thresholds(2)
+            self._fit_noise()
+        self._fit_thresholds(3)
+        camera = _rounded(self.camera)
+        simulated, likeness = self._seen_by(camera)
+        return Calibration(camera, self.recorded, before, simulated, likeness_before, likeness)
+
+    def _choose_kind(self) -> None:
+        """Take another polarity or speed where that is clearly more like the recordings."""
+        speeds = ("constant",) if self.camera.motion == "random" else ("constant", "smooth")
+        kinds = [
+            replace(self.camera, speed=speed, inverted=inverted)
+            for speed in speeds
+            for inverted in (False, True)
+        ]
+        best = max(kinds, key=self._likeness)
+        if self._likeness(best) > self._likeness(self.camera) + _CLEARLY_BETTER:
+            self.camera = best
+
+    def _walk(self, share: float) -> None:
+        """A step up or down each coordinate, where that is more like the recordings."""
+        for coordinate in _COORDINATES:
+            for sign in (1, -1):
+                moved = _moved(self.camera, coordinate, sign * share)
+                if self._likeness(moved) > self._likeness(self.camera):
+                    self.camera = moved
+                    break
+
+    def _fit_thresholds(self, rounds: int) -> None:
+        for _ in range(rounds):
+            seen, _ = self._seen_by(self.camera)
+            wanted = self.recorded
+            on, off = seen.on / max(wanted.on, 1), seen.off / max(wanted.off, 1)
+            if self.camera.inverted:
+                on, off = off, on
+            self.camera = replace(
+                self.camera,
+                pos_threshold=float(np.clip(self.camera.pos_threshold * on**0.8, *_THRESHOLDS)),
+                neg_threshold=float(np.clip(self.camera.neg_threshold * off**0.8, *_THRESHOLDS)),
+            )
+
+    def _fit_noise(self) -> None:
+        """Bisect the noise; more of it makes more pixels active."""
+        low, high = np.log(_SHOT_NOISE_HZ)
+        for _ in range(6):
+            middle = (low + high) / 2
+            self.camera = replace(self.camera, shot_noise_hz=float(np.exp(middle)))
+            if self._seen_by(self.camera)[0].active < self.recorded.active:
+                low = middle
+            else:
+                high = middle
+
+    def _likeness(self, camera: Simulator) -> float:
+        return self._seen_by(camera)[1]
+
+    def _seen_by(self, camera: Simulator) -> tuple[Statistics, float]:
+        """Statistics of what a camera sees, and the likeness of its mean recording."""
+        if camera not in self._seen:
+            seen, pattern = self._look(self._simulate(camera))
+            both = self.pattern.reshape(-1), pattern.reshape(-1)
+            self._seen[camera] = seen, float(np.corrcoef(*both)[0, 1]) if pattern.any() else 0.0
+        return self._seen[camera]
+
+    def _simulate(self, camera: Simulator) -> list[Events]:
+        def one(photo: tuple[np.ndarray, int]) -> Events | None:
+            with suppress(UserError):  # it saw nothing; others may
+                return simulate_photo(photo[0], camera, photo[1])
+
+        with ThreadPoolExecutor() as pool:
+            made = [events for events in pool.map(one, self.photos) if events is not None]
+        if not made:
+            raise UserError(
+                "calibration: the training photos show the simulated camera nothing; lower "
+                "data.source.simulator.pos_threshold and neg_threshold"
+            )
+        return made
+
+    def _look(self, recordings: Sequence[Events]) -> tuple[Statistics, np.ndarray]:
+        """Statistics, and the mean recording in few and blurred frames."""
+        frames = [
+            frame_events(e, _PATTERN_STEPS, self.config.size, "time", self.config.extent)
+            for e in recordings
+            if len(e) >= _PATTERN_STEPS
+        ]
+        shape = (1, _PATTERN_STEPS, 2, *self.config.size)
+        mean = np.mean(frames or np.zeros(shape), axis=0)
+        blur = _PATTERN_BLUR * self.config.size[0]
+        return statistics(recordings), gaussian_filter(mean, (0, 0, blur, blur))
+
+
+def _moved(camera: Simulator, coordinate: str, step: float) -> Simulator:
+    """A camera one step of at most ±1 along a coordinate."""
+    value = getattr(camera, coordinate)
+    match coordinate:
+        case "offset_x":
+            moved = value + step * 0.04 * camera.width
+        case "offset_y":
+            moved = value + step * 0.04 * camera.height
+        case "saccade_height":
+            moved = float(np.clip(value + step * 0.2, 0, 1))
+        case _:
+            moved = value * 1.35**step
+    return replace(camera, **{coordinate: moved})
+
+
+def _sample(entries: Sequence[Entry], most: int) -> list[Entry]:
+    """Some entries, by their hashes: whatever their order, and blind to their classes."""
+    return sorted(entries, key=lambda entry: entry.sha256)[:most]
+
+
+def _rounded(camera: Simulator) -> Simulator:
+    """With four digits, as a recipe states it."""
+    numbers = {k: v for k, v in asdict(camera).items() if isinstance(v, float)}
+    return replace(camera, **{k: float(f"{v:.4g}") for k, v in numbers.items()})
+
+
+def _from_json(values: dict[str, Any]) -> Calibration:
+    def known(value: dict[str, Any]) -> Statistics:
+        return Statistics(**{**value, "rate": tuple(value["rate"])})
+
+    return Calibration(
+        simulator=Simulator(**values["simulator"]),
+        recorded=known(values["recorded"]),
+        before=known(values["before"]),
+        simulated=known(values["simulated"]),
+        likeness_before=values["likeness_before"],
+        likeness=values["likeness"],
+    )
