@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 from jsonargparse import ArgumentParser, Namespace
 
-from spikebridge.commands import bench, data, demo, measure, prepare, simulate, train
+from spikebridge.commands import bench, calibrate, data, demo, measure, prepare, simulate, train
 
 COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int | None]]] = {
     **demo.COMMANDS,
     **data.COMMANDS,
     **simulate.COMMANDS,
     **prepare.COMMANDS,
+    **calibrate.COMMANDS,
     **train.COMMANDS,
     **measure.COMMANDS,
     **bench.COMMANDS,
