@@ -4,10 +4,13 @@ import csv
 import json
 
 import pytest
+import torch
 
 from spikebridge.data.prepared import prepare
+from spikebridge.models.build import build_student
 from spikebridge.recipes import method_names
 from spikebridge.runs import train_student
+from spikebridge.training.loop import fit
 from spikebridge.training.tasks import StudentTask, TeacherTask
 
 
@@ -79,3 +82,22 @@ def test_nothing_is_selected_before_the_dvs_stream_is_trained(make_config, tmp_p
     train_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
     evaluations = [r for r in records(tmp_path / "run") if r["kind"] == "eval"]
     assert [r["epoch"] for r in evaluations] == [2, 3]
+
+
+def test_an_exception_of_the_listener_ends_training_with_its_log_whole(make_config, tmp_path):
+    config = make_config("scratch", train={"epochs": 4})
+    data = prepare(config.data, config.seed)
+    student = build_student(config.student, 3, config.data.size, two_heads=False)
+    task = StudentTask(config, data, student, torch.device("cpu"))
+    heard = []
+
+    def listen(epoch, evaluation):
+        heard.append((epoch, evaluation.top1))
+        if epoch == 1:
+            raise LookupError("hopeless")
+
+    with pytest.raises(LookupError, match="hopeless"):
+        fit(task, task.settings, tmp_path, description="", on_evaluation=listen)
+    evaluations = [r for r in records(tmp_path) if r["kind"] == "eval"]
+    assert heard == [(r["epoch"], r["top1"]) for r in evaluations]
+    assert [epoch for epoch, _ in heard] == [0, 1]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from spikebridge.errors import UserError
@@ -39,6 +40,31 @@ def test_a_resumed_log_forgets_what_came_after_the_checkpoint(tmp_path):
     resumed.write(record(1) | {"again": 1})
     resumed.close()
     assert lines(tmp_path) == [record(0), record(1) | {"again": 1}]
+
+
+class Watched(torch.Tensor):
+    """Counts how often it is read."""
+
+    read = 0
+
+    def tolist(self):
+        Watched.read += 1
+        return super().tolist()
+
+
+def test_tensors_are_read_when_many_have_come_or_someone_looks(tmp_path, monkeypatch):
+    monkeypatch.setattr(Watched, "read", 0)
+    recorder = Recorder(tmp_path)
+    seen = []
+    for step in range(25):
+        value = torch.tensor([0.5, step / 8]).as_subclass(Watched)
+        recorder.write(record(step) | {"cka": value, "losses": {"dvs": torch.tensor(step / 4)}})
+        seen.append(Watched.read)
+    assert seen == [0] * 19 + [20] * 6
+    assert recorder.position() == (tmp_path / "metrics.jsonl").stat().st_size
+    assert Watched.read == 25
+    recorder.close()
+    assert lines(tmp_path) == [record(step) for step in range(25)]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -23,8 +23,8 @@ def run_until(monkeypatch, task, step, action):
     """Makes a task's step number `step` end with an action."""
     original = task.step
 
-    def patched(self, number, progress):
-        result = original(self, number, progress)
+    def patched(self, batch, number, progress):
+        result = original(self, batch, number, progress)
         if number == step:
             action()
         return result

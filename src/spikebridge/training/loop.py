@@ -5,7 +5,8 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from spikebridge.console import console
 from spikebridge.evaluate import Evaluation
+from spikebridge.training.ahead import Ahead
 from spikebridge.training.checkpoint import load_checkpoint, save_checkpoint
 from spikebridge.training.objective import StepResult
 from spikebridge.training.record import Recorder
@@ -51,12 +53,18 @@ class Task(ABC):
     """Further trained parameters, needed in training only."""
     evaluate_from: float = 0.0
     """Progress u before which there is nothing to evaluate yet."""
+    device: torch.device
+    """Where the model is."""
     selecting: str = "validation"
     """Split on which the epoch is selected: `validation`, or `test` under protocol `kt`."""
 
     @abstractmethod
-    def step(self, step: int, progress: float) -> StepResult:
-        """Losses of a global step at progress u."""
+    def batch(self, step: int) -> Any:
+        """The batch of a global step, which depends on the step alone; a thread may make it."""
+
+    @abstractmethod
+    def step(self, batch: Any, step: int, progress: float) -> StepResult:
+        """Losses of a global step's batch at progress u."""
 
     @abstractmethod
     def validate(self) -> Evaluation:
@@ -91,7 +99,13 @@ class Best:
 
 
 def fit(
-    task: Task, settings: LoopSettings, folder: Path, *, description: str, resume: bool = False
+    task: Task,
+    settings: LoopSettings,
+    folder: Path,
+    *,
+    description: str,
+    resume: bool = False,
+    on_evaluation: Callable[[int, Evaluation], None] | None = None,
 ) -> tuple[Best, float]:
     """Train, evaluate on validation, select, and keep all that resuming needs.
 
@@ -101,6 +115,8 @@ def fit(
         folder: The run's folder; ``checkpoint.pt`` and ``metrics.jsonl`` are written there.
         description: Label of the progress bar.
         resume: Continue from ``checkpoint.pt`` to the result of an uninterrupted run.
+        on_evaluation: Called with the epoch, from 0, and its evaluation; what it raises ends the
+            training.
 
     Returns:
         The epoch selected on validation, with its weights, and the seconds that training took,
@@ -147,10 +163,13 @@ def fit(
     saved_at = time.monotonic()
     task.model.train()
     try:
-        with StopOnInterrupt() as stop, _progress_bar() as bar:
+        with StopOnInterrupt() as stop, _progress_bar() as bar, ExitStack() as stack:
+            batches = task.batch
+            if task.device.type == "cuda":  # On a CPU the thread would take its time from the step.
+                batches = stack.enter_context(Ahead(task.batch, settings.steps, task.device))
             shown = bar.add_task(description, total=settings.steps, completed=start, note="")
             for step in range(start, settings.steps):
-                recorder.write(_train_step(task, optimiser, settings, step))
+                recorder.write(_train_step(task, batches(step), optimiser, settings, step))
                 epoch, batch = divmod(step + 1, settings.batches_per_epoch)
                 last = step + 1 == settings.steps
                 due = batch == 0 and epoch % settings.evaluate_every == 0
@@ -161,6 +180,8 @@ def fit(
                     if best.improved_by(evaluation):
                         weights = {k: v.cpu().clone() for k, v in task.model.state_dict().items()}
                         best = Best(epoch - 1, evaluation.top1, evaluation.loss, weights)
+                    if on_evaluation is not None:
+                        on_evaluation(epoch - 1, evaluation)
                 bar.update(
                     shown, advance=1, note=f"best {task.selecting} {max(best.top1, 0):.1f} %"
                 )
@@ -195,13 +216,13 @@ def _optimiser(task: Task, settings: LoopSettings) -> torch.optim.Optimizer:
 
 
 def _train_step(
-    task: Task, optimiser: torch.optim.Optimizer, settings: LoopSettings, step: int
+    task: Task, batch: Any, optimiser: torch.optim.Optimizer, settings: LoopSettings, step: int
 ) -> dict[str, Any]:
     progress = step / settings.steps
     lr = learning_rate(step, settings)
     for group in optimiser.param_groups:
         group["lr"] = lr
-    result = task.step(step, progress)
+    result = task.step(batch, step, progress)
     total = result.total
     optimiser.zero_grad(set_to_none=True)
     total.backward()

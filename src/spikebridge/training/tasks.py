@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from spikebridge.config import Config
 from spikebridge.data.augment import draw_geometry
-from spikebridge.data.batches import PairedBatches
+from spikebridge.data.batches import Batch, PairedBatches
 from spikebridge.data.prepared import PreparedData
 from spikebridge.devices import to_device
 from spikebridge.evaluate import Autocast, Evaluation, evaluate_student, evaluate_teacher
@@ -79,9 +79,12 @@ class StudentTask(Task):
             checkpoint_minutes=train.checkpoint_minutes,
         )
 
-    def step(self, step: int, progress: float) -> StepResult:
+    def batch(self, step: int) -> Batch:
+        """Both streams' samples."""
+        return self.batches(step)
+
+    def step(self, batch: Batch, step: int, progress: float) -> StepResult:
         """One step of both streams."""
-        batch = self.batches(step)
         generator = torch.Generator().manual_seed(_mixed(self.seed, _REPLACEMENT_STREAM, step))
         with self.autocast():
             return self.objective(self.student, self._guidance(), batch, progress, generator)
@@ -127,8 +130,8 @@ class TeacherTask(Task):
             checkpoint_minutes=config.train.checkpoint_minutes,
         )
 
-    def step(self, step: int, progress: float) -> StepResult:
-        """One batch of photos."""
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Photos_B3HW in [0, 1] and label_B."""
         epoch, position = divmod(step, self.settings.batches_per_epoch)
         order = np.random.default_rng([self.config.seed, epoch]).permutation(
             len(self.photos.label_N)
@@ -137,13 +140,16 @@ class TeacherTask(Task):
         photo_B3HW = torch.from_numpy(self.photos.photos_N3HW[rows]).float().div_(255)
         data, random = self.config.data, np.random.default_rng([self.config.seed, 1, step])
         photo_B3HW = draw_geometry(data.augment, data.size, len(rows), random)(photo_B3HW)
+        label_B = torch.from_numpy(self.photos.label_N[rows])
+        return to_device(photo_B3HW, self.device), to_device(label_B, self.device)
+
+    def step(self, batch: tuple[Tensor, Tensor], step: int, progress: float) -> StepResult:
+        """Cross-entropy of a batch."""
+        photo_B3HW, label_B = batch
         with self.autocast():
-            logits_BC = self.teacher(to_device(photo_B3HW, self.device))
-        loss = F.cross_entropy(
-            logits_BC.float(),
-            to_device(torch.from_numpy(self.photos.label_N[rows]), self.device),
-            label_smoothing=self.config.teacher.label_smoothing,
-        )
+            logits_BC = self.teacher(photo_B3HW)
+        smoothing = self.config.teacher.label_smoothing
+        loss = F.cross_entropy(logits_BC.float(), label_B, label_smoothing=smoothing)
         return StepResult({"classification": loss}, {})
 
     def validate(self) -> Evaluation:
