@@ -204,9 +204,10 @@ class StudentConfig:
     """Surrogate gradient; KT's is `qgate`."""
     alpha: float | None = None
     """Sharpness of the surrogate; null takes its customary value."""
-    neuron_backend: Literal["auto", "eager", "native"] = "auto"
-    """What computes the neurons: plain PyTorch (`eager`), or one compiled pass over T on the CPU
-    (`native`, built once by the machine's C compiler); `auto` takes the fastest that is there."""
+    neuron_backend: Literal["auto", "eager", "native", "triton"] = "auto"
+    """What computes the neurons: plain PyTorch (`eager`), or one compiled pass over T, on the CPU
+    (`native`, built once by the machine's C compiler) or on CUDA (`triton`); `auto` takes the
+    fastest that is there."""
 
     def __post_init__(self) -> None:
         _require(self.width > 0, "student.width must be positive")

@@ -1,4 +1,4 @@
-"""LIF by the compiled kernels, alone and behind a BatchNorm whose output is never written."""
+"""LIF by compiled kernels, alone and behind a BatchNorm whose output is never written."""
 
 from typing import Any, cast
 
@@ -6,17 +6,24 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spikebridge.neurons import native
+from spikebridge.neurons.kernels import Kernels
 from spikebridge.neurons.norm import StreamBatchNorm2d
 from spikebridge.neurons.surrogate import Surrogate
 
 
 def fused_lif(
-    current_TN: Tensor, tau: float, threshold: float, surrogate: Surrogate, *, membrane: bool
+    kernels: Kernels,
+    current_TN: Tensor,
+    tau: float,
+    threshold: float,
+    surrogate: Surrogate,
+    *,
+    membrane: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Spikes, and membrane potentials before reset where asked for; `native.takes` must hold.
+    """Spikes, and membrane potentials before reset where asked for.
 
     Args:
+        kernels: What computes them, and takes the current.
         current_TN: Input current; dimensions after T are kept.
         tau: τ.
         threshold: θ.
@@ -24,11 +31,12 @@ def fused_lif(
         membrane: Also return the potentials.
     """
     return _FusedLIF.apply(  # pyright: ignore[reportReturnType]
-        current_TN, tau, threshold, surrogate.name, surrogate.alpha, membrane
+        kernels, current_TN, tau, threshold, surrogate.name, surrogate.alpha, membrane
     )
 
 
 def batch_norm_lif(
+    kernels: Kernels,
     x_NCHW: Tensor,
     norm: StreamBatchNorm2d,
     steps: int,
@@ -41,6 +49,7 @@ def batch_norm_lif(
     """`fused_lif` of a BatchNorm's output; its running statistics go on as its own forward's do.
 
     Args:
+        kernels: What computes it, and takes x_NCHW.
         x_NCHW: Input of the BatchNorm, time folded into the batch.
         norm: The BatchNorm, in training or evaluation.
         steps: T.
@@ -53,10 +62,10 @@ def batch_norm_lif(
         Spikes and potentials as x_NCHW, channels last.
     """
     x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
-    mean_C, var_C = _statistics(x_NCHW, norm)
+    mean_C, var_C = _statistics(kernels, x_NCHW, norm)
     return _BatchNormLIF.apply(  # pyright: ignore[reportReturnType]
-        x_NCHW, norm.weight, norm.bias, mean_C, var_C, norm.training, norm.eps, steps, tau,
-        threshold, surrogate.name, surrogate.alpha, membrane,
+        kernels, x_NCHW, norm.weight, norm.bias, mean_C, var_C, norm.training, norm.eps, steps,
+        tau, threshold, surrogate.name, surrogate.alpha, membrane,
     )  # fmt: skip
 
 
@@ -79,6 +88,7 @@ class _FusedLIF(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        kernels: Kernels,
         current_TN: Tensor,
         tau: float,
         threshold: float,
@@ -88,19 +98,19 @@ class _FusedLIF(torch.autograd.Function):
     ) -> Any:
         if not dense_over_time(current_TN):
             current_TN = current_TN.contiguous()
-        spikes, potentials = native.forward(
+        spikes, potentials = kernels.forward(
             _places(current_TN), None, None, tau, threshold, membrane=membrane
         )
         ctx.save_for_backward(current_TN)
         ctx.set_materialize_grads(False)
-        ctx.constants = tau, threshold, surrogate, alpha
+        ctx.kernels, ctx.constants = kernels, (tau, threshold, surrogate, alpha)
         return _shaped(spikes, current_TN), _shaped(potentials, current_TN)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, spikes_grad: Tensor | None, membrane_grad: Tensor | None) -> Any:
         (current_TN,) = ctx.saved_tensors
-        grad, _, _ = native.backward(
+        grad, _, _ = ctx.kernels.backward(
             _places(current_TN),
             None,
             None,
@@ -109,7 +119,7 @@ class _FusedLIF(torch.autograd.Function):
             _laid_out(membrane_grad, current_TN, torch.float32),
             *ctx.constants,
         )
-        return _shaped(grad, current_TN), None, None, None, None, None
+        return None, _shaped(grad, current_TN), *[None] * 5
 
 
 class _BatchNormLIF(torch.autograd.Function):
@@ -121,6 +131,7 @@ class _BatchNormLIF(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        kernels: Kernels,
         x_NCHW: Tensor,
         weight_C: Tensor,
         bias_C: Tensor,
@@ -139,12 +150,13 @@ class _BatchNormLIF(torch.autograd.Function):
         scale_C = weight_C.double() * inverse_C
         shift_C = (bias_C.double() - mean_C * scale_C).float()
         scale_C = scale_C.float()
-        spikes, potentials = native.forward(
+        spikes, potentials = kernels.forward(
             _channels(x_NCHW, steps), scale_C, shift_C, tau, threshold, membrane=membrane
         )
         ctx.save_for_backward(x_NCHW, scale_C, shift_C, mean_C, inverse_C)
         ctx.set_materialize_grads(False)
-        ctx.own, ctx.steps, ctx.constants = own, steps, (tau, threshold, surrogate, alpha)
+        ctx.kernels, ctx.own, ctx.steps = kernels, own, steps
+        ctx.constants = tau, threshold, surrogate, alpha
         return _shaped(spikes, x_NCHW), _shaped(potentials, x_NCHW)
 
     @staticmethod
@@ -152,7 +164,7 @@ class _BatchNormLIF(torch.autograd.Function):
     def backward(ctx: Any, spikes_grad: Tensor | None, membrane_grad: Tensor | None) -> Any:
         x_NCHW, scale_C, shift_C, mean_C, inverse_C = ctx.saved_tensors
         x_TPC = _channels(x_NCHW, ctx.steps)
-        grad, sum_C, product_C = native.backward(
+        grad, sum_C, product_C = ctx.kernels.backward(
             x_TPC,
             scale_C,
             shift_C,
@@ -168,18 +180,27 @@ class _BatchNormLIF(torch.autograd.Function):
             b_C = -scale_C * inverse_C * weight_grad_C / rows
             d_C = -scale_C * sum_C / rows - b_C * mean_C
         channels = len(sum_C)
-        native.affine_(grad.view(-1, channels), x_TPC.view(-1, channels), a_C, b_C, d_C)
+        ctx.kernels.affine_(grad.view(-1, channels), x_TPC.view(-1, channels), a_C, b_C, d_C)
         kind = scale_C.dtype
-        return (_shaped(grad, x_NCHW), weight_grad_C.to(kind), sum_C.to(kind), *[None] * 10)
+        return None, _shaped(grad, x_NCHW), weight_grad_C.to(kind), sum_C.to(kind), *[None] * 10
+
+
+def mean_and_variance(kernels: Kernels, x_RC: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each column of contiguous rows, float64."""
+    sum_C, square_C = kernels.moments(x_RC)
+    offset_C = sum_C / len(x_RC)
+    variance_C = (square_C / len(x_RC) - offset_C.square()).clamp_(min=0)
+    return x_RC[0].double() + offset_C, variance_C
 
 
 @torch.no_grad()
-def _statistics(x_NCHW: Tensor, norm: StreamBatchNorm2d) -> tuple[Tensor, Tensor]:
+def _statistics(kernels: Kernels, x_NCHW: Tensor, norm: StreamBatchNorm2d) -> tuple[Tensor, Tensor]:
     """Mean and variance that a BatchNorm normalises by, float64; running ones are updated."""
     running_mean, running_var = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
     if not norm.training:
         return running_mean.double(), running_var.double()
-    mean_C, var_C = native.moments(x_NCHW.permute(0, 2, 3, 1).reshape(-1, x_NCHW.shape[1]))
+    x_RC = x_NCHW.permute(0, 2, 3, 1).reshape(-1, x_NCHW.shape[1])
+    mean_C, var_C = mean_and_variance(kernels, x_RC)
     if norm.remembers:
         rows, momentum = x_NCHW.numel() // len(mean_C), cast(float, norm.momentum)
         cast(Tensor, norm.num_batches_tracked).add_(1)

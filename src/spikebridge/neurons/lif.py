@@ -6,13 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from spikebridge.errors import UserError
-from spikebridge.neurons import native
 from spikebridge.neurons.fused import batch_norm_lif, fused_lif
+from spikebridge.neurons.kernels import Backend, Kernels, kernels_for, require
 from spikebridge.neurons.norm import StreamBatchNorm2d
 from spikebridge.neurons.surrogate import Surrogate
-
-Backend = Literal["auto", "eager", "native"]
 
 
 class LIF(nn.Module):
@@ -26,12 +23,14 @@ class LIF(nn.Module):
         tau: Membrane time constant τ ≥ 1, in time steps.
         threshold: θ > 0.
         surrogate: Pseudo-derivative of the spike function.
-        backend: "eager" is plain PyTorch; "native" one compiled pass over T, on the CPU; "auto"
-            takes native where it can.
+        backend: "eager" is plain PyTorch; "native" one compiled pass over T on the CPU, and
+            "triton" on CUDA; "auto" takes one of these where it can. What the one that is asked
+            for does not take (float64, another device) is left to plain PyTorch.
 
     Raises:
         ValueError: a value is out of range.
-        UserError: "native" was asked for, and there is no C compiler.
+        UserError: "native" was asked for, and there is no C compiler; or "triton", and there is no
+            Triton or no CUDA.
     """
 
     def __init__(
@@ -40,13 +39,9 @@ class LIF(nn.Module):
         super().__init__()
         if tau < 1 or threshold <= 0:
             raise ValueError(f"LIF needs tau ≥ 1 and threshold > 0, got {tau} and {threshold}")
-        if backend == "native" and native.library() is None:
-            raise UserError(
-                "student.neuron_backend native needs a C compiler (cc or gcc); install one or "
-                "choose auto"
-            )
+        require(backend)
         self.tau, self.threshold, self.surrogate = tau, threshold, surrogate
-        self.backend = backend
+        self.backend: Backend = backend
 
     @overload
     def forward(self, current_TN: Tensor) -> Tensor: ...
@@ -59,12 +54,11 @@ class LIF(nn.Module):
             current_TN: Input current; dimensions after T are kept.
             membrane: Also return the membrane potential before reset.
         """
-        if self._native(current_TN):
-            spikes_TN, membrane_TN = fused_lif(current_TN, *self._constants(), membrane=membrane)
+        kernels, constants = self._kernels(current_TN), self._constants()
+        if kernels is None:
+            spikes_TN, membrane_TN = _LIFSequence.apply(current_TN, *constants)
         else:
-            spikes_TN, membrane_TN = _LIFSequence.apply(
-                current_TN, self.tau, self.threshold, self.surrogate
-            )
+            spikes_TN, membrane_TN = fused_lif(kernels, current_TN, *constants, membrane=membrane)
         return (spikes_TN, membrane_TN) if membrane else spikes_TN
 
     @overload
@@ -84,16 +78,19 @@ class LIF(nn.Module):
             steps: T.
             membrane: Also return the membrane potential before reset, x_TBCHW.
         """
-        if not self._native(x_NCHW):
+        kernels = self._kernels(x_NCHW)
+        if kernels is None:
             return self(norm(x_NCHW).unflatten(0, (steps, -1)), membrane=membrane)  # pyright: ignore[reportArgumentType]
-        outputs = batch_norm_lif(x_NCHW, norm, steps, *self._constants(), membrane=membrane)
+        outputs = batch_norm_lif(
+            kernels, x_NCHW, norm, steps, *self._constants(), membrane=membrane
+        )
         spikes_TBCHW, membrane_TBCHW = (
             None if x is None else x.unflatten(0, (steps, -1)) for x in outputs
         )
         return (spikes_TBCHW, membrane_TBCHW) if membrane else spikes_TBCHW
 
-    def _native(self, x: Tensor) -> bool:
-        return self.backend != "eager" and native.takes(x, self.surrogate.name)
+    def _kernels(self, x: Tensor) -> Kernels | None:
+        return kernels_for(x, self.backend, self.surrogate.name)
 
     def _constants(self) -> tuple[float, float, Surrogate]:
         return self.tau, self.threshold, self.surrogate

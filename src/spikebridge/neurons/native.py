@@ -1,4 +1,7 @@
-"""The compiled kernels of ``lif.c``: built once by the machine's C compiler, called by ctypes."""
+"""The compiled kernels of ``lif.c``: built once by the machine's C compiler, called by ctypes.
+
+`kernels.Kernels` says what they take and return.
+"""
 
 import ctypes
 import hashlib
@@ -86,16 +89,11 @@ def _at(x: Tensor | None) -> int | None:
 
 
 def moments(x_RC: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each column, float64.
-
-    Args:
-        x_RC: Contiguous rows.
-    """
+    """Sums by column of x − x[0] and of its square; see `Kernels`."""
     rows, channels = x_RC.shape
     sum_C, square_C = x_RC.new_empty((2, channels), dtype=torch.float64)
     _kernel("moments", x_RC)(x_RC.data_ptr(), rows, channels, sum_C.data_ptr(), square_C.data_ptr())
-    offset_C = sum_C / rows
-    return x_RC[0].double() + offset_C, (square_C / rows - offset_C.square()).clamp_(min=0)
+    return sum_C, square_C
 
 
 def forward(
@@ -107,16 +105,7 @@ def forward(
     *,
     membrane: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Spikes, and potentials before reset where asked for.
-
-    Args:
-        x_TPC: Contiguous input.
-        scale_C: Float32; the neurons' input is x·scale + shift. None takes x as it is.
-        shift_C: Float32.
-        tau: τ.
-        threshold: θ.
-        membrane: Also return the potentials.
-    """
+    """Spikes, and potentials before reset where asked for; see `Kernels`."""
     steps, places, channels = x_TPC.shape
     spikes_TPC = torch.empty_like(x_TPC)
     membrane_TPC = torch.empty_like(x_TPC, dtype=torch.float32) if membrane else None
@@ -139,11 +128,7 @@ def backward(
     surrogate: str,
     alpha: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient with respect to the neurons' input, and with a scale its sums by channel.
-
-    Returns:
-        grad_TPC, its sum_C, and the sum_C of its product with x − mean, float64.
-    """
+    """Gradient with respect to the neurons' input and its sums; see `Kernels`."""
     steps, places, channels = x_TPC.shape
     grad_TPC = torch.empty_like(x_TPC)
     sum_C, product_C = x_TPC.new_zeros((2, channels), dtype=torch.float64)
