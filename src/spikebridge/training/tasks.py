@@ -1,7 +1,7 @@
 """The two things that are trained: a spiking student by CKD, and an ANN teacher on photos."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class StudentTask(Task):
         self.evaluate_from = config.objective.evaluate_from
         self.student, self.data, self.seed, self.device = student, data, config.seed, device
         self.selecting = data.manifest.selecting
-        self.autocast = make_autocast(config, device)
+        self.autocast, self.augment = make_autocast(config, device), config.data.augment
         self.batches = PairedBatches(
             data.events["train"],
             data.photos["train"],
@@ -87,10 +87,31 @@ class StudentTask(Task):
         """One step of both streams."""
         generator = torch.Generator().manual_seed(_mixed(self.seed, _REPLACEMENT_STREAM, step))
         with self.autocast():
-            return self.objective(self.student, self._guidance(), batch, progress, generator)
+            return self.objective(self.student, self._guidance(batch), batch, progress, generator)
 
-    def _guidance(self) -> Callable[[Tensor], Tensor] | None:
-        return None if self.teacher is None else torch.no_grad()(self.teacher)
+    def _guidance(self, batch: Batch) -> Callable[[Tensor], Tensor] | None:
+        """Teacher logits of a batch's photos; photos that never move are shown to it once."""
+        if self.teacher is None:
+            return None
+        augment = self.augment
+        moving = augment.crop or augment.flip or augment.rotate
+        few = self.settings.steps * self.batches.batch_size < len(self.data.photos["train"].label_N)
+        if moving or few:
+            return torch.no_grad()(self.teacher)
+        source_B = to_device(torch.from_numpy(batch.source_B), self.device)
+        return lambda _: self._teacher_logits_NC[source_B]
+
+    @cached_property
+    def _teacher_logits_NC(self) -> Tensor:
+        """Of all training photos at once, so that a resumed run finds the same to the last bit."""
+        assert self.teacher is not None
+        return evaluate_teacher(
+            self.teacher,
+            self.data.photos["train"],
+            batch_size=_EVALUATION_BATCH,
+            device=self.device,
+            autocast=self.autocast,
+        ).logits_NC.to(self.device)
 
     def validate(self) -> Evaluation:
         """Recordings that select the epoch."""
