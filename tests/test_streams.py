@@ -1,11 +1,12 @@
 import colorsys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikebridge.streams import photo_sequence, replace_samples
+from spikebridge.streams import photo_sequence, replace_samples, replace_steps
 
 
 def seeded(seed=0):
@@ -103,7 +104,43 @@ def test_a_higher_probability_only_adds_replacements():
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 2, 4, 5), (3, 7, 2, 4, 5), (3, 8, 2, 5, 4)])
-def test_different_shapes_are_refused(shape):
+@pytest.mark.parametrize("replace", [replace_samples, replace_steps])
+def test_different_shapes_are_refused(shape, replace):
     _, dvs_TBCHW = sequences()
     with pytest.raises(ValueError, match="shapes differ"):
-        replace_samples(torch.zeros(shape), dvs_TBCHW, 0.5, seeded())
+        replace(torch.zeros(shape), dvs_TBCHW, 0.5, seeded())
+
+
+def test_mixed_steps_are_the_recordings_and_the_others_the_source():
+    source_TBCHW, dvs_TBCHW = sequences(batch=64)
+    batch = replace_steps(source_TBCHW, dvs_TBCHW, 0.5, seeded())
+    for t, b in np.ndindex(3, 64):
+        expected = dvs_TBCHW if batch.replaced_TB[t, b] else source_TBCHW
+        assert torch.equal(batch.frames_TBCHW[t, b], expected[t, b])
+    assert set(batch.replaced_TB.sum(0).tolist()) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.027, 0.5, 1.0])
+def test_the_share_of_mixed_steps_follows_the_probability(probability):
+    source_TBCHW, dvs_TBCHW = sequences(steps=10, batch=2_000, size=(1, 1))
+    batch = replace_steps(source_TBCHW, dvs_TBCHW, probability, seeded())
+    deviation = (probability * (1 - probability) / 20_000) ** 0.5
+    assert abs(batch.share_B.mean().item() - probability) <= 4 * deviation + 1e-9
+
+
+def test_steps_are_mixed_independently_of_each_other():
+    source_TBCHW, dvs_TBCHW = sequences(steps=2, batch=8_000, size=(1, 1))
+    replaced_TB = replace_steps(source_TBCHW, dvs_TBCHW, 0.3, seeded()).replaced_TB
+    both = (replaced_TB[0] & replaced_TB[1]).float().mean().item()
+    # 4.5 deviations of a share of 0.09 among 8,000.
+    assert both == pytest.approx(0.09, abs=0.0145)
+
+
+def test_a_samples_share_is_that_of_its_replaced_steps():
+    source_TBCHW, dvs_TBCHW = sequences(batch=64)
+    mixed = replace_steps(source_TBCHW, dvs_TBCHW, 0.5, seeded())
+    for b, share in enumerate(mixed.share_B.tolist()):
+        assert share == pytest.approx(mixed.replaced_TB[:, b].tolist().count(True) / 3)
+    whole = replace_samples(source_TBCHW, dvs_TBCHW, 0.5, seeded())
+    assert set(whole.share_B.tolist()) == {0.0, 1.0}
+    assert whole.replaced_TB.shape == (3, 64)

@@ -405,3 +405,12 @@ def test_the_settings_reach_the_neurons():
         assert (layer.neuron.tau, layer.neuron.threshold) == (3.0, 0.7)
         # alpha / 2 at the threshold
         assert layer.neuron.surrogate(torch.zeros(1)).item() == pytest.approx(0.75)
+
+
+@STUDENTS
+def test_features_are_what_the_heads_read(name):
+    network = student(name)
+    for stream, head in (("dvs", network.head_dvs), ("hybrid", network.head_hybrid)):
+        output = network(frames(), stream)
+        torch.testing.assert_close(output.logits_TBC, head(output.features_TBF))
+        assert output.features_TBF.shape[-1] == head.in_features

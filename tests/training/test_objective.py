@@ -1,27 +1,36 @@
 import copy
-import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from torch.nn import functional as F
 
-import spikebridge.recipes
+from objective_case import (
+    CLASSES,
+    SAMPLES,
+    SEED,
+    STEPS,
+    THRESHOLD,
+    CountingTeacher,
+    generator,
+    hybrid_frames,
+    make,
+    make_batch,
+    outputs,
+    perceived,
+    phased,
+    rows_replaced,
+    sigmoid,
+    steps_replaced,
+)
 from oracles import reference
-from spikebridge.data.batches import Batch
-from spikebridge.models.build import build_student
-from spikebridge.recipes import merge, method_names
-from spikebridge.settings import config_from
-from spikebridge.training.objective import CKDObjective
+from spikebridge.recipes import method_names
 
-STEPS, SAMPLES, CLASSES, SIZE = 3, 8, 5, (8, 8)
-THRESHOLD = 0.6
-SEED = 11
 PROGRESS = [0.0, 0.55, 0.95]
 TERMS = {
+    "ann-on-frames": ["dvs"] * 3,
     "ckd": ["hybrid kd dvs alignment", "hybrid kd dvs alignment", "hybrid dvs alignment"],
+    "ckd-plus": ["hybrid kd dvs alignment", "hybrid kd dvs alignment", "hybrid dvs alignment"],
     "kd-no-alignment": ["hybrid kd dvs", "hybrid kd dvs", "hybrid dvs"],
     "kd-no-replacement": ["hybrid kd dvs alignment", "hybrid kd dvs alignment"]
     + ["hybrid dvs alignment"],
@@ -30,102 +39,11 @@ TERMS = {
     "pretrain-finetune": ["hybrid", "dvs", "dvs"],
     "scratch": ["dvs"] * 3,
     "scratch+tet": ["dvs"] * 3,
+    "sim-only": ["hybrid"] * 3,
+    "sim-pretrain": ["hybrid", "dvs", "dvs"],
+    "tmkt": ["hybrid dvs alignment modality ratio"] * 3,
 }
 """Losses that METHOD.md gives each method at the three points of PROGRESS."""
-
-
-def preset(method):
-    path = Path(spikebridge.recipes.__file__).parent / "methods" / f"{method}.yaml"
-    return yaml.safe_load(path.read_text())
-
-
-def make(method="ckd", **switches):
-    """Objective and student of a method with further objective switches."""
-    settings = {
-        "data": {"time_steps": STEPS, "size": list(SIZE)},
-        "student": {"width": 1 / 16, "threshold": THRESHOLD},
-    }
-    settings = merge(merge(settings, preset(method)), {"objective": switches})
-    config = config_from(settings, "test")
-    torch.manual_seed(0)
-    student = build_student(config.student, CLASSES, SIZE, two_heads=config.objective.two_heads)
-    for module in student.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):  # So that every layer fires from step 1 on.
-            torch.nn.init.uniform_(module.weight, 0.8, 1.5)
-            torch.nn.init.uniform_(module.bias, -0.1, 0.4)
-    return CKDObjective(config.objective, STEPS, config.student.threshold), student
-
-
-def make_batch(samples=SAMPLES, photo_size=16, simulated=False):
-    random = torch.Generator().manual_seed(5)
-    shape = (STEPS, samples, 2, *SIZE)
-    return Batch(
-        dvs_TBCHW=torch.poisson(torch.full(shape, 0.7), generator=random),
-        label_B=torch.arange(samples) % CLASSES,
-        photo_B3HW=torch.rand(samples, 3, photo_size, photo_size, generator=random),
-        simulated_TBCHW=torch.rand(shape, generator=random) * 2 if simulated else None,
-        recording_B=np.arange(samples),
-        source_B=np.arange(samples),
-    )
-
-
-class CountingTeacher:
-    """Made-up logits; remembers the photos that it was asked about."""
-
-    def __init__(self):
-        self.asked = []
-
-    def __call__(self, photo_B3HW):
-        self.asked.append(photo_B3HW)
-        return self.logits(photo_B3HW)
-
-    @staticmethod
-    def logits(photo_B3HW):
-        samples = len(photo_B3HW)
-        return photo_B3HW.mean((1, 2, 3))[:, None] + torch.linspace(
-            -3, 3, samples * CLASSES
-        ).reshape(CLASSES, samples).T.flip(0)
-
-
-def generator():
-    return torch.Generator().manual_seed(SEED)
-
-
-def sigmoid(x):
-    return 1 / (1 + math.exp(-x))
-
-
-def phased(u):
-    """W(u) with u1 = 0.4, u2 = 0.8 and slope 10."""
-    if u < 0.4:
-        return 1.0
-    if u >= 0.8:
-        return 0.0
-    low, high = sigmoid(-5), sigmoid(5)
-    return 1 - (sigmoid(10 * ((u - 0.4) / 0.4 - 0.5)) - low) / (high - low)
-
-
-def rows_replaced(probability, samples=SAMPLES):
-    return torch.rand(samples, generator=generator()) < probability
-
-
-def hybrid_frames(batch, replaced_B):
-    """The hybrid stream by METHOD.md: V = max(R, G, B), halved, repeated; or the events."""
-    value_BHW = batch.photo_B3HW.amax(1)
-    value_BHW = value_BHW.unflatten(1, (8, 2)).unflatten(3, (8, 2)).mean((2, 4))
-    frames = value_BHW[None, :, None].repeat(STEPS, 1, 2, 1, 1)
-    frames[:, replaced_B] = batch.dvs_TBCHW[:, replaced_B]
-    return frames
-
-
-def outputs(student, batch, frames):
-    """Both streams' outputs in NumPy, of copies of the student."""
-    found = []
-    for stream, x_TBCHW in (("hybrid", frames), ("dvs", batch.dvs_TBCHW)):
-        output = copy.deepcopy(student)(x_TBCHW, stream)
-        found += [output.logits_TBC.detach().numpy(), output.membrane_TBN.detach().numpy()]
-        assert (found[-1].std(1).max(1) > 0.1).all()
-    return found
 
 
 @pytest.mark.parametrize("method", method_names())
@@ -134,10 +52,13 @@ def test_each_method_has_its_losses_and_their_sum(method, point):
     u = PROGRESS[point]
     objective, student = make(method)
     batch, teacher = make_batch(), CountingTeacher()
-    probability = 0.0 if method == "kd-no-replacement" else u**3
-    replaced_B = rows_replaced(probability)
-    assert replaced_B.any() == (probability > 0.1)
-    z_hybrid, v_hybrid, z_dvs, v_dvs = outputs(student, batch, hybrid_frames(batch, replaced_B))
+    never = ("kd-no-replacement", "sim-only")
+    probability = 0.0 if method in never else u**3
+    replaced = (steps_replaced if method == "tmkt" else rows_replaced)(probability)
+    assert replaced.any() == (probability > 0.1)
+    simulated = method in ("sim-only", "sim-pretrain", "ckd-plus")
+    frames = hybrid_frames(batch, replaced, batch.simulated_TBCHW if simulated else None)
+    z_hybrid, v_hybrid, z_dvs, v_dvs = outputs(student, batch, frames)
     label_B = batch.label_B.numpy()
     terms = TERMS[method][point].split()
     coefficient = sigmoid(1.0)
@@ -149,7 +70,7 @@ def test_each_method_has_its_losses_and_their_sum(method, point):
         weight = 1.0 if method == "naive-kd" else phased(u)
         logits_BC = CountingTeacher.logits(batch.photo_B3HW).numpy()
         expected["kd"] = weight * reference.kd(z_hybrid, logits_BC, 4.0)
-    if "dvs" in terms and method == "scratch":
+    if "dvs" in terms and method in ("scratch", "ann-on-frames"):
         expected["dvs"] = reference.cross_entropy(z_dvs.mean(0), label_B)
     elif "dvs" in terms:
         share = np.full(STEPS, 1 - coefficient if "alignment" in terms else 1.0)
@@ -157,6 +78,8 @@ def test_each_method_has_its_losses_and_their_sum(method, point):
     if "alignment" in terms:
         c_T = np.full(STEPS, coefficient)
         expected["alignment"] = 0.5 * reference.alignment(v_hybrid, v_dvs, c_T)
+    if "modality" in terms:
+        expected["modality"], expected["ratio"] = perceived(objective, student, frames, replaced)
 
     result = objective(student, teacher, batch, u, generator())
     assert {k: v.item() for k, v in result.losses.items()} == pytest.approx(expected, rel=1e-4)
@@ -171,7 +94,8 @@ def test_each_stream_that_counts_is_run_once(method):
         streams = []
         student.register_forward_pre_hook(lambda _, args, to=streams: to.append(args[1]))
         objective(student, CountingTeacher(), make_batch(), u, generator())
-        assert sorted(streams) == sorted({"dvs", "hybrid"} & set(terms.split()))
+        expected = {"dvs", "hybrid"} & set(terms.split())
+        assert sorted(streams) == (["dvs"] if method == "sim-only" else sorted(expected))
 
 
 @pytest.mark.parametrize("method", method_names())
@@ -429,7 +353,7 @@ def test_photos_of_the_networks_size_are_taken_as_they_are():
 
 def test_simulated_recordings_may_be_the_source_while_the_teacher_sees_photos():
     objective, student = make(source="simulated", replacement={"shape": "linear"})
-    batch, teacher = make_batch(simulated=True), CountingTeacher()
+    batch, teacher = make_batch(), CountingTeacher()
     seen = {}
     student.register_forward_pre_hook(lambda _, args: seen.update({args[1]: args[0]}))
     objective(student, teacher, batch, 0.3, generator())
@@ -439,10 +363,11 @@ def test_simulated_recordings_may_be_the_source_while_the_teacher_sees_photos():
     assert torch.equal(teacher.asked[0], batch.photo_B3HW)
 
 
-def test_a_simulated_source_that_is_missing_is_refused():
-    objective, student = make(source="simulated")
+@pytest.mark.parametrize("source", ["simulated", "staged"])
+def test_a_simulated_source_that_is_missing_is_refused(source):
+    objective, student = make(source=source)
     with pytest.raises(ValueError, match="not simulated"):
-        objective(student, CountingTeacher(), make_batch(), 0.0, generator())
+        objective(student, CountingTeacher(), make_batch(simulated=False), 0.0, generator())
 
 
 @pytest.mark.parametrize("cka", ["biased", "debiased"])

@@ -1,0 +1,282 @@
+"""The objective's options beyond METHOD.md's defaults."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from factories import refused
+from objective_case import (
+    CLASSES,
+    SAMPLES,
+    STEPS,
+    CountingTeacher,
+    generator,
+    hybrid_frames,
+    make,
+    make_batch,
+    outputs,
+    perceived,
+    photo_frames,
+    rows_replaced,
+    sigmoid,
+    steps_replaced,
+)
+from oracles import reference
+from spikebridge.recipes import method_names
+from spikebridge.settings import config_from
+
+
+def seen_by(objective, student, batch, u):
+    """What the hybrid stream's forward is given, and what is logged."""
+    seen = {}
+    hook = student.register_forward_pre_hook(lambda _, args: seen.update({args[1]: args[0]}))
+    logged = objective(student, CountingTeacher(), batch, u, generator()).logged
+    hook.remove()
+    return seen["hybrid"], logged
+
+
+def test_a_staged_source_goes_from_photo_by_simulated_to_recorded():
+    switches = {"staging": {"shape": "linear"}, "replacement": {"shape": "power", "power": 2.0}}
+    objective, student = make(source="staged", **switches)
+    batch = make_batch(samples=64)
+    u = 0.6
+    draws = generator()
+    simulated_B = torch.rand(64, generator=draws) < u
+    replaced_B = torch.rand(64, generator=draws) < u**2
+    photos_TBCHW = photo_frames(batch)
+    frames, logged = seen_by(objective, student, batch, u)
+    kinds = set()
+    for b in range(64):
+        kind = "recorded" if replaced_B[b] else "simulated" if simulated_B[b] else "photo"
+        expected = {"recorded": batch.dvs_TBCHW, "simulated": batch.simulated_TBCHW}
+        torch.testing.assert_close(frames[:, b], expected.get(kind, photos_TBCHW)[:, b])
+        kinds.add(kind)
+    assert kinds == {"photo", "simulated", "recorded"}
+    assert logged["replaced"].item() == pytest.approx(replaced_B.float().mean().item())
+    share = (simulated_B & ~replaced_B).float().mean().item()
+    assert logged["simulated"].item() == pytest.approx(share)
+
+
+def test_a_staged_source_is_all_photo_at_first_and_all_simulated_at_last():
+    objective, student = make(source="staged", replacement={"shape": "never"})
+    batch = make_batch()
+    frames, logged = seen_by(objective, student, batch, 0.0)
+    torch.testing.assert_close(frames, photo_frames(batch))
+    assert logged["simulated"].item() == 0
+    objective, student = make(
+        source="staged", replacement={"shape": "never"}, staging={"shape": "always"}
+    )
+    frames, logged = seen_by(objective, student, batch, 0.0)
+    assert torch.equal(frames, batch.simulated_TBCHW)
+    assert logged["simulated"].item() == 1
+
+
+def test_staging_draws_leave_the_other_sources_as_they_were():
+    batch = make_batch()
+    first, _ = seen_by(*make(source="simulated"), batch, 0.9)
+    second, logged = seen_by(*make(source="simulated", staging={"shape": "always"}), batch, 0.9)
+    assert torch.equal(first, second)
+    assert "simulated" not in logged
+
+
+def test_time_step_mixup_replaces_steps_and_logs_their_share():
+    objective, student = make(replace="time-step", replacement={"shape": "linear"})
+    batch = make_batch()
+    replaced_TB = steps_replaced(0.4)
+    frames, logged = seen_by(objective, student, batch, 0.4)
+    torch.testing.assert_close(frames, hybrid_frames(batch, replaced_TB))
+    assert logged["replaced"].item() == pytest.approx(replaced_TB.float().mean().item())
+    assert logged["replacement"] == 0.4
+
+
+def test_kd_on_rgb_weighs_samples_by_their_share_of_photo_steps():
+    objective, student = make(replace="time-step", kd_on="rgb", replacement={"shape": "linear"})
+    batch = make_batch()
+    replaced_TB = steps_replaced(0.3)
+    z_hybrid, _, _, _ = outputs(student, batch, hybrid_frames(batch, replaced_TB))
+    logits_BC = CountingTeacher.logits(batch.photo_B3HW).numpy()
+    weight_B = 1 - replaced_TB.numpy().mean(0)
+    assert len(set(weight_B.tolist())) > 2
+    each = [reference.kd(z_hybrid, logits_BC, 4.0, rows=[b]) for b in range(SAMPLES)]
+    found = objective(student, CountingTeacher(), batch, 0.3, generator()).losses["kd"].item()
+    assert found == pytest.approx(np.average(each, weights=weight_B), rel=1e-4)
+
+
+def test_align_on_rgb_takes_samples_of_which_less_than_half_is_replaced():
+    objective, student = make(replace="time-step", align_on="rgb", replacement={"shape": "linear"})
+    batch = make_batch()
+    replaced_TB = steps_replaced(0.4)
+    rows = replaced_TB.sum(0).numpy() <= 1
+    assert 2 < rows.sum() < SAMPLES
+    _, v_hybrid, _, v_dvs = outputs(student, batch, hybrid_frames(batch, replaced_TB))
+    expected = 0.5 * reference.alignment(
+        v_hybrid[:, rows], v_dvs[:, rows], np.full(STEPS, sigmoid(1.0))
+    )
+    result = objective(student, CountingTeacher(), batch, 0.4, generator())
+    assert result.losses["alignment"].item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("switch", ["modality", "ratio"])
+def test_each_auxiliary_loss_stands_alone_and_teaches_head_and_student(switch):
+    objective, student = make(
+        "kt", replace="time-step", replacement={"shape": "linear"}, **{f"{switch}_weight": 0.1}
+    )
+    batch = make_batch()
+    replaced_TB = steps_replaced(0.4)
+    frames = hybrid_frames(batch, replaced_TB)
+    expected = perceived(objective, student, frames, replaced_TB)[switch == "ratio"]
+    losses = objective(student, None, batch, 0.4, generator()).losses
+    assert losses.keys() == {"hybrid", "dvs", "alignment", switch}
+    assert losses[switch].item() == pytest.approx(expected, rel=1e-4)
+    losses[switch].backward()
+    trained = {name for name, p in objective.named_parameters() if p.grad is not None}
+    assert trained == {f"mixup_heads.{switch}.weight", f"mixup_heads.{switch}.bias"}
+    assert student.backbone.layers[0].synapse.layers[0].weight.grad.any()
+
+
+def varied_logits():
+    """A teacher's, surer of some samples than of others."""
+    random = torch.Generator().manual_seed(3)
+    return torch.randn(SAMPLES, CLASSES, generator=random) * 2
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_other_distillation_losses_take_the_place_of_the_divergence(per_step):
+    batch = make_batch()
+    logits_BC = varied_logits().numpy()
+    switches = {"kd_per_step": per_step, "kd_temperature": 2.0}
+    objective, student = make(kd_loss="dkd", dkd_alpha=0.5, dkd_beta=2.0, **switches)
+    z_hybrid, _, _, _ = outputs(student, batch, hybrid_frames(batch, rows_replaced(0.0)))
+    expected = reference.dkd(
+        z_hybrid, logits_BC, batch.label_B.numpy(), 2.0, alpha=0.5, beta=2.0, per_step=per_step
+    )
+    losses = objective(student, lambda _: varied_logits(), batch, 0.0, generator()).losses
+    assert losses["kd"].item() == pytest.approx(expected, rel=1e-4)
+    objective, student = make(kd_loss="dist", **switches)
+    losses = objective(student, lambda _: varied_logits(), batch, 0.0, generator()).losses
+    expected = reference.dist(z_hybrid, logits_BC, 2.0, per_step=per_step)
+    assert losses["kd"].item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("kd_on", ["all", "rgb"])
+def test_confidence_weighs_each_samples_distillation(kd_on):
+    objective, student = make(kd_confidence=True, kd_on=kd_on, replacement={"shape": "linear"})
+    batch = make_batch()
+    replaced_B = rows_replaced(0.3)
+    z_hybrid, _, _, _ = outputs(student, batch, hybrid_frames(batch, replaced_B))
+    logits_BC = varied_logits().numpy()
+    weight_B = reference.softmax(logits_BC).max(-1)
+    assert weight_B.max() > weight_B.min() + 0.1
+    if kd_on == "rgb":
+        weight_B = weight_B * ~replaced_B.numpy()
+    each = [reference.kd(z_hybrid, logits_BC, 4.0, rows=[b]) for b in range(SAMPLES)]
+    losses = objective(student, lambda _: varied_logits(), batch, 0.3, generator()).losses
+    assert losses["kd"].item() == pytest.approx(np.average(each, weights=weight_B), rel=1e-4)
+
+
+@pytest.mark.parametrize("cka", ["biased", "debiased"])
+def test_class_wise_alignment_compares_the_classes_means(cka):
+    objective, student = make(align="class", cka=cka)
+    batch = make_batch()
+    label_B = batch.label_B.numpy()
+    _, v_hybrid, _, v_dvs = outputs(student, batch, photo_frames(batch))
+    means = (
+        np.stack([reference.class_means(v_BN, label_B) for v_BN in v]) for v in (v_hybrid, v_dvs)
+    )
+    c_T = np.full(STEPS, sigmoid(1.0))
+    expected = 0.5 * reference.alignment(*means, c_T, debiased=cka == "debiased")
+    result = objective(student, CountingTeacher(), batch, 0.0, generator())
+    assert result.losses["alignment"].item() == pytest.approx(expected, rel=1e-3)
+    single = 0.5 * reference.alignment(v_hybrid, v_dvs, c_T, debiased=cka == "debiased")
+    assert result.losses["alignment"].item() != pytest.approx(single, rel=1e-2)
+    one_by_one = [reference.cka_biased(x, y) for x, y in zip(v_hybrid, v_dvs, strict=True)]
+    assert result.logged["cka"].tolist() == pytest.approx(one_by_one, rel=1e-4)
+
+
+def test_class_wise_alignment_on_rgb_averages_photo_rows_beside_all_recordings():
+    objective, student = make(align="class", align_on="rgb", replacement={"shape": "linear"})
+    batch = make_batch()
+    label_B = batch.label_B.numpy()
+    kept = ~rows_replaced(0.3).numpy()
+    _, v_hybrid, _, v_dvs = outputs(student, batch, hybrid_frames(batch, rows_replaced(0.3)))
+    present = np.isin(label_B, label_B[kept])
+    assert kept.sum() < present.sum() <= SAMPLES
+    assert len(set(label_B[kept].tolist())) >= 3
+    means = (
+        np.stack([reference.class_means(v_BN[rows], label_B[rows]) for v_BN in v])
+        for v, rows in ((v_hybrid, kept), (v_dvs, present))
+    )
+    expected = 0.5 * reference.alignment(*means, np.full(STEPS, sigmoid(1.0)))
+    losses = objective(student, CountingTeacher(), batch, 0.3, generator()).losses
+    assert losses["alignment"].item() == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(("classes", "cka", "aligned"), [
+    (2, "biased", False), (3, "biased", True), (3, "debiased", False), (4, "debiased", True),
+])  # fmt: skip
+def test_class_wise_alignment_needs_three_classes_and_the_debiased_four(classes, cka, aligned):
+    objective, student = make(align="class", cka=cka)
+    batch = make_batch()
+    batch = dataclasses.replace(batch, label_B=batch.label_B % classes)
+    result = objective(student, CountingTeacher(), batch, 0.0, generator())
+    assert ("alignment" in result.losses) == aligned
+    result.total.backward()
+    assert (objective.coefficient.logit_T.grad is not None) == aligned
+
+
+def test_the_contrastive_loss_reads_both_streams_mean_features():
+    objective, student = make(contrast_weight=0.2, contrast_temperature=0.3)
+    batch = make_batch()
+    features = [
+        copy.deepcopy(student)(frames, stream).features_TBF.detach().numpy().mean(0)
+        for frames, stream in ((photo_frames(batch), "hybrid"), (batch.dvs_TBCHW, "dvs"))
+    ]
+    expected = 0.2 * reference.contrast(*features, batch.label_B.numpy(), 0.3)
+    losses = objective(student, CountingTeacher(), batch, 0.0, generator()).losses
+    assert losses["contrast"].item() == pytest.approx(expected, rel=1e-4)
+    losses["contrast"].backward()
+    assert student.backbone.layers[0].synapse.layers[0].weight.grad.any()
+
+
+def test_the_contrastive_loss_waits_until_both_streams_run():
+    objective, student = make("pretrain-finetune", contrast_weight=0.2)
+    for u in (0.2, 0.7):
+        losses = objective(student, None, make_batch(), u, generator()).losses
+        assert "contrast" not in losses
+
+
+def test_statistics_of_both_streams_are_remembered_where_asked_for():
+    batch = make_batch()
+    for method, remembered in (("sim-only", True), ("sim-pretrain", False)):
+        objective, student = make(method)
+        twin = copy.deepcopy(student)
+        objective(student, None, batch, 0.0, generator())
+        if remembered:
+            twin(batch.simulated_TBCHW, "dvs")
+        for (name, ours), theirs in zip(student.named_buffers(), twin.buffers(), strict=True):
+            assert torch.equal(ours, theirs), name
+
+
+@pytest.mark.parametrize(
+    ("switches", "words"),
+    [
+        ({"dvs_from": 1.0}, "statistics both"),
+        ({"statistics": "both"}, "two_heads false"),
+        ({"contrast_weight": -1.0}, "contrast_weight"),
+        ({"modality_weight": -1.0}, "modality_weight"),
+        ({"ratio_weight": -1.0}, "ratio_weight"),
+        ({"contrast_temperature": 0.0}, "contrast_temperature"),
+        ({"dkd_beta": -1.0}, "dkd_beta"),
+    ],
+)
+def test_switches_that_cannot_work_are_refused(switches, words):
+    refused(lambda: config_from({"objective": switches}, "mine.yaml"), "mine.yaml", words)
+
+
+def test_evaluation_waits_for_the_dvs_stream_unless_it_never_comes():
+    froms = {method: make(method)[0].config.evaluate_from for method in method_names()}
+    assert froms.pop("pretrain-finetune") == froms.pop("sim-pretrain") == 0.5
+    assert set(froms.values()) == {0.0}
