@@ -21,7 +21,7 @@ def records(folder):
 @pytest.mark.parametrize("method", method_names())
 def test_method_learns(make_config, tmp_path, method):
     config = make_config(method, train={"batches_per_epoch": 40}, teacher={"epochs": 4})
-    data = prepare(config.data, config.seed)
+    data = prepare(config.data, config.seed, simulated_source=config.needs_simulated_source)
     result = train_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
     chance = 100 / 3
     assert result["val_top1"] > 1.5 * chance
