@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from spikebridge.data.prepared import EventSet, PhotoSet
 from spikebridge.devices import to_device
 from spikebridge.files import write_text
+from spikebridge.models.inference import deploy
 from spikebridge.models.student import Student
 
 
@@ -64,11 +65,13 @@ def evaluate_student(
     """Run the DVS head over a split, with the running statistics of the DVS stream."""
     training = student.training
     student.eval()
+    with autocast():
+        network = deploy(student)
     logits, found = [], []
     for rows in _batches(len(events.label_N), batch_size):
         frames_BTCHW = torch.from_numpy(events.input(rows))
         with autocast():
-            output = student(to_device(frames_BTCHW, device).transpose(0, 1))
+            output = network(to_device(frames_BTCHW, device).transpose(0, 1))
         logits.append(output.logits_TBC.float().mean(0))
         found.append((output.rates, len(frames_BTCHW)))
     student.train(training)

@@ -9,6 +9,7 @@ import torch
 from spikebridge.data.frames import network_input
 from spikebridge.data.prepared import frame_file
 from spikebridge.errors import UserError
+from spikebridge.models.inference import deploy
 from spikebridge.models.student import Student
 from spikebridge.runs import Trained
 
@@ -38,11 +39,11 @@ def predict(trained: Trained, files: Sequence[str | Path], *, top: int = 5) -> l
     """
     if not isinstance(trained.model, Student):
         raise UserError("this run is a teacher, which classifies photos; give a student's run")
-    result = []
+    network, result = deploy(trained.model), []
     for file in files:
         counts_TCHW = frame_file(file, trained.config.data, trained.sensor)
         x_BTCHW = torch.from_numpy(network_input(counts_TCHW[None], trained.config.data.scale))
-        logits_TBC = trained.model(x_BTCHW.transpose(0, 1)).logits_TBC
+        logits_TBC = network(x_BTCHW.transpose(0, 1)).logits_TBC
         confidence_C = logits_TBC.mean((0, 1)).softmax(0)
         best = confidence_C.topk(min(top, len(trained.classes)))
         result.append(

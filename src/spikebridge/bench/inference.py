@@ -28,6 +28,8 @@ from spikebridge.bench.reference import PlainStudent, ReferenceParts
 from spikebridge.bench.training import plain_parts
 from spikebridge.errors import UserError
 from spikebridge.models.build import build_student
+from spikebridge.models.inference import deploy
+from spikebridge.models.student import Student
 from spikebridge.runs import pick_device
 from spikebridge.training.tasks import make_autocast
 
@@ -118,18 +120,21 @@ def starter(row: str, settings: BenchSettings) -> Callable[[], tuple[Callable[[i
     autocast = make_autocast(precise.config, device)
 
     def start() -> tuple[Callable[[int], Tensor], str]:
-        student: nn.Module = (
-            build_student(config.student, settings.classes, config.data.size)
-            if parts is None
-            else PlainStudent(parts, config.student, settings.classes, config.data.size)
-        )
-        student.load_state_dict(weights)
-        student.to(device).eval()
+        network: nn.Module
+        if parts is None:
+            network = build_student(config.student, settings.classes, config.data.size)
+        else:
+            network = PlainStudent(parts, config.student, settings.classes, config.data.size)
+        network.load_state_dict(weights)
+        network.to(device).eval()
+        if isinstance(network, Student):
+            with autocast():
+                network = deploy(network)
 
         @torch.inference_mode()
         def classify(index: int) -> Tensor:
             with autocast():
-                output = student(x_RTBCHW[index % _RECORDINGS].to(device))
+                output = network(x_RTBCHW[index % _RECORDINGS].to(device))
             return output.logits_TBC.float().mean(0).cpu()
 
         return classify, note

@@ -4,11 +4,6 @@
 """
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
 from ctypes import c_float, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -16,12 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from spikebridge.errors import UserError
-from spikebridge.files import atomic_path, default_cache
+from spikebridge.compiled import compiled
 
 _SOURCE = Path(__file__).with_name("lif.c")
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
-          "-fopenmp", "-shared", "-fPIC")  # fmt: skip
 _NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 SURROGATES = {"qgate": 0, "atan": 1}
 """Surrogates that the kernels know, and their number there."""
@@ -29,33 +21,9 @@ SURROGATES = {"qgate": 0, "atan": 1}
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The kernels, or None where there is no compiler or it fails.
-
-    The shared object is kept in the cache folder under a key of source, flags and processor.
-    """
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        return None
-    key = hashlib.sha256(_SOURCE.read_bytes())
-    key.update(" ".join((compiler, *_FLAGS, _processor())).encode())
-    path = default_cache() / "kernels" / f"lif-{key.hexdigest()[:20]}.so"
-    try:
-        if not path.exists():
-            with atomic_path(path) as temporary:
-                command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(temporary)]
-                subprocess.run(command, check=True, capture_output=True)
-        return _declared(ctypes.CDLL(str(path)))
-    except (OSError, UserError, subprocess.CalledProcessError):
-        return None
-
-
-def _processor() -> str:
-    """What -march=native depends on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    """The kernels, or None where there is no compiler or it fails."""
+    kernels = compiled(_SOURCE, "-ffp-contract=off")
+    return None if kernels is None else _declared(kernels)
 
 
 def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:

@@ -1,0 +1,49 @@
+"""C sources that the machine's compiler builds once; the shared objects are kept."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+from spikebridge.errors import UserError
+from spikebridge.files import atomic_path, default_cache
+
+_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared",
+          "-fPIC")  # fmt: skip
+
+
+def compiled(source: Path, *flags: str) -> ctypes.CDLL | None:
+    """A C source as a library, or None where there is no compiler or it fails.
+
+    The shared object is kept in the cache folder under a key of source, flags and processor.
+
+    Args:
+        source: The C file.
+        flags: Further flags of the compiler.
+    """
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return None
+    key = hashlib.sha256(source.read_bytes())
+    key.update(" ".join((compiler, *_FLAGS, *flags, _processor())).encode())
+    path = default_cache() / "kernels" / f"{source.stem}-{key.hexdigest()[:20]}.so"
+    try:
+        if not path.exists():
+            with atomic_path(path) as temporary:
+                command = [compiler, *_FLAGS, *flags, str(source), "-o", str(temporary)]
+                subprocess.run(command, check=True, capture_output=True)
+        return ctypes.CDLL(str(path))
+    except (OSError, UserError, subprocess.CalledProcessError):
+        return None
+
+
+def _processor() -> str:
+    """What -march=native depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
