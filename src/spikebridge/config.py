@@ -298,6 +298,8 @@ class ObjectiveConfig:
     """Estimate of CKA that is trained on; both are logged."""
     align_on: Literal["all", "rgb"] = "all"
     """Align all positions, or only those of which less than half is replaced."""
+    gather_alignment: bool = False
+    """Under torchrun, align the whole batch, not each process's share by itself."""
     align: Literal["sample", "class"] = "sample"
     """Align the streams' samples one by one, or the means of each class in the batch."""
     coefficient: Literal["learned", "fixed"] = "learned"
@@ -368,10 +370,16 @@ class TrainConfig:
     """Weight decay of AdamW."""
     warmup_epochs: float = 5.0
     """Epochs of linear warm-up before the cosine."""
+    ema: float = 0.0
+    """Decay per step of a moving average of the weights, which is evaluated, selected and saved in
+    their place, 0.99 say; 0 takes the weights themselves."""
     evaluate_every: int = 1
     """Epochs between two evaluations on the validation recordings."""
     checkpoint_minutes: float = 5.0
     """Minutes between two checkpoints; one is also written on Ctrl-C and at the end."""
+    sync_batch_norm: bool = False
+    """Under torchrun, the student's BatchNorm takes the statistics of the whole batch, not of each
+    process's share by itself."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of convolutions; `auto` takes bfloat16 where the hardware multiplies it fast (CUDA,
     AMX). CKA, softmax, BatchNorm statistics and membrane potentials are float32 in any case."""
@@ -391,6 +399,7 @@ class TrainConfig:
             self.lr > 0 and self.weight_decay >= 0 and self.warmup_epochs >= 0,
             "train.lr must be positive, weight_decay and warmup_epochs not negative",
         )
+        _require(0 <= self.ema < 1, "train.ema must lie in [0, 1)")
 
 
 @dataclass(frozen=True)
