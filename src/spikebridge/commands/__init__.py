@@ -4,7 +4,17 @@ from collections.abc import Callable
 
 from jsonargparse import ArgumentParser, Namespace
 
-from spikebridge.commands import bench, calibrate, data, demo, measure, prepare, simulate, train
+from spikebridge.commands import (
+    bench,
+    calibrate,
+    data,
+    demo,
+    energy,
+    measure,
+    prepare,
+    simulate,
+    train,
+)
 
 COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int | None]]] = {
     **demo.COMMANDS,
@@ -14,6 +24,7 @@ COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace]
     **calibrate.COMMANDS,
     **train.COMMANDS,
     **measure.COMMANDS,
+    **energy.COMMANDS,
     **bench.COMMANDS,
 }
 """Name → what adds the arguments, and what runs: its docstring is the help, None means exit 0."""
