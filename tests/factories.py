@@ -172,3 +172,29 @@ def png_bytes(seed: int, suffix: str = "png", side: int = 16) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(picture(seed, side)).save(stream, format=suffix)
     return stream.getvalue()
+
+
+def tiny_recipe(root: Path) -> dict[str, Any]:
+    """Settings of a run of seconds on photos of two classes, which are made in ``root``."""
+    photos = root / "photos"
+    return {
+        "data": {
+            "name": "folders",
+            "photos": str(photos if photos.exists() else photo_folder(photos, count=20)),
+            "size": [8, 8],
+            "time_steps": 2,
+            "simulator": {"width": 16, "height": 16, "amplitude": 3.0, "frames": 30},
+            "split": {"labelled_per_class": 4, "validation_per_class": 4, "test_per_class": 4},
+            "cache": str(root / "cache"),
+        },
+        "student": {"width": 0.1, "threshold": 0.1},
+        "teacher": {"width": 0.25, "epochs": 1, "batch_size": 8},
+        "train": {
+            "epochs": 2,
+            "batches_per_epoch": 3,
+            "batch_size": 4,
+            "lr": 0.5,
+            "warmup_epochs": 0.4,
+            "precision": "float32",
+        },
+    }

@@ -1,6 +1,5 @@
 """The demo: a teacher and four ways to train a spiking student, side by side."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -8,44 +7,44 @@ from rich.console import Console
 from rich.table import Table
 
 from spikebridge.compare import Row, compare
+from spikebridge.config import Config
 from spikebridge.console import console
-from spikebridge.data.prepared import prepare
 from spikebridge.errors import UserError
 from spikebridge.files import write_json
+from spikebridge.jobs import Job, run_jobs
 from spikebridge.recipes import read_recipe
 from spikebridge.report import write_report
-from spikebridge.runs import train_student, train_teacher, unfinished
 from spikebridge.settings import config_from
-from spikebridge.training.loop import Interrupted
 
-METHODS = ("scratch", "kt", "naive-kd", "ckd")
+METHODS = {"scratch": 0.5, "kt": 1.0, "naive-kd": 1.0, "ckd": 1.0}
+"""What is compared, and how long it takes relative to CKD."""
 _RECIPE = "digits"
 
 
-def run_demo(out: Path, seeds: int) -> dict[str, Any]:
+def run_demo(out: Path, seeds: int, workers: int = 1) -> dict[str, Any]:
     """Train, compare and report; a repeated call goes on where the last one stopped.
 
     Args:
         out: Folder of the runs, ``results.json`` and ``report.html``.
         seeds: Number of repetitions, each with its own split, teacher and students.
+        workers: Processes that train side by side; the numbers do not depend on it.
 
     Returns:
         What ``results.json`` holds.
 
     Raises:
-        UserError: seeds is not positive, or the folder holds runs with other settings.
+        UserError: seeds or workers is not positive, or a run failed: the folder holds one with
+            other settings, say.
         Interrupted: Ctrl-C.
     """
     if seeds < 1:
         raise UserError(f"--seeds must be at least 1, got {seeds}")
-    started = time.monotonic()
-    folders = []
-    for seed in range(seeds):
-        try:
-            folders += _train_all(out / "runs", seed)
-        except Interrupted as stop:
-            raise Interrupted(stop.stopped, option="") from stop
-        console.print(f"seed {seed} done after {time.monotonic() - started:.0f} s")
+    jobs = [job for seed in range(seeds) for job in _jobs(out / "runs", seed)]
+    # One thread each, so that sums are rounded alike whatever the number of processes.
+    for failure in run_jobs(jobs, workers, threads=1):
+        if failure is not None:
+            raise UserError(failure)
+    folders = [job.folder for job in jobs]
     rows = compare(folders)
     results = {
         "labelled_per_class": rows[0].labelled_per_class,
@@ -63,24 +62,18 @@ def run_demo(out: Path, seeds: int) -> dict[str, Any]:
     return results
 
 
-def _train_all(runs: Path, seed: int) -> list[Path]:
+def _jobs(runs: Path, seed: int) -> list[Job]:
     """The teacher and every method with one seed, on the same split."""
 
-    def config(method: str):
+    def config(method: str) -> Config:
         return config_from(read_recipe(_RECIPE, method) | {"seed": seed}, _RECIPE)
 
-    ckd = config("ckd")
-    data = prepare(ckd.data, seed)
-    teacher = runs / f"teacher-seed{seed}"
-    train_teacher(ckd, data, teacher, resume=unfinished(teacher))
-    folders = [teacher]
-    for method in METHODS:
-        folder = runs / f"{method}-seed{seed}"
-        train_student(
-            config(method), data, folder, teacher_folder=teacher, resume=unfinished(folder)
-        )
-        folders.append(folder)
-    return folders
+    teacher = Job("teacher", config("ckd"), runs / f"teacher-seed{seed}")
+    students = [
+        Job("student", config(method), runs / f"{method}-seed{seed}", teacher, cost)
+        for method, cost in METHODS.items()
+    ]
+    return [teacher, *students]
 
 
 def _print_table(rows: list[Row], out: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import spikebridge.demo
+from factories import refused
 from spikebridge.cli import main
 from spikebridge.demo import METHODS, run_demo
 from spikebridge.runs import load_run
@@ -23,7 +24,7 @@ def small_demo(recipe, tmp_path, monkeypatch):
 
 
 def test_demo_writes_results_page_and_usable_runs(small_demo, capsys):
-    assert main(["demo", "--out", str(small_demo), "--seeds", "2"]) == 0
+    assert main(["demo", "--out", str(small_demo), "--seeds", "2", "--jobs", "1"]) == 0
     results = json.loads((small_demo / "results.json").read_text())
     assert results["labelled_per_class"] == 4
     assert results["seeds"] == [0, 1]
@@ -60,10 +61,10 @@ def test_demo_writes_results_page_and_usable_runs(small_demo, capsys):
 def test_interrupted_demo_says_to_repeat_the_command(small_demo, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr("spikebridge.training.tasks.TeacherTask.validate", interrupting)
-        assert main(["demo", "--out", str(small_demo), "--seeds", "1"]) == 130
+        assert main(["demo", "--out", str(small_demo), "--seeds", "1", "--jobs", "1"]) == 130
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.endswith("repeat the command to go on")
-    assert main(["demo", "--out", str(small_demo), "--seeds", "1"]) == 0
+    assert main(["demo", "--out", str(small_demo), "--seeds", "1", "--jobs", "1"]) == 0
 
 
 def interrupting(task):
@@ -84,9 +85,22 @@ def test_train_interrupted_in_its_teacher_goes_on_when_repeated(
     assert main(command) == 0
 
 
-def test_repeated_demo_only_does_what_is_missing(small_demo):
+def test_repeated_demo_only_does_what_is_missing_to_the_same_bits_in_any_number_of_processes(
+    small_demo,
+):
     first = run_demo(small_demo, 1)
     kept = (small_demo / "runs/kt-seed0/model.safetensors").stat().st_mtime_ns
-    shutil.rmtree(small_demo / "runs/ckd-seed0")
-    assert run_demo(small_demo, 1) == first
+    again = ("scratch-seed0", "ckd-seed0")
+    weights = [(small_demo / "runs" / run / "model.safetensors").read_bytes() for run in again]
+    for run in again:
+        shutil.rmtree(small_demo / "runs" / run)
+    assert run_demo(small_demo, 1, workers=2) == first
     assert (small_demo / "runs/kt-seed0/model.safetensors").stat().st_mtime_ns == kept
+    for run, before in zip(again, weights, strict=True):
+        assert (small_demo / "runs" / run / "model.safetensors").read_bytes() == before
+
+
+def test_run_that_fails_ends_the_demo_with_its_reason(small_demo):
+    (small_demo / "runs/kt-seed0").mkdir(parents=True)
+    (small_demo / "runs/kt-seed0/config.yaml").write_text("method: other")
+    refused(lambda: run_demo(small_demo, 1), "kt-seed0", "other settings")

@@ -6,9 +6,12 @@ from jsonargparse import ArgumentParser, Namespace
 
 
 def _demo_arguments(parser: ArgumentParser) -> None:
-    parser.usage = "spikebridge demo [--out DIR] [--seeds N]"
+    parser.usage = "spikebridge demo [--out DIR] [--seeds N] [--jobs N]"
     parser.add_argument("--out", type=str, default="demo", help="folder of everything it makes")
     parser.add_argument("--seeds", type=int, default=3, help="number of repetitions")
+    parser.add_argument(
+        "--jobs", type=int, help="processes; null takes one for each core, at most 8 (CUDA: one)"
+    )
 
 
 def _demo(given: Namespace) -> None:
@@ -17,8 +20,10 @@ def _demo(given: Namespace) -> None:
     Repeat the command to go on where it was interrupted.
     """
     from spikebridge.demo import run_demo
+    from spikebridge.jobs import default_workers
 
-    run_demo(Path(given.out), given.seeds)
+    workers = default_workers() if given.jobs is None else given.jobs
+    run_demo(Path(given.out), given.seeds, workers)
 
 
 COMMANDS = {

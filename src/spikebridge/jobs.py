@@ -1,0 +1,244 @@
+"""Many runs: teachers first, then the longest, in this process or in several.
+
+A run that fails does not stop the others. What is finished is skipped and what was interrupted goes
+on, so that the same call can be repeated until everything is there.
+"""
+
+import dataclasses
+import os
+import traceback
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from spikebridge.config import Config, DataConfig
+from spikebridge.console import console
+from spikebridge.data.prepared import PreparedData, prepare
+from spikebridge.errors import UserError
+from spikebridge.files import settings_key, write_text
+from spikebridge.runs import open_run, teacher_settings, train_student, train_teacher, unfinished
+from spikebridge.training.loop import Interrupted
+from spikebridge.retest import is_retested, retest
+
+FAILURE = "failure.txt"
+"""In the folder of a run that failed by a mistake in the program: the traceback."""
+_KEPT = 4
+_MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a teacher or a student."""
+
+    kind: Literal["teacher", "student"]
+    config: Config
+    folder: Path
+    teacher: "Job | None" = None
+    """The teacher of a student that needs one of its own."""
+    cost: float = 1.0
+    """Expected duration, in any unit that all jobs share."""
+    evaluate_at: tuple[tuple[str, DataConfig], ...] = ()
+    """Changed data on whose test recordings the finished student is evaluated, by name."""
+
+
+def cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers() -> int:
+    """A process for each core, at most 8; one where a CUDA device would be shared."""
+    return 1 if torch.cuda.is_available() else min(cores(), _MOST_WORKERS)
+
+
+def run_jobs(jobs: Sequence[Job], workers: int, threads: int | None = None) -> list[str | None]:
+    """Run what is not finished yet.
+
+    Args:
+        jobs: In any order; a student's teacher is among them. Folders differ.
+        workers: Number of processes; 1 runs all in this one.
+        threads: Threads of each process; None divides the cores among the processes.
+
+    Returns:
+        For each job None, or in one line why it failed.
+
+    Raises:
+        Interrupted: Ctrl-C; whatever was running stopped after a step and wrote its checkpoint.
+        UserError: workers or threads are not positive.
+    """
+    if workers < 1 or (threads is not None and threads < 1):
+        raise UserError(f"--jobs must be at least 1, got {workers if workers < 1 else threads}")
+    schedule = Schedule(jobs)
+    workers = min(workers, len(schedule.waiting))
+    if workers > 1:
+        from spikebridge.pool import run_in_processes
+
+        _prepare_all(schedule.waiting)
+        run_in_processes(schedule, workers, threads or max(1, cores() // workers))
+    elif workers == 1:
+        with _torch_threads(threads):
+            _run_here(schedule)
+    return [schedule.ended[job.folder] for job in jobs]
+
+
+def run_job(job: Job) -> None:
+    """Train and evaluate, as far as it is not done yet.
+
+    Raises:
+        UserError: the data or the folder do not allow it.
+        Interrupted: Ctrl-C.
+    """
+    if not is_finished(job):
+        data, resume = _prepared(_needed(job)[0]), unfinished(job.folder)
+        if job.kind == "teacher":
+            train_teacher(job.config, data, job.folder, resume=resume)
+        else:
+            train_student(
+                job.config,
+                data,
+                job.folder,
+                teacher_folder=job.teacher.folder if job.teacher else job.folder / "teacher",
+                teacher_config=job.teacher.config if job.teacher else None,
+                resume=resume,
+            )
+    for name, data in job.evaluate_at:
+        retest(job.folder, name, data)
+
+
+def attempt(job: Job) -> str | None:
+    """Run a job; None, or in one line why it failed.
+
+    Raises:
+        Interrupted: Ctrl-C.
+    """
+    try:
+        run_job(job)
+    except Interrupted:
+        raise
+    except UserError as error:
+        return str(error)
+    except Exception as error:
+        # A study of many hours must not end by one run's mistake, nor hide it.
+        write_text(job.folder / FAILURE, traceback.format_exc())
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"{words[:200]} ({job.folder / FAILURE})"
+    (job.folder / FAILURE).unlink(missing_ok=True)
+    return None
+
+
+def is_finished(job: Job) -> bool:
+    """Whether the run is trained and its result is there.
+
+    Raises:
+        UserError: the folder holds a run with other settings, or a damaged one.
+    """
+    config = teacher_settings(job.config) if job.kind == "teacher" else job.config
+    return open_run(job.folder, config, resume=unfinished(job.folder)) is not None
+
+
+class Schedule:
+    """What is waiting, and how what was tried ended.
+
+    Args:
+        jobs: All; those that are finished are ended at once.
+    """
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.ended: dict[Path, str | None] = {}
+        self.waiting: list[Job] = []
+        self.total = len(jobs)
+        for job in sorted(jobs, key=lambda job: (job.kind == "student", -job.cost)):
+            try:
+                done = is_finished(job) and all(
+                    is_retested(job.folder, *e) for e in job.evaluate_at
+                )
+            except UserError as error:
+                self.ended[job.folder] = str(error)
+                continue
+            if done:
+                self.ended[job.folder] = None
+            else:
+                self.waiting.append(job)
+        self._skip_without_teacher()
+
+    def take(self) -> Job | None:
+        """The next job whose teacher, if it needs one, is trained."""
+        for job in self.waiting:
+            if job.teacher is None or job.teacher.folder in self.ended:
+                self.waiting.remove(job)
+                return job
+        return None
+
+    def end(self, job: Job, failure: str | None) -> None:
+        """Note how a job ended."""
+        self.ended[job.folder] = failure
+        if failure is not None:
+            console.print(f"{job.folder}: failed: {failure}", soft_wrap=True, markup=False)
+        self._skip_without_teacher()
+
+    def _skip_without_teacher(self) -> None:
+        for job in list(self.waiting):
+            failure = job.teacher and self.ended.get(job.teacher.folder)
+            if failure:
+                self.waiting.remove(job)
+                self.ended[job.folder] = f"its teacher failed: {failure}"
+
+    def __str__(self) -> str:
+        return f"{len(self.ended)} of {self.total} runs done"
+
+
+def _run_here(schedule: Schedule) -> None:
+    while (job := schedule.take()) is not None:
+        try:
+            schedule.end(job, attempt(job))
+        except Interrupted as stop:
+            raise Interrupted(stop.stopped, option="") from stop
+
+
+@contextmanager
+def _torch_threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+_Needed = tuple[DataConfig, int, bool]
+_data: OrderedDict[str, PreparedData] = OrderedDict()
+
+
+def _needed(job: Job) -> list[_Needed]:
+    """What is prepared for a job, its own data first: settings, seed, are photos simulated."""
+    simulated = job.kind == "student" and job.config.objective.source == "simulated"
+    changed = [(data, job.config.seed, False) for _, data in job.evaluate_at]
+    return [(job.config.data, job.config.seed, simulated), *changed]
+
+
+def _prepared(needed: _Needed) -> PreparedData:
+    """Prepared data; the last few are kept, for runs that differ in method only."""
+    data, seed, simulated = needed
+    key = settings_key(dataclasses.asdict(data), seed, simulated)
+    if key not in _data:
+        _data[key] = prepare(data, seed, simulated_source=simulated)
+    _data.move_to_end(key)
+    while len(_data) > _KEPT:
+        _data.popitem(last=False)
+    return _data[key]
+
+
+def _prepare_all(jobs: Sequence[Job]) -> None:
+    """Prepare data once and on all cores before several processes ask for them.
+
+    What cannot be prepared fails again in its run, which then says so.
+    """
+    different = {repr(needed): needed for job in jobs for needed in _needed(job)}
+    for needed in different.values():
+        with suppress(UserError):
+            _prepared(needed)

@@ -1,0 +1,177 @@
+"""Runs one after the other and side by side: order, failures, Ctrl-C, death, going on."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from factories import refused, tiny_recipe
+from spikebridge.jobs import FAILURE, Job, Schedule, attempt, run_jobs
+from spikebridge.recipes import merge, read_recipe
+from spikebridge.runs import unfinished
+from spikebridge.settings import config_from
+from spikebridge.training.loop import Interrupted
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("tiny")
+
+
+@pytest.fixture
+def make_job(root, tmp_path):
+    """Makes the job of a method, with changes to the recipe."""
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(tiny_recipe(root)))
+
+    def make(name, method="scratch", teacher=None, cost=1.0, evaluate_at=(), **changes):
+        config = config_from(merge(read_recipe(str(file), method), changes), "test")
+        kind = "teacher" if name.startswith("teacher") else "student"
+        return Job(kind, config, tmp_path / name, teacher, cost, evaluate_at)
+
+    return make
+
+
+def result(job):
+    return json.loads((job.folder / "result.json").read_text())
+
+
+def test_teachers_come_first_then_the_longest_and_students_wait_for_theirs(make_job):
+    teachers = [make_job(f"teacher{i}") for i in range(2)]
+    short = make_job("short", teacher=teachers[0], cost=1)
+    long = make_job("long", teacher=teachers[1], cost=3)
+    alone = make_job("alone", cost=2)
+    schedule = Schedule([short, long, alone, *teachers])
+    assert [schedule.take() for _ in range(3)] == [*teachers, alone]
+    assert schedule.take() is None
+    schedule.end(teachers[0], None)
+    schedule.end(teachers[1], None)
+    assert [schedule.take() for _ in range(3)] == [long, short, None]
+
+
+def test_students_of_a_failed_teacher_fail_with_its_reason_and_others_run(make_job):
+    broken = make_job("teacher", data={"photos": "/nowhere"})
+    taught = make_job("taught", "ckd", teacher=broken)
+    alone = make_job("alone")
+    failures = run_jobs([taught, alone, broken], workers=1)
+    assert failures[1] is None
+    assert 0 <= result(alone)["test_top1"] <= 100
+    assert "/nowhere" in str(failures[2])
+    assert failures[0] == f"its teacher failed: {failures[2]}"
+    assert not taught.folder.exists()
+
+
+def test_mistake_of_the_program_is_one_line_and_a_traceback_that_goes_when_it_is_mended(
+    make_job, monkeypatch
+):
+    job = make_job("run")
+    with monkeypatch.context() as patch:
+        patch.setattr("spikebridge.jobs.train_student", lambda *a, **k: [][0])
+        failure = attempt(job)
+    assert failure == f"IndexError: list index out of range ({job.folder / FAILURE})"
+    assert "Traceback" in (job.folder / FAILURE).read_text()
+    assert attempt(job) is None
+    assert not (job.folder / FAILURE).exists()
+
+
+def test_other_settings_in_the_folder_are_a_failure_that_names_them(make_job):
+    assert run_jobs([make_job("run")], workers=1) == [None]
+    (failure,) = run_jobs([make_job("run", train={"epochs": 3})], workers=1)
+    assert "train.epochs is 2 there and 3 here" in str(failure)
+
+
+def test_number_of_processes_is_positive(make_job):
+    refused(lambda: run_jobs([make_job("run")], workers=0), "--jobs", "0")
+
+
+def test_finished_student_is_evaluated_on_changed_data_once(make_job):
+    plain = make_job("run")
+    noisy = make_job("run", data={"simulator": {"shot_noise_hz": 500.0}}).config.data
+    other = make_job("run", data={"split": {"test_per_class": 3}}).config.data
+    assert attempt(plain) is None
+    job = make_job("run", evaluate_at=(("same", plain.config.data), ("noisy", noisy)))
+    assert run_jobs([job], workers=1) == [None]
+    files = {name: job.folder / f"retest-{name}.json" for name in ("same", "noisy")}
+    found = {name: json.loads(file.read_text()) for name, file in files.items()}
+    assert found["same"]["test_top1"] == result(job)["test_top1"]
+    assert found["same"]["test_loss"] == pytest.approx(result(job)["test_loss"], rel=1e-6)
+    assert found["noisy"]["rates"] != found["same"]["rates"]
+    written = files["noisy"].stat().st_mtime_ns
+    assert run_jobs([job], workers=1) == [None]
+    assert files["noisy"].stat().st_mtime_ns == written
+    (failure,) = run_jobs([make_job("run", evaluate_at=(("other", other),))], workers=1)
+    assert "other recordings are tested" in str(failure)
+
+
+# Several processes ------------------------------------------------------------------------------
+
+LONG = {"train": {"epochs": 40}}
+
+
+def workers_of_this_process():
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        for child in (task / "children").read_text().split():
+            words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+            found += [int(child)] if "spikebridge.pool_worker" in words else []
+    return sorted(found)
+
+
+def when_all_train(jobs, act):
+    """Acts from another thread once every job has logged a step; its error, if any, is kept."""
+
+    def watch():
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            logs = [job.folder / "metrics.jsonl" for job in jobs]
+            if all(log.exists() and log.stat().st_size for log in logs):
+                return act()
+            time.sleep(0.01)
+        return None
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+
+
+@needs_proc
+def test_interrupted_processes_write_checkpoints_and_go_on_to_the_same_result(make_job):
+    jobs = [make_job(f"run{seed}", seed=seed, **LONG) for seed in range(2)]
+    watch = when_all_train(jobs, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(Interrupted, match="stopped, 0 of 2 runs done; repeat the command to go on"):
+        run_jobs(jobs, workers=2)
+    watch.join()
+    assert workers_of_this_process() == []
+    assert all(unfinished(job.folder) for job in jobs)
+
+    assert run_jobs(jobs, workers=1, threads=1) == [None, None]
+    whole = make_job("whole", seed=1, **LONG)
+    assert attempt(whole) is None
+    predictions = [(job.folder / "predictions.csv").read_text() for job in (jobs[1], whole)]
+    assert predictions[0] == predictions[1]
+    assert result(jobs[1])["test_loss"] == result(whole)["test_loss"]
+
+
+@needs_proc
+def test_killed_process_is_a_failure_that_says_so_and_the_others_run(make_job):
+    jobs = [make_job(f"run{seed}", seed=seed, **LONG) for seed in range(2)]
+    later = make_job("later", cost=0.5)
+
+    def kill_one():
+        os.kill(workers_of_this_process()[0], signal.SIGKILL)
+
+    watch = when_all_train(jobs, kill_one)
+    failures = run_jobs([*jobs, later], workers=2)
+    watch.join()
+    killed = [failure for failure in failures if failure is not None]
+    assert killed == ["its process was killed by SIGKILL; out of memory? Try fewer --jobs"]
+    assert failures[2] is None
+    assert workers_of_this_process() == []
