@@ -19,7 +19,7 @@ from spikebridge.data.source import draw_camera, simulate_source, view_key
 from spikebridge.data.twins import simulate_folder
 from spikebridge.settings import config_from
 
-SIMULATOR = Simulator(width=16, height=16, frames=12, amplitude=3.0)
+SIMULATOR = Simulator(width=16, height=16, frames=12, amplitude=3.0, background_hz=0.2)
 KEYS = [f"{i:064x}" for i in range(1, 400)]
 
 
@@ -58,7 +58,7 @@ def test_factors_are_log_uniform_about_the_camera_and_of_the_key_alone() -> None
     assert len(set(drawn)) == len(KEYS)
     log = {
         name: np.log([getattr(camera, name) / getattr(SIMULATOR, name) for camera in drawn])
-        for name in ("amplitude", "shot_noise_hz", "leak_rate_hz", "cutoff_hz")
+        for name in ("amplitude", "shot_noise_hz", "leak_rate_hz", "background_hz", "cutoff_hz")
     }
     pos, neg = (
         np.log([getattr(c, name) for c in drawn]) - np.log(getattr(SIMULATOR, name))
@@ -118,7 +118,7 @@ def test_settings_are_laid_over_the_recordings_camera(config: DataConfig) -> Non
         ({"motion": "sweep"}, ("motion", "saccade, pan, random", "'sweep'")),
         ({"width": 20.5}, ("width", "a whole number", "20.5")),
         ({"pos_threshold": "low"}, ("pos_threshold", "a number", "'low'")),
-        ({"inverted": 1}, ("inverted", "true or false")),
+        ({"negative": 1}, ("negative", "true or false")),
         ({"neg_threshold": -1.0}, ("thresholds must be positive",)),
     ],
     ids=str,

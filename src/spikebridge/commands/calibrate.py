@@ -50,6 +50,8 @@ def _rows(columns: Any, before: float, after: float) -> list[tuple[str, list[str
         ("their spread", [f"{c.spread:.0%}" for c in columns]),
         ("ON share", [f"{c.on_share:.1%}" for c in columns]),
         ("active pixels", [f"{c.active:.1%}" for c in columns]),
+        ("ON per quiet pixel", [f"{c.quiet_on:.3f}" for c in columns]),
+        ("OFF per quiet pixel", [f"{c.quiet_off:.3f}" for c in columns]),
         ("duration in ms", [f"{c.duration_ms:.1f}" for c in columns]),
         *(
             (f"events in tenth {tenth + 1}", [f"{c.rate[tenth]:.1%}" for c in columns])

@@ -33,7 +33,8 @@ _PHOTO_PIXELS = 100_000  # of all photos' sensors; bounds the time on large sens
 _PATTERN_STEPS = 9  # three per saccade
 _PATTERN_BLUR = 0.02  # of the frame's height
 _THRESHOLDS = (0.05, 5.0)
-_SHOT_NOISE_HZ = (0.01, 30.0)
+_NOISE_HZ = (0.003, 30.0)
+_NO_NOISE = 0.003  # events per recording and pixel
 _CLEARLY_BETTER = 0.02
 _COORDINATES = ("offset_y", "amplitude", "saccade_height", "offset_x", "cutoff_hz")
 
@@ -62,10 +63,10 @@ def calibrate(
     """Find the camera that sees the photos as the recordings are.
 
     Sensor and duration are the recordings', the margin is ``config.photo_margin``; the rest starts
-    from ``config.source_simulator``. Polarity, speed, amplitude, height, place and bandwidth are
-    those whose mean simulated recording is most like the mean recording; thresholds give the median
-    numbers of ON and OFF events, noise the share of active pixels. What was found is kept by
-    content: a second call reads nothing.
+    from ``config.source_simulator``. Photo or negative, speed, amplitude, height, place and
+    bandwidth are those whose mean simulated recording is most like the mean recording; thresholds
+    give the median numbers of ON and OFF events; shot noise and background the numbers where
+    least happens. What was found is kept by content: a second call reads nothing.
 
     Args:
         config: Framing, cache and starting camera.
@@ -123,23 +124,24 @@ class _Search:
         before, likeness_before = self._seen_by(self.start)
         self._fit_thresholds(3)
         self._choose_kind()
+        self._fit_noise()
+        self._fit_thresholds(1)
         for share in (1.0, 0.5, 0.25):
             self._walk(share)
-        for _ in range(2):
-            self._fit_thresholds(2)
+        for _ in range(3):
             self._fit_noise()
-        self._fit_thresholds(3)
+            self._fit_thresholds(2)
         camera = _rounded(self.camera)
         simulated, likeness = self._seen_by(camera)
         return Calibration(camera, self.recorded, before, simulated, likeness_before, likeness)
 
     def _choose_kind(self) -> None:
-        """Take another polarity or speed where that is clearly more like the recordings."""
+        """Take the negative or another speed where that is clearly more like the recordings."""
         speeds = ("constant",) if self.camera.motion == "random" else ("constant", "smooth")
         kinds = [
-            replace(self.camera, speed=speed, inverted=inverted)
+            replace(self.camera, speed=speed, negative=negative)
             for speed in speeds
-            for inverted in (False, True)
+            for negative in (False, True)
         ]
         best = max(kinds, key=self._likeness)
         if self._likeness(best) > self._likeness(self.camera) + _CLEARLY_BETTER:
@@ -159,24 +161,23 @@ class _Search:
             seen, _ = self._seen_by(self.camera)
             wanted = self.recorded
             on, off = seen.on / max(wanted.on, 1), seen.off / max(wanted.off, 1)
-            if self.camera.inverted:
-                on, off = off, on
             self.camera = replace(
                 self.camera,
-                pos_threshold=float(np.clip(self.camera.pos_threshold * on**0.8, *_THRESHOLDS)),
-                neg_threshold=float(np.clip(self.camera.neg_threshold * off**0.8, *_THRESHOLDS)),
+                pos_threshold=_within(self.camera.pos_threshold * on**0.8, _THRESHOLDS),
+                neg_threshold=_within(self.camera.neg_threshold * off**0.8, _THRESHOLDS),
             )
 
     def _fit_noise(self) -> None:
-        """Bisect the noise; more of it makes more pixels active."""
-        low, high = np.log(_SHOT_NOISE_HZ)
-        for _ in range(6):
-            middle = (low + high) / 2
-            self.camera = replace(self.camera, shot_noise_hz=float(np.exp(middle)))
-            if self._seen_by(self.camera)[0].active < self.recorded.active:
-                low = middle
-            else:
-                high = middle
+        """Where nothing else happens, shot noise is of both polarities, the background ON."""
+        seen, wanted = self._seen_by(self.camera)[0], self.recorded
+        shot = (wanted.quiet_off + _NO_NOISE) / (seen.quiet_off + _NO_NOISE)
+        more = (wanted.quiet_on - wanted.quiet_off) - (seen.quiet_on - seen.quiet_off)
+        background = self.camera.background_hz + 1000 * more / wanted.duration_ms
+        self.camera = replace(
+            self.camera,
+            shot_noise_hz=_within(self.camera.shot_noise_hz * shot, _NOISE_HZ),
+            background_hz=_within(background, (0.0, _NOISE_HZ[1])),
+        )
 
     def _likeness(self, camera: Simulator) -> float:
         return self._seen_by(camera)[1]
@@ -216,6 +217,10 @@ class _Search:
         return statistics(recordings), gaussian_filter(mean, (0, 0, blur, blur))
 
 
+def _within(value: float, limits: tuple[float, float]) -> float:
+    return float(np.clip(value, *limits))
+
+
 def _moved(camera: Simulator, coordinate: str, step: float) -> Simulator:
     """A camera one step of at most ±1 along a coordinate."""
     value = getattr(camera, coordinate)
@@ -225,7 +230,7 @@ def _moved(camera: Simulator, coordinate: str, step: float) -> Simulator:
         case "offset_y":
             moved = value + step * 0.04 * camera.height
         case "saccade_height":
-            moved = float(np.clip(value + step * 0.2, 0, 1))
+            moved = _within(value + step * 0.2, (0.0, 1.0))
         case _:
             moved = value * 1.35**step
     return replace(camera, **{coordinate: moved})

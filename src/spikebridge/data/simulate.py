@@ -12,6 +12,7 @@ from spikebridge.data.motion import Motion, Speed, motion_path
 from spikebridge.data.photos import fit_photo
 from spikebridge.errors import UserError
 
+_BACKGROUND = 3
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -48,8 +49,9 @@ class Simulator:
     """Pixels that the middle of the path lies right of the sensor's middle."""
     offset_y: float = 0.0
     """Pixels that it lies below."""
-    inverted: bool = False
-    """Exchange ON and OFF: N-MNIST's ON events lie where a bright stroke leaves."""
+    negative: bool = False
+    """Show the photo's negative, margin and all: N-MNIST's recordings are of dark digits before a
+    bright ground (ON events where a stroke leaves, and in the still ground)."""
     duration_ms: float = 300.0
     """Duration of the motion in ms."""
     frames: int = 60
@@ -65,9 +67,13 @@ class Simulator:
     cutoff_hz: float = 200.0
     """Bandwidth of the photoreceptor at a white pixel, in Hz."""
     leak_rate_hz: float = 0.1
-    """Spontaneous ON events per pixel, in Hz."""
+    """Leak of a pixel towards ON, in events per second; a still pixel fires when a whole one has
+    leaked, all about the same time."""
     shot_noise_hz: float = 1.0
     """Noise events per dark pixel, in Hz."""
+    background_hz: float = 0.0
+    """Spontaneous ON events per pixel at random times, in Hz: what leak looks like in a real camera
+    that has been on for a while."""
 
     def __post_init__(self) -> None:
         numbers = (value for value in asdict(self).values() if not isinstance(value, str))
@@ -84,7 +90,7 @@ class Simulator:
         if not 0 <= self.saccade_height <= 1:
             raise ValueError("simulator: saccade_height must lie in [0, 1]")
         others = ("amplitude", "threshold_sigma", "refractory_us", "cutoff_hz", "leak_rate_hz",
-                  "shot_noise_hz")  # fmt: skip
+                  "shot_noise_hz", "background_hz")  # fmt: skip
         if negative := [name for name in others if getattr(self, name) < 0]:
             raise ValueError(f"simulator: {negative[0]} must not be negative")
 
@@ -156,8 +162,25 @@ def simulate_photo(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> Ev
             "or remove the photo"
         )
     sensor = (simulator.width, simulator.height)
-    on_N = (p_N > 0) != simulator.inverted
-    return Events(x_N.astype(np.int32), y_N.astype(np.int32), t_N, on_N, sensor)
+    events = Events(x_N.astype(np.int32), y_N.astype(np.int32), t_N, p_N > 0, sensor)
+    if not simulator.background_hz:
+        return events
+    return _with_background(events, _picture_size(photo_HWC, simulator), simulator, seed)
+
+
+def _with_background(
+    events: Events, size: tuple[int, int], simulator: Simulator, seed: int
+) -> Events:
+    """With spontaneous ON events within the picture, from its first frame to the last event."""
+    random = np.random.default_rng([_BACKGROUND, seed])
+    last = int(events.t_N[-1])
+    count = random.poisson(simulator.background_hz * size[0] * size[1] * last / 1e6)
+    x_N = np.concatenate([events.x_N, random.integers(size[1], size=count, dtype=np.int32)])
+    y_N = np.concatenate([events.y_N, random.integers(size[0], size=count, dtype=np.int32)])
+    t_N = np.concatenate([events.t_N, random.integers(last + 1, size=count)])
+    on_N = np.concatenate([events.polarity_N, np.ones(count, bool)])
+    order_N = np.argsort(t_N, kind="stable")
+    return Events(x_N[order_N], y_N[order_N], t_N[order_N], on_N[order_N], events.sensor)
 
 
 def _picture_size(photo_HWC: np.ndarray, simulator: Simulator) -> tuple[int, int]:
@@ -173,6 +196,8 @@ def _moving_frames(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> np
     """Greyscale frames_NHW of the moving photo; beyond its border its edge goes on."""
     height, width = _picture_size(photo_HWC, simulator)
     grey_HW = fit_photo(photo_HWC, (height, width), simulator.margin) @ _LUMA
+    if simulator.negative:
+        grey_HW = 255 - grey_HW
     offset = np.array([simulator.offset_x, simulator.offset_y])
     reach = int(np.ceil(simulator.amplitude + np.abs(offset).max())) + 1
     padded = np.pad(grey_HW, reach, mode="edge")

@@ -33,16 +33,19 @@ def draw_camera(simulator: Simulator, randomise: float, key: str) -> Simulator:
     if not randomise:
         return simulator
     random = np.random.default_rng([_CAMERA, int(key, 16)])
-    threshold, amplitude, shot, leak, cutoff, ratio = np.exp(randomise * random.uniform(-1, 1, 6))
-    half = float(ratio) ** 0.125  # of the ratio, to either side
+    threshold, amplitude, shot, leak, background, cutoff, ratio = np.exp(
+        randomise * random.uniform(-1, 1, 7)
+    ).tolist()
+    half = ratio**0.125  # of the ratio, to either side
     return replace(
         simulator,
-        pos_threshold=simulator.pos_threshold * float(threshold) * half,
-        neg_threshold=simulator.neg_threshold * float(threshold) / half,
-        amplitude=simulator.amplitude * float(amplitude),
-        shot_noise_hz=simulator.shot_noise_hz * float(shot),
-        leak_rate_hz=simulator.leak_rate_hz * float(leak),
-        cutoff_hz=simulator.cutoff_hz * float(cutoff),
+        pos_threshold=simulator.pos_threshold * threshold * half,
+        neg_threshold=simulator.neg_threshold * threshold / half,
+        amplitude=simulator.amplitude * amplitude,
+        shot_noise_hz=simulator.shot_noise_hz * shot,
+        leak_rate_hz=simulator.leak_rate_hz * leak,
+        background_hz=simulator.background_hz * background,
+        cutoff_hz=simulator.cutoff_hz * cutoff,
     )
 
 
