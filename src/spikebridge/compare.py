@@ -16,8 +16,9 @@ from spikebridge.errors import UserError
 from spikebridge.files import write_json, write_text
 from spikebridge.recipes import method_names
 
-ORDER = ("teacher", "scratch", "scratch+tet", "pretrain-finetune", "kt", "naive-kd",
-         "kd-no-replacement", "kd-no-alignment", "ckd")  # fmt: skip
+ORDER = ("teacher", "scratch", "scratch+tet", "ann-on-frames", "pretrain-finetune", "sim-only",
+         "sim-pretrain", "kt", "tmkt", "naive-kd", "kd-no-replacement", "kd-no-alignment", "ckd",
+         "ckd-plus")  # fmt: skip
 
 
 @dataclass(frozen=True)
