@@ -427,6 +427,13 @@ class Config:
         _require(self.seed >= 0, "seed must not be negative")
 
     @property
+    def needs_teacher(self) -> bool:
+        """Whether W(u) is ever above 0 while the hybrid stream runs; W never rises."""
+        objective = self.objective
+        weight = objective.distillation(0.0, objective.replacement(0.0))
+        return bool(objective.kd_weight and objective.hybrid_until and weight)
+
+    @property
     def needs_simulated_source(self) -> bool:
         """Whether a recording of every training photo is to be simulated."""
         return bool(self.objective.hybrid_until) and self.objective.source != "photo"

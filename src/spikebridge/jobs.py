@@ -21,9 +21,9 @@ from spikebridge.console import console
 from spikebridge.data.prepared import PreparedData, prepare
 from spikebridge.errors import UserError
 from spikebridge.files import settings_key, write_text
+from spikebridge.retest import is_retested, retest
 from spikebridge.runs import open_run, teacher_settings, train_student, train_teacher, unfinished
 from spikebridge.training.loop import Interrupted
-from spikebridge.retest import is_retested, retest
 
 FAILURE = "failure.txt"
 """In the folder of a run that failed by a mistake in the program: the traceback."""
@@ -216,7 +216,7 @@ _data: OrderedDict[str, PreparedData] = OrderedDict()
 
 def _needed(job: Job) -> list[_Needed]:
     """What is prepared for a job, its own data first: settings, seed, are photos simulated."""
-    simulated = job.kind == "student" and job.config.objective.source == "simulated"
+    simulated = job.kind == "student" and job.config.needs_simulated_source
     changed = [(data, job.config.seed, False) for _, data in job.evaluate_at]
     return [(job.config.data, job.config.seed, simulated), *changed]
 
