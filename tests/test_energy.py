@@ -354,6 +354,23 @@ def test_teacher_beside_the_run_is_counted(run, recipe, tmp_path, capsys):
     assert "holds a student" in str(energy_of_run(run, limit=1, teacher_folder=run).teacher_missing)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said", "unsaid"),
+    [
+        (["--student.neuron", "relu"], "This student is of ReLU", "spike costs"),
+        (["--student.name", "resnet18-snn"], "shortcut without weights", "of ReLU"),
+    ],
+)
+def test_assumptions_are_those_of_the_student(recipe, tmp_path, settings, said, unsaid, capsys):
+    folder = tmp_path / "other"
+    assert main(["train", recipe, "--method", "scratch", "--out", str(folder), *settings]) == 0
+    capsys.readouterr()
+    assert main(["energy", str(folder), "--limit", "2"]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert said in page
+    assert unsaid not in page
+
+
 def test_bad_input_is_one_line(run, tmp_path):
     refused(lambda: energy_of_run(tmp_path), tmp_path)
     refused(lambda: energy_of_run(run, limit=0), "limit")

@@ -53,7 +53,8 @@ def _energy(given: Namespace) -> None:
         print(json.dumps(report.as_json(), indent=2))
         return
     page = Console(highlight=False, markup=False, width=_WIDTH)
-    for table in (_layers(report), _steps(report), _networks(report)):
+    tables = (_layers(report), *([_steps(report)] if report.spiking else []), _networks(report))
+    for table in tables:
         page.print(table)
         page.print()
     page.print("Assumptions")
@@ -105,10 +106,11 @@ def _steps(report: "EnergyReport") -> "Table":
 
 def _networks(report: "EnergyReport") -> "Table":
     table = _table("Energy per recording", "network", "nJ", "× student")
-    rows = [
-        ("student", report.nj),
-        ("student, its neurons' updates too", report.nj + report.updates_nj),
-        ("student, all MACs behind its pools", report.pools_as_macs_nj),
+    rows = [("student", report.nj)]
+    if report.spiking:
+        rows.append(("student, its neurons' updates too", report.nj + report.updates_nj))
+        rows.append(("student, all MACs behind its pools", report.pools_as_macs_nj))
+    rows += [
         ("ANN of the same shape, one pass per step", report.ann_nj),
         ("ANN of the same shape, once on the summed frames", report.ann_once_nj),
     ]

@@ -68,6 +68,11 @@ class EnergyReport:
         return self.operations.pj_NT.shape[1]
 
     @property
+    def spiking(self) -> bool:
+        """Whether the student spikes; one of ReLU is an ANN itself."""
+        return any(layer.spiking for layer in self.operations.layers)
+
+    @property
     def nj(self) -> float:
         """Energy of the student: all its layers and time steps."""
         return float(self.nj_N.mean())
@@ -131,20 +136,28 @@ class EnergyReport:
             "connections are MACs at every step, those of empty pixels too.",
             "BatchNorm is folded into the convolution before it.",
         ]
-        if any(layer.pooled for layer in layers):
+        if not self.spiking:
+            lines.append("This student is of ReLU: all its connections are MACs, zeros included.")
+        if self.spiking and any(layer.pooled for layer in layers):
             lines.append(
                 "Average pools are folded into the next layer: the division goes into its weights, "
                 "and a spike costs one accumulate per connection of its pooled cell. Counted as "
                 f"dense MACs, since a pool's output is not binary: {self.pools_as_macs_nj:,.1f} nJ."
             )
         if any(layer.identity for layer in layers):
-            lines.append("A shortcut without weights costs one accumulate per spike.")
-        lines += [
-            f"Neurons' own updates are left out: {self.operations.updates * self.time_steps:,} per "
-            f"recording; at one MAC each (leak and bias) {self.updates_nj:,.1f} nJ more.",
+            lines.append(
+                "A shortcut without weights costs one accumulate per spike, in an ANN per connection."
+            )
+        if self.spiking:
+            lines.append(
+                "Neurons' own updates are left out: "
+                f"{self.operations.updates * self.time_steps:,} per recording; at one MAC each "
+                f"(leak and bias) {self.updates_nj:,.1f} nJ more."
+            )
+        lines.append(
             "ANN of the same shape: the same connections with ReLU, all MACs, zeros included. Once "
-            "on the sum of the frames it sees no order in time; what it reaches is not measured.",
-        ]
+            "on the sum of the frames it sees no order in time; what it reaches is not measured."
+        )
         if self.teacher is not None:
             height, width = self.teacher.size
             lines.append(
