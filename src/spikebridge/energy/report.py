@@ -146,7 +146,7 @@ class EnergyReport:
             )
         if any(layer.identity for layer in layers):
             lines.append(
-                "A shortcut without weights costs one accumulate per spike, in an ANN per connection."
+                "A shortcut without weights costs one accumulate per spike (ANN: per connection)."
             )
         if self.spiking:
             lines.append(
