@@ -81,10 +81,15 @@ def test_factors_are_log_uniform_about_the_camera_and_of_the_key_alone() -> None
 
 def test_a_drawn_camera_that_sees_too_little_gives_way_to_the_one_in_the_middle() -> None:
     blind = replace(
-        SIMULATOR, pos_threshold=2.0, neg_threshold=2.0, shot_noise_hz=0.0, leak_rate_hz=0.0
+        SIMULATOR,
+        pos_threshold=2.0,
+        neg_threshold=2.0,
+        shot_noise_hz=0.0,
+        leak_rate_hz=0.0,
+        background_hz=0.0,
     )
     config = DataConfig(time_steps=3, size=(8, 8), source=SourceConfig(randomise=1.0))
-    key = next(k for k in KEYS if draw_camera(blind, 1.0, k).pos_threshold > 4)
+    key = max(KEYS, key=lambda k: draw_camera(blind, 1.0, k).pos_threshold)
     photo_HWC = picture(0)
     refused(lambda: simulate_photo(photo_HWC, draw_camera(blind, 1.0, key), 0), "no change")
     wanted = frame_events(simulate_photo(photo_HWC, blind, int(key[:8], 16)), 3, (8, 8))
