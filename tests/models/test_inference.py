@@ -13,6 +13,7 @@ from spikebridge.models import inference, sparse
 from spikebridge.models.build import build_student
 from spikebridge.models.inference import DeployedStudent, deploy, fold_batch_norm
 from spikebridge.models.sparse import SparseConvolution
+from spikebridge.neurons import LIF, surrogate
 
 needs_compiler = pytest.mark.skipif(sparse.library() is None, reason="there is no C compiler")
 
@@ -44,13 +45,13 @@ def trained(name, width=1 / 16, size=(8, 8), **options):
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_folded_convolution_is_both_layers(bias):
     torch.manual_seed(0)
-    layers = nn.Sequential(nn.Conv2d(3, 5, 3, 2, 1, bias=bias), nn.BatchNorm2d(5)).double()
-    layers(torch.randn(8, 3, 9, 7, dtype=torch.float64) * 3 + 1)
-    layers.eval()
+    convolution, norm = nn.Conv2d(3, 5, 3, 2, 1, bias=bias).double(), nn.BatchNorm2d(5).double()
+    norm(convolution(torch.randn(8, 3, 9, 7, dtype=torch.float64) * 3 + 1))
+    norm.eval()
     x_NCHW = torch.randn(2, 3, 9, 7, dtype=torch.float64)
-    weight, offset = fold_batch_norm(layers[0], layers[1])
+    weight, offset = fold_batch_norm(convolution, norm)
     assert not weight.requires_grad
-    torch.testing.assert_close(F.conv2d(x_NCHW, weight, offset, 2, 1), layers(x_NCHW))
+    torch.testing.assert_close(F.conv2d(x_NCHW, weight, offset, 2, 1), norm(convolution(x_NCHW)))
 
 
 @needs_compiler
@@ -77,7 +78,7 @@ def test_a_sparse_convolution_is_the_dense_one(inner, outer, kernel, stride, siz
     torch.testing.assert_close(plain, dense.float(), rtol=1e-5, atol=1e-5)
     residual = torch.randn(plain.shape, generator=generator(2)).movedim(2, -1).contiguous()
     for tau in (1.0, 2.0, 3.5):
-        spikes = convolution(x_TBHWC, tau=tau, threshold=0.5, residual_TBHWC=residual)
+        spikes = convolution(x_TBHWC, LIF(tau, 0.5, surrogate("qgate")), residual)
         current = dense + residual.movedim(-1, 2).double()
         expected, membrane = eager_lif(current, tau, 0.5, "qgate", 2.0)
         clear = ((membrane - 0.5).abs() > 1e-4).all(0)
@@ -129,8 +130,7 @@ def test_a_deployed_student_is_a_copy():
 def test_what_the_fast_form_does_not_compute_stays_as_it_is(monkeypatch):
     student = trained("vgg-snn")
     assert deploy(copy.deepcopy(student).double()).__class__ is student.__class__
-    for options in ({"neuron": "relu"}, {"neuron_backend": "eager"}):
-        other = trained("vgg-snn", **options)
+    for other in (trained("vgg-snn", neuron="relu"), trained("vgg-snn", neuron_backend="eager")):
         assert deploy(other) is other
     with torch.autocast("cpu", torch.bfloat16):
         assert deploy(student) is student

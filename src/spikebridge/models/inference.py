@@ -86,27 +86,21 @@ def deploy(student: Student) -> Student | DeployedStudent:
 
 def _sparse(synapse: OverTime) -> SparseConvolution:
     convolution, norm = synapse.layers
-    assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-    weight_OIHW, bias_O = fold_batch_norm(convolution, norm)
-    return SparseConvolution(
-        weight_OIHW, bias_O, convolution.stride[0], int(convolution.padding[0])
-    )
-
-
-def _constants(neuron: nn.Module) -> dict[str, float]:
-    assert isinstance(neuron, LIF)
-    return {"tau": neuron.tau, "threshold": neuron.threshold}
+    assert isinstance(convolution, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    stride, padding = convolution.stride[0], int(convolution.padding[0])
+    return SparseConvolution(*fold_batch_norm(convolution, norm), stride, padding)
 
 
 def _vgg(backbone: VGGBackbone) -> Layers:
     layers = [cast(SpikingLayer, layer) for layer in backbone.layers]
-    parts = [(_sparse(layer.synapse), _constants(layer.neuron)) for layer in layers]
+    parts = [(_sparse(layer.synapse), cast(LIF, layer.neuron)) for layer in layers]
     pooled = {int(index) for index in backbone.pools}
 
     def run(x_TBHWC: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         rates = {}
-        for index, (convolution, constants) in enumerate(parts):
-            x_TBHWC = convolution(x_TBHWC, **constants)
+        for index, (convolution, neuron) in enumerate(parts):
+            x_TBHWC = convolution(x_TBHWC, neuron)
             rates[f"layer{index + 1}"] = spike_rate(x_TBHWC)
             if index in pooled:
                 x_NCHW = F.avg_pool2d(x_TBHWC.flatten(0, 1).permute(0, 3, 1, 2), 2)
@@ -118,7 +112,7 @@ def _vgg(backbone: VGGBackbone) -> Layers:
 
 def _resnet(backbone: nn.Module) -> Layers:
     assert isinstance(backbone, ResNetBackbone)
-    stem, constants = _sparse(backbone.stem.synapse), _constants(backbone.stem.neuron)
+    stem, neuron = _sparse(backbone.stem.synapse), cast(LIF, backbone.stem.neuron)
     blocks = []
     for block in backbone.blocks:
         assert isinstance(block, SpikingBlock)
@@ -126,12 +120,13 @@ def _resnet(backbone: nn.Module) -> Layers:
         blocks.append((_sparse(block.first.synapse), _sparse(block.second), shortcut))
 
     def run(x_TBHWC: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        x_TBHWC = stem(x_TBHWC, **constants)
+        x_TBHWC = stem(x_TBHWC, neuron)
         rates = {"stem": spike_rate(x_TBHWC)}
         for index, (first, second, shortcut) in enumerate(blocks):
-            inner_TBHWC = first(x_TBHWC, **constants)
-            residual = x_TBHWC if shortcut is None else shortcut(x_TBHWC)
-            x_TBHWC = second(inner_TBHWC, residual_TBHWC=residual, **constants)
+            inner_TBHWC = first(x_TBHWC, neuron)
+            x_TBHWC = second(
+                inner_TBHWC, neuron, x_TBHWC if shortcut is None else shortcut(x_TBHWC)
+            )
             rates[f"block{index + 1}a"] = spike_rate(inner_TBHWC)
             rates[f"block{index + 1}b"] = spike_rate(x_TBHWC)
         return x_TBHWC.mean((2, 3)), rates

@@ -4,7 +4,14 @@ import torch
 from torch import Tensor, nn
 
 from spikebridge.errors import UserError
-from spikebridge.models.student import SpikingLayer, Student, conv_norm, scaled, spike_rate
+from spikebridge.models.student import (
+    Backbone,
+    SpikingLayer,
+    Student,
+    conv_norm,
+    scaled,
+    spike_rate,
+)
 from spikebridge.neurons import Neuron
 
 _STAGES = (64, 128, 256, 512)
@@ -32,7 +39,7 @@ class SpikingBlock(nn.Module):
         return spikes_TBCHW, membrane_TBCHW, inner_TBCHW
 
 
-class ResNetBackbone(nn.Module):
+class ResNetBackbone(Backbone):
     """A 3×3 stem and four stages of two blocks; stages 2–4 halve the picture; global mean."""
 
     def __init__(self, width: float, neuron: Neuron) -> None:
@@ -50,11 +57,11 @@ class ResNetBackbone(nn.Module):
 
     def forward(self, x_TBCHW: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Mean spikes and membrane potential of the last layer, and all spike rates."""
-        x_TBCHW = self.stem(x_TBCHW)
+        x_TBCHW = self.group(self.stem, [self.stem], x_TBCHW)
         rates = {"stem": spike_rate(x_TBCHW)}
         membrane_TBCHW = torch.empty(0)
         for index, block in enumerate(self.blocks):
-            x_TBCHW, membrane_TBCHW, inner_TBCHW = block(x_TBCHW)
+            x_TBCHW, membrane_TBCHW, inner_TBCHW = self.group(block, [block], x_TBCHW)
             rates[f"block{index + 1}a"] = spike_rate(inner_TBCHW)
             rates[f"block{index + 1}b"] = spike_rate(x_TBCHW)
         return x_TBCHW.mean((-2, -1)), membrane_TBCHW, rates

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from spikebridge.compiled import compiled
+from spikebridge.neurons import LIF
 
 _LANES, _SLICE = 16, 128  # As in sparse.c.
 _BLOCKS = (1, 2, 4)
@@ -55,20 +56,14 @@ class SparseConvolution:
         self.bias[:outer] = bias_O
 
     def __call__(
-        self,
-        x_TBHWC: Tensor,
-        *,
-        tau: float = 1.0,
-        threshold: float = 0.0,
-        residual_TBHWC: Tensor | None = None,
+        self, x_TBHWC: Tensor, neuron: LIF | None = None, residual_TBHWC: Tensor | None = None
     ) -> Tensor:
-        """Spikes of LIF neurons for the convolution's output, y_TBHWC, or with θ = 0 the output.
+        """Spikes of neurons that the convolution's output drives, or that output, y_TBHWC.
 
         Args:
             x_TBHWC: Contiguous input, float32.
-            tau: τ.
-            threshold: θ.
-            residual_TBHWC: Contiguous; added to the output before LIF.
+            neuron: What fires; None gives the output.
+            residual_TBHWC: Contiguous; added to the output before the neurons.
         """
         kernels = library()
         assert kernels is not None
@@ -81,6 +76,7 @@ class SparseConvolution:
         y_TBHWC = x_TBHWC.new_empty(steps, batch, *out, self.channels)
         shape = [steps, batch, *size, inner, *out, self.channels]
         shape += [self.kernel, self.stride, self.padding]
+        tau, threshold = (neuron.tau, neuron.threshold) if neuron else (1.0, 0.0)
         getattr(kernels, f"convolve_{self.vectors}")(
             x_TBHWC.data_ptr(), channel.data_ptr(), count.data_ptr(), self.weight.data_ptr(),
             self.bias.data_ptr(), None if residual_TBHWC is None else residual_TBHWC.data_ptr(),

@@ -1,9 +1,13 @@
 """What every spiking student shares: blocks over time, two heads, one output."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from spikebridge.neurons import Neuron
 from spikebridge.neurons.norm import Stream, StreamBatchNorm2d
@@ -47,6 +51,41 @@ def conv_norm(channels_in: int, channels_out: int, kernel: int = 3, stride: int 
     )
 
 
+class Backbone(nn.Module):
+    """Spiking layers in groups that can be computed again instead of kept for the backward pass."""
+
+    low_memory = False
+    """Keep the groups' inputs alone, for a second forward pass of each."""
+
+    def group(self, run: Callable[[Tensor], Any], layers: list[nn.Module], x_TBCHW: Tensor) -> Any:
+        """What ``run`` makes of the input of ``layers``, all that it computes with."""
+        if not (self.low_memory and torch.is_grad_enabled()):
+            return run(x_TBCHW)
+        norms = [m for layer in layers for m in layer.modules() if isinstance(m, StreamBatchNorm2d)]
+        again = _again(norms, norms[0].stream)
+        return checkpoint(
+            run,
+            x_TBCHW,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=lambda: (nullcontext(), again),
+        )
+
+
+@contextmanager
+def _again(norms: list[StreamBatchNorm2d], stream: Stream) -> Iterator[None]:
+    """Normalise a stream once more; its statistics are in the running ones already."""
+    before = [(norm.stream, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.stream, norm.momentum = stream, 0.0
+        norm.num_batches_tracked = torch.zeros_like(cast(Tensor, norm.num_batches_tracked))
+    try:
+        yield
+    finally:
+        for norm, (stream, momentum, tracked) in zip(norms, before, strict=True):
+            norm.stream, norm.momentum, norm.num_batches_tracked = stream, momentum, tracked
+
+
 class Student(nn.Module):
     """A spiking backbone with one fully connected head per stream (KT).
 
@@ -58,7 +97,7 @@ class Student(nn.Module):
     """
 
     def __init__(
-        self, backbone: nn.Module, features: int, classes: int, *, two_heads: bool = True
+        self, backbone: Backbone, features: int, classes: int, *, two_heads: bool = True
     ) -> None:
         super().__init__()
         self.backbone = backbone

@@ -1,15 +1,24 @@
 """VGG-SNN, the student of KT and CKD on N-Caltech101."""
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from spikebridge.errors import UserError
-from spikebridge.models.student import OverTime, SpikingLayer, Student, scaled, spike_rate
+from spikebridge.models.student import (
+    Backbone,
+    OverTime,
+    SpikingLayer,
+    Student,
+    scaled,
+    spike_rate,
+)
 from spikebridge.neurons import Neuron
 
 _GROUPS = ((64, 128), (256, 256), (512, 512), (512, 512))
 
 
-class VGGBackbone(nn.Module):
+class VGGBackbone(Backbone):
     """3×3 convolution–BatchNorm–LIF layers in four groups, an average pool of 2 after each.
 
     Widths 64,128 | 256,256 | 512,512 | 512,512 (KT), times ``width``. A group's pool is left out
@@ -33,19 +42,28 @@ class VGGBackbone(nn.Module):
 
     def forward(self, x_TBCHW: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Pooled spikes and membrane potential of the last layer, and all spike rates."""
-        rates = {}
-        membrane = x_TBCHW
-        last = len(self.layers) - 1
-        for index, layer in enumerate(self.layers):
+        rates, membrane_TBCHW = {}, x_TBCHW
+        for first in range(0, len(self.layers), 2):
+            members = [self.layers[first], self.layers[first + 1]]
+            x_TBCHW, membrane_TBCHW, found = self.group(
+                partial(self._group, first), members, x_TBCHW
+            )
+            rates |= found
+        return x_TBCHW, membrane_TBCHW, rates
+
+    def _group(self, first: int, x_TBCHW: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        rates, membrane_TBCHW, last = {}, x_TBCHW, len(self.layers) - 1
+        for index in (first, first + 1):
+            layer = self.layers[index]
             assert isinstance(layer, SpikingLayer)
             if index == last:
-                x_TBCHW, membrane = layer.with_membrane(x_TBCHW)
+                x_TBCHW, membrane_TBCHW = layer.with_membrane(x_TBCHW)
             else:
                 x_TBCHW = layer(x_TBCHW)
             rates[f"layer{index + 1}"] = spike_rate(x_TBCHW)
-            if str(index) in self.pools:
-                x_TBCHW = self.pools[str(index)](x_TBCHW)
-        return x_TBCHW, membrane, rates
+        if str(index) in self.pools:
+            x_TBCHW = self.pools[str(index)](x_TBCHW)
+        return x_TBCHW, membrane_TBCHW, rates
 
 
 def vgg_snn(
