@@ -383,6 +383,9 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of convolutions; `auto` takes bfloat16 where the hardware multiplies it fast (CUDA,
     AMX). CKA, softmax, BatchNorm statistics and membrane potentials are float32 in any case."""
+    memory: Literal["normal", "low"] = "normal"
+    """`low` keeps little of the student's forward passes and computes them again for the backward
+    pass: about half the memory for a third more time, the same result."""
     device: str = "auto"
     """`auto` takes a CUDA device where there is one."""
 
