@@ -49,7 +49,8 @@ def _quiet_about_full_disks(failure: threading.ExceptHookArgs) -> None:
 
 def _complain(message: str, code: int) -> int:
     prefix = "error: " if code == 2 else ""
-    print(f"spikebridge: {prefix}{message}", file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":  # Of torchrun's processes, one speaks.
+        print(f"spikebridge: {prefix}{message}", file=sys.stderr)
     return code
 
 

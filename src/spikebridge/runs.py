@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher, build_teacher
 from spikebridge.settings import config_from
 from spikebridge.training.checkpoint import fill, load_model, save_model
+from spikebridge.training.distributed import on_main, size
 from spikebridge.training.loop import Best, Interrupted, fit
 from spikebridge.training.tasks import StudentTask, TeacherTask
 
@@ -50,8 +52,10 @@ def pick_device(name: str) -> torch.device:
     Raises:
         UserError: unknown, or not on this machine.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "auto" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -88,7 +92,7 @@ def train_student(
         UserError: the folder holds another run, or the teacher does not fit.
         Interrupted: Ctrl-C.
     """
-    if (finished := open_run(folder, config, resume)) is not None:
+    if (finished := on_main(partial(open_run, folder, config, resume))) is not None:
         return finished
     device = pick_device(config.train.device)
     torch.manual_seed(config.seed)
@@ -103,13 +107,10 @@ def train_student(
     if task.objective.needs_teacher():
         trained = ready_teacher(teacher_config or config, data, teacher_folder)
         task.teacher, seen_by_teacher = cast(Teacher, trained.model).to(device), trained.manifest
-    _begin(folder, config, data)
-    if seen_by_teacher is not None:
-        seen_by_teacher.write(folder / TEACHER_MANIFEST)
+    on_main(partial(_begin, folder, config, data, seen_by_teacher))
     best, seconds = fit(task, task.settings, folder, description=folder.name, resume=resume)
-    evaluation = _test_selected(task, best)
     teacher = _teacher_in_words(task, seen_by_teacher)
-    return _finish(folder, config, data, student, best, evaluation, seconds, teacher)
+    return on_main(partial(_finish, folder, config, data, task, best, seconds, teacher))
 
 
 def train_teacher(
@@ -117,16 +118,15 @@ def train_teacher(
 ) -> dict[str, Any]:
     """Train a teacher on the legal photos, as `train_student` trains a student."""
     config = teacher_settings(config)
-    if (finished := open_run(folder, config, resume)) is not None:
+    if (finished := on_main(partial(open_run, folder, config, resume))) is not None:
         return finished
     device = pick_device(config.train.device)
     torch.manual_seed(config.seed)
     teacher = build_teacher(config.teacher, len(data.classes))
     task = TeacherTask(config, data, teacher, device)
-    _begin(folder, config, data)
+    on_main(partial(_begin, folder, config, data))
     best, seconds = fit(task, task.settings, folder, description=folder.name, resume=resume)
-    evaluation = _test_selected(task, best)
-    return _finish(folder, config, data, teacher, best, evaluation, seconds)
+    return on_main(partial(_finish, folder, config, data, task, best, seconds))
 
 
 def _teacher_in_words(task: StudentTask, seen: Manifest | None) -> str | None:
@@ -289,10 +289,14 @@ def open_run(folder: Path, config: Config, resume: bool) -> dict[str, Any] | Non
     return None
 
 
-def _begin(folder: Path, config: Config, data: PreparedData) -> None:
+def _begin(
+    folder: Path, config: Config, data: PreparedData, seen_by_teacher: Manifest | None = None
+) -> None:
     """Say in a run's folder what is trained; nothing that can be refused comes after it."""
     write_text(folder / "config.yaml", _settings_text(config))
     data.manifest.write(folder / "manifest.csv")
+    if seen_by_teacher is not None:
+        seen_by_teacher.write(folder / TEACHER_MANIFEST)
 
 
 def _settings_text(config: Config) -> str:
@@ -324,13 +328,14 @@ def _finish(
     folder: Path,
     config: Config,
     data: PreparedData,
-    model: Student | Teacher,
+    task: StudentTask | TeacherTask,
     best: Best,
-    evaluation: Evaluation,
     seconds: float,
     teacher: str | None = None,
 ) -> dict[str, Any]:
-    kind = "teacher" if isinstance(model, Teacher) else "student"
+    """Test the selected weights, and write them and the result."""
+    kind = "teacher" if isinstance(task, TeacherTask) else "student"
+    evaluation = _test_selected(task, best)
     save_model(
         folder / "model.safetensors",
         best.weights or {},
@@ -360,7 +365,8 @@ def _finish(
         "test_loss": evaluation.loss,
         "rates": evaluation.rates,
         "seconds": round(seconds, 1),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "world_size": size(),
+        "parameters": sum(p.numel() for p in task.model.parameters()),
     }
     if kind == "teacher":
         del result["rates"], result["time_steps"], result["teacher"]

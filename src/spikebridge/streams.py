@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spikebridge.data.batches import Share
 from spikebridge.devices import to_device
 
 
@@ -44,6 +45,7 @@ def replace_samples(
     dvs_TBCHW: Tensor,
     probability: float,
     generator: torch.Generator,
+    share: Share | None = None,
 ) -> HybridBatch:
     """Semantically similar replacement (METHOD.md, streams).
 
@@ -55,12 +57,13 @@ def replace_samples(
         dvs_TBCHW: The DVS stream's samples of the same shape.
         probability: P(u) in [0, 1].
         generator: CPU generator that the draws come from.
+        share: Which part of the batch this is; None where it is whole.
 
     Raises:
         ValueError: the shapes differ.
     """
     steps, batch = dvs_TBCHW.shape[:2]
-    replaced_B = torch.rand(batch, generator=generator) < probability
+    replaced_B = _uniform((), batch, generator, share) < probability
     return _replaced(source_TBCHW, dvs_TBCHW, replaced_B.expand(steps, batch))
 
 
@@ -69,14 +72,25 @@ def replace_steps(
     dvs_TBCHW: Tensor,
     probability: float,
     generator: torch.Generator,
+    share: Share | None = None,
 ) -> HybridBatch:
     """Time-step mixup (TMKT; METHOD.md, streams).
 
     Every time step of every sample is replaced, independently with ``probability``, by that step of
     the DVS sample at its position. Arguments and errors are those of `replace_samples`.
     """
-    draws_TB = torch.rand(dvs_TBCHW.shape[:2], generator=generator)
+    steps, batch = dvs_TBCHW.shape[:2]
+    draws_TB = _uniform((steps,), batch, generator, share)
     return _replaced(source_TBCHW, dvs_TBCHW, draws_TB < probability)
+
+
+def _uniform(
+    leading: tuple[int, ...], batch: int, generator: torch.Generator, share: Share | None
+) -> Tensor:
+    """Draws of the whole batch in [0, 1), of which those of this share are returned."""
+    if share is None:
+        return torch.rand(*leading, batch, generator=generator)
+    return torch.rand(*leading, share.batch, generator=generator)[..., share.rows]
 
 
 def _replaced(source_TBCHW: Tensor, dvs_TBCHW: Tensor, replaced_TB: Tensor) -> HybridBatch:

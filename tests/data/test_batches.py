@@ -257,7 +257,7 @@ def test_events_change_before_they_are_scaled() -> None:
 
 def test_a_positions_draws_do_not_depend_on_the_size_of_the_batch() -> None:
     events, photos = _sets(3, 3, classes=1)
-    same = EventSet(events.frames_NTCHW[[0] * 6], np.zeros(6, int), ("",) * 6, "none")
+    same = EventSet(events.frames_NTCHW[np.zeros(6, int)], np.zeros(6, int), ("",) * 6, "none")
     augment = AugmentConfig(
         crop=2, flip=True, rotate=10, event_drop=0.5, time_jitter=0.5, polarity_flip=0.5
     )
@@ -268,3 +268,24 @@ def test_a_positions_draws_do_not_depend_on_the_size_of_the_batch() -> None:
     assert torch.equal(small.photo_B3HW, large.photo_B3HW[:3])
     assert torch.equal(small.simulated_TBCHW, large.simulated_TBCHW[:, :3])
     assert len({sample.numpy().tobytes() for sample in large.dvs_TBCHW.transpose(0, 1)}) == 6
+
+
+@given(st.integers(0, 3), st.integers(2, 4), st.integers(0, 9))
+def test_shares_of_a_batch_are_its_rows(rank: int, of: int, step: int) -> None:
+    rows = slice(rank % of, None, of)
+    events, photos = _sets(11)
+    augment = AugmentConfig(
+        crop=2, flip=True, rotate=10, event_drop=0.5, time_jitter=0.5, polarity_flip=0.5
+    )
+    whole = _batches(events, photos, batch_size=11, augment=augment)(step)
+    part = _batches(events, photos, batch_size=11, augment=augment, rows=rows)(step)
+    assert whole.share is None
+    assert part.share is not None
+    assert part.share.weight == len(part.label_B) / 11
+    assert whole.simulated_TBCHW is not None
+    assert part.simulated_TBCHW is not None
+    assert torch.equal(part.label_B, whole.label_B[rows])
+    assert torch.equal(part.photo_B3HW, whole.photo_B3HW[rows])
+    assert torch.equal(part.dvs_TBCHW, whole.dvs_TBCHW[:, rows])
+    assert torch.equal(part.simulated_TBCHW, whole.simulated_TBCHW[:, rows])
+    np.testing.assert_array_equal(part.source_B, whole.source_B[rows])

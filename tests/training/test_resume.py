@@ -1,6 +1,5 @@
 """An interrupted run goes on to the bit-identical result of an uninterrupted one."""
 
-import json
 import os
 import signal
 import subprocess
@@ -10,6 +9,7 @@ import time
 import pytest
 import torch
 import yaml
+from run_checks import same_run
 from safetensors.torch import load_file
 
 from spikebridge.data.prepared import prepare
@@ -38,24 +38,6 @@ def send_interrupt():
 
 def die():
     raise RuntimeError("the power went out")
-
-
-def same_run(one, other):
-    """Weights, curves and result of two runs agree to the last bit."""
-    ours, theirs = (load_file(folder / "model.safetensors") for folder in (one, other))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    states = [torch.load(folder / "checkpoint.pt") for folder in (one, other)]
-    for name in ("model", "extras"):
-        for key, value in states[0][name].items():
-            assert torch.equal(value, states[1][name][key]), key
-    assert (one / "metrics.jsonl").read_text() == (other / "metrics.jsonl").read_text()
-    results = [json.loads((folder / "result.json").read_text()) for folder in (one, other)]
-    for result in results:
-        del result["seconds"]
-    assert results[0] == results[1]
-    predictions = [(folder / "predictions.csv").read_text() for folder in (one, other)]
-    assert predictions[0] == predictions[1]
 
 
 @pytest.fixture

@@ -60,37 +60,49 @@ def _teacher(given: Namespace) -> None:
     """
     from spikebridge.data.prepared import prepare
     from spikebridge.runs import train_teacher
+    from spikebridge.training.distributed import main_first, processes, rank
 
     config, root = experiment(given)
     folder = Path(given.get("out", root / f"teacher-seed{config.seed}"))
     already = (folder / "result.json").exists()
-    data = prepare(config.data, config.seed)
-    result = train_teacher(config, data, folder, resume=given.get("resume", False))
-    _print_result(folder, result, already)
+    with processes(config.train.device):
+        data = main_first(lambda: prepare(config.data, config.seed))
+        result = train_teacher(config, data, folder, resume=given.get("resume", False))
+        if rank() == 0:
+            _print_result(folder, result, already)
 
 
 def _train(given: Namespace) -> None:
     """Train a spiking student by CKD or one of its baselines.
+
+    On several GPUs: torchrun --nproc-per-node N -m spikebridge train RECIPE.
 
     The best epoch is selected on validation; the test recordings are read once, at the end. Any
     setting of the recipe can be changed: --method kt --seed 1 --data.split.labelled_per_class 2.
     """
     from spikebridge.data.prepared import prepare
     from spikebridge.runs import train_student
+    from spikebridge.training.distributed import main_first, processes, rank
 
     config, root = experiment(given)
     folder = Path(given.get("out", root / f"{config.method}-seed{config.seed}"))
     already = (folder / "result.json").exists()
     beside = folder.parent / f"teacher-seed{config.seed}"
-    data = prepare(config.data, config.seed, simulated_source=config.needs_simulated_source)
-    result = train_student(
-        config,
-        data,
-        folder,
-        teacher_folder=Path(given.get("teacher_run", beside)),
-        resume=given.get("resume", False),
-    )
-    _print_result(folder, result, already)
+    with processes(config.train.device):
+        data = main_first(
+            lambda: prepare(
+                config.data, config.seed, simulated_source=config.needs_simulated_source
+            )
+        )
+        result = train_student(
+            config,
+            data,
+            folder,
+            teacher_folder=Path(given.get("teacher_run", beside)),
+            resume=given.get("resume", False),
+        )
+        if rank() == 0:
+            _print_result(folder, result, already)
 
 
 def _print_result(folder: Path, result: dict[str, Any], already: bool) -> None:

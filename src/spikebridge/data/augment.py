@@ -6,7 +6,7 @@ order, on recordings alone; its rotation takes the nearest pixel, this one inter
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,7 +24,10 @@ def changes_counts(config: AugmentConfig) -> bool:
 
 
 def augment_counts(
-    counts_BTCHW: np.ndarray, config: AugmentConfig, random: np.random.Generator
+    counts_BTCHW: np.ndarray,
+    config: AugmentConfig,
+    random: np.random.Generator,
+    positions_B: range | None = None,
 ) -> np.ndarray:
     """Drop events, move them in time and exchange polarities; each recording draws its own.
 
@@ -40,6 +43,7 @@ def augment_counts(
         counts_BTCHW: Event counts of B recordings, integers; not changed.
         config: What is switched on.
         random: Source of the draws; position b draws from its child b alone.
+        positions_B: Positions in the batch that the recordings have; None takes 0, 1, …
 
     Returns:
         Counts as int64; ``counts_BTCHW`` itself where nothing is switched on.
@@ -47,7 +51,9 @@ def augment_counts(
     if not changes_counts(config):
         return counts_BTCHW
     x_BTCHW = counts_BTCHW.astype(np.int64)
-    for x_TCHW, own in zip(x_BTCHW, random.spawn(len(x_BTCHW)), strict=True):
+    positions_B = range(len(x_BTCHW)) if positions_B is None else positions_B
+    children = random.spawn(positions_B[-1] + 1)
+    for x_TCHW, own in zip(x_BTCHW, (children[b] for b in positions_B), strict=True):
         drop, flip = own.uniform(0, config.event_drop), own.random() < config.polarity_flip
         if config.event_drop:
             active = x_TCHW > 0
@@ -129,6 +135,14 @@ class Geometry:
         if self.degrees_B is not None:
             x_BCHW = self._rotated(x_BCHW, self.degrees_B)
         return x_BCHW
+
+    def of(self, rows: slice) -> "Geometry":
+        """The draws of some of the samples."""
+        shift_B2, flip_B, degrees_B = (
+            None if draws_B is None else draws_B[rows]
+            for draws_B in (self.shift_B2, self.flip_B, self.degrees_B)
+        )
+        return replace(self, shift_B2=shift_B2, flip_B=flip_B, degrees_B=degrees_B)
 
     def _cropped(self, x_BCHW: Tensor, shift_B2: np.ndarray) -> Tensor:
         height, width = x_BCHW.shape[-2:]

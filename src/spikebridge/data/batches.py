@@ -17,6 +17,25 @@ _VIEW = 7
 
 
 @dataclass(frozen=True)
+class Share:
+    """What one of several processes takes of a batch."""
+
+    batch: int
+    """Number of samples in the whole batch."""
+    rows: slice
+
+    @property
+    def positions_B(self) -> range:
+        """Positions in the whole batch."""
+        return range(self.batch)[self.rows]
+
+    @property
+    def weight(self) -> float:
+        """Its part of the batch, in (0, 1]."""
+        return len(self.positions_B) / self.batch
+
+
+@dataclass(frozen=True)
 class Batch:
     """One batch of both streams; position b of either has the class label_B[b]."""
 
@@ -31,6 +50,8 @@ class Batch:
     """Index of each recording in its set."""
     source_B: np.ndarray
     """Index of each photo in its set."""
+    share: Share | None = None
+    """Which part of the batch this is, where several processes share it."""
 
 
 class PairedBatches:
@@ -48,6 +69,7 @@ class PairedBatches:
         augment: Random changes.
         seed: Seed of all draws.
         device: Where the batches go.
+        rows: Which rows of every batch to make; they are as they are in the whole one.
     """
 
     def __init__(
@@ -60,8 +82,9 @@ class PairedBatches:
         augment: AugmentConfig,
         seed: int,
         device: torch.device,
+        rows: slice = slice(None),
     ) -> None:
-        self.events, self.photos = events, photos
+        self.events, self.photos, self.rows = events, photos, rows
         self.batch_size = batch_size
         passes = -(-len(events.label_N) // batch_size)
         self.one_pass = batches_per_epoch is None
@@ -71,18 +94,27 @@ class PairedBatches:
             int(label): np.flatnonzero(photos.label_N == label) for label in set(events.label_N)
         }
 
+    @property
+    def smallest(self) -> int:
+        """Samples in the smallest batch."""
+        if self.one_pass:
+            return len(self.events.label_N) // self.batches_per_epoch
+        return self.batch_size
+
     def __call__(self, step: int) -> Batch:
         """The batch of a global step."""
         epoch, position = divmod(step, self.batches_per_epoch)
         recording_B = self._epoch_order(epoch)[position]
+        share = Share(len(recording_B), self.rows)
+        source_B = self._draw_sources(self.events.label_N[recording_B], step)[self.rows]
+        recording_B = recording_B[self.rows]
         label_B = self.events.label_N[recording_B]
-        source_B = self._draw_sources(label_B, step)
         size = (self.events.frames_NTCHW.shape[-2], self.events.frames_NTCHW.shape[-1])
         move_recording, move_photo = (
-            draw_geometry(self.augment, size, len(label_B), self._random(draws, step))
+            draw_geometry(self.augment, size, share.batch, self._random(draws, step)).of(self.rows)
             for draws in (_RECORDING_MOVES, _PHOTO_MOVES)
         )
-        dvs_BTCHW = torch.from_numpy(self._recordings(recording_B, step))
+        dvs_BTCHW = torch.from_numpy(self._recordings(recording_B, step, share))
         photo_B3HW = torch.from_numpy(self.photos.photos_N3HW[source_B]).float().div_(255)
         simulated_TBCHW = None
         if self.photos.simulated_NTCHW is not None:
@@ -90,6 +122,7 @@ class PairedBatches:
                 self.photos.simulated_NTCHW[self._draw_views(source_B, step)],
                 self.augment,
                 self._random(_SIMULATED_EVENTS, step),
+                share.positions_B,
             )
             simulated_BTCHW = torch.from_numpy(network_input(counts_BTCHW, self.events.scale))
             simulated_TBCHW = self._to_device(move_photo(simulated_BTCHW)).transpose(0, 1)
@@ -100,6 +133,7 @@ class PairedBatches:
             simulated_TBCHW=simulated_TBCHW,
             recording_B=recording_B,
             source_B=source_B,
+            share=None if self.rows == slice(None) else share,
         )
 
     def _draw_sources(self, label_B: np.ndarray, step: int) -> np.ndarray:
@@ -112,12 +146,15 @@ class PairedBatches:
         view_B = self._random(_VIEW, step).integers(self.photos.views, size=len(source_B))
         return view_B * len(self.photos.files) + source_B
 
-    def _recordings(self, rows_B: np.ndarray, step: int) -> np.ndarray:
+    def _recordings(self, rows_B: np.ndarray, step: int, share: Share) -> np.ndarray:
         """Network input x_BTCHW."""
         if not changes_counts(self.augment):
             return self.events.input(rows_B)
         counts_BTCHW = augment_counts(
-            self.events.frames_NTCHW[rows_B], self.augment, self._random(_RECORDING_EVENTS, step)
+            self.events.frames_NTCHW[rows_B],
+            self.augment,
+            self._random(_RECORDING_EVENTS, step),
+            share.positions_B,
         )
         return network_input(counts_BTCHW, self.events.scale)
 

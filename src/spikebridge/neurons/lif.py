@@ -79,7 +79,7 @@ class LIF(nn.Module):
             membrane: Also return the membrane potential before reset, x_TBCHW.
         """
         kernels = self._kernels(x_NCHW)
-        if kernels is None:
+        if kernels is None or norm.together:
             return self(norm(x_NCHW).unflatten(0, (steps, -1)), membrane=membrane)  # pyright: ignore[reportArgumentType]
         outputs = batch_norm_lif(
             kernels, x_NCHW, norm, steps, *self._constants(), membrane=membrane

@@ -1,7 +1,9 @@
 """BatchNorm that tells two streams apart."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, cast
 
+import torch
 from torch import Tensor, nn
 
 Stream = Literal["dvs", "hybrid"]
@@ -15,6 +17,14 @@ class StreamBatchNorm2d(nn.BatchNorm2d):
     """
 
     stream: Stream = "dvs"
+    total: Callable[[Tensor], Tensor] | None = None
+    """Sum over the processes that share a batch, with gradient; None normalises each one's share by
+    itself."""
+
+    @property
+    def together(self) -> bool:
+        """Whether this batch is normalised by the statistics of all processes' shares."""
+        return self.training and self.total is not None
 
     @property
     def remembers(self) -> bool:
@@ -23,8 +33,29 @@ class StreamBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Normalise one stream's frames."""
+        if self.together:
+            return self._by_whole_batch(x_NCHW, cast(Callable[[Tensor], Tensor], self.total))
         if not self.training or self.remembers:
             return super().forward(x_NCHW)
         return nn.functional.batch_norm(
             x_NCHW, None, None, self.weight, self.bias, True, 0.0, self.eps
         )
+
+    def _by_whole_batch(self, x_NCHW: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:
+        kind, over = x_NCHW.dtype, (0, 2, 3)
+        x_NCHW = x_NCHW.to(torch.promote_types(kind, torch.float32))
+        rows = x_NCHW.new_full((1,), x_NCHW.numel() // x_NCHW.shape[1])
+        sums = total(torch.cat([x_NCHW.sum(over), rows]))
+        mean_C, count = sums[:-1] / sums[-1], sums[-1]
+        x_NCHW = x_NCHW - mean_C[:, None, None]
+        var_C = total(x_NCHW.square().sum(over)) / count
+        if self.remembers:
+            self._remember(mean_C.detach(), (var_C * (count / (count - 1).clamp(min=1))).detach())
+        scale_C = self.weight * (var_C + self.eps).rsqrt()
+        return (x_NCHW * scale_C[:, None, None] + self.bias[:, None, None]).to(kind)
+
+    def _remember(self, mean_C: Tensor, unbiased_C: Tensor) -> None:
+        momentum = cast(float, self.momentum)
+        cast(Tensor, self.num_batches_tracked).add_(1)
+        cast(Tensor, self.running_mean).lerp_(mean_C, momentum)
+        cast(Tensor, self.running_var).lerp_(unbiased_C, momentum)

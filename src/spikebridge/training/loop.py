@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -17,11 +18,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from spikebridge.console import console
+from spikebridge.errors import UserError
 from spikebridge.evaluate import Evaluation
 from spikebridge.training.ahead import Ahead
+from spikebridge.training.average import WeightAverage
 from spikebridge.training.checkpoint import load_checkpoint, save_checkpoint
+from spikebridge.training.distributed import (
+    any_of,
+    broadcast_,
+    each_ones,
+    on_main,
+    rank,
+    size,
+    sum_gradients_,
+)
 from spikebridge.training.objective import StepResult
-from spikebridge.training.record import Recorder
+from spikebridge.training.record import NoRecorder, Recorder
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,8 @@ class LoopSettings:
     warmup_steps: float
     evaluate_every: int
     checkpoint_minutes: float
+    ema: float = 0.0
+    """Decay of the weights' moving average; 0 for none."""
 
     @property
     def steps(self) -> int:
@@ -109,6 +123,8 @@ def fit(
 ) -> tuple[Best, float]:
     """Train, evaluate on validation, select, and keep all that resuming needs.
 
+    Processes that share the work (`distributed`) all call it; rank 0 evaluates, selects and writes.
+
     Args:
         task: What is trained.
         settings: Duration and optimiser.
@@ -119,40 +135,59 @@ def fit(
             training.
 
     Returns:
-        The epoch selected on validation, with its weights, and the seconds that training took,
-        those before an interruption included.
+        The epoch selected on validation, with its weights, at rank 0, and the seconds that training
+        took, those before an interruption included.
 
     Raises:
         Interrupted: Ctrl-C was pressed; the run can be resumed.
-        UserError: the checkpoint cannot be read or written.
+        UserError: the checkpoint cannot be read or written, or other processes wrote it.
     """
-    optimiser = _optimiser(task, settings)
+    trained = [
+        p for module in (task.model, task.extras) for p in module.parameters() if p.requires_grad
+    ]
+    optimiser = _optimiser(trained, settings)
+    average = WeightAverage(task.model, settings.ema)
     best, start = Best(), 0
     checkpoint = folder / "checkpoint.pt"
     recorder_position = 0
     began = time.monotonic()
     if resume:
         state = load_checkpoint(checkpoint)
+        _require_processes(checkpoint, state["world_size"])
         task.model.load_state_dict(state["model"])
         task.extras.load_state_dict(state["extras"])
         optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["rng"])
-        if state["rng_cuda"]:
-            torch.cuda.set_rng_state_all(state["rng_cuda"])
+        average.load_state_dict(state["average"])
+        _set_random_state(state["random"][rank()], task.device)
         best, start = Best(**state["best"]), state["step"]
         recorder_position = state["recorded_bytes"]
         began -= state["seconds"]
-    recorder = Recorder(folder, recorder_position, start)
+    broadcast_(task.model)
+    broadcast_(task.extras)
+    recorder = Recorder(folder, recorder_position, start) if rank() == 0 else NoRecorder()
 
-    def keep(step: int) -> None:
+    def evaluate(epoch: int, step: int) -> None:
+        nonlocal best
+        with average.applied():
+            evaluation = task.validate()
+            if best.improved_by(evaluation):
+                weights = {k: v.cpu().clone() for k, v in task.model.state_dict().items()}
+                best = Best(epoch, evaluation.top1, evaluation.loss, weights)
+        recorder.write(_evaluation_record(task, evaluation, epoch, step, settings))
+        recorder.flush()
+        if on_evaluation is not None:
+            on_evaluation(epoch, evaluation)
+
+    def keep(step: int, random: list[dict[str, Tensor]]) -> None:
         save_checkpoint(
             checkpoint,
             {
+                "world_size": size(),
                 "model": task.model.state_dict(),
                 "extras": task.extras.state_dict(),
                 "optimiser": optimiser.state_dict(),
-                "rng": torch.get_rng_state(),
-                "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+                "average": average.state_dict(),
+                "random": random,
                 "best": vars(best),
                 "step": step,
                 "seconds": time.monotonic() - began,
@@ -169,31 +204,48 @@ def fit(
                 batches = stack.enter_context(Ahead(task.batch, settings.steps, task.device))
             shown = bar.add_task(description, total=settings.steps, completed=start, note="")
             for step in range(start, settings.steps):
-                recorder.write(_train_step(task, batches(step), optimiser, settings, step))
+                record = _train_step(task, batches(step), optimiser, trained, settings, step)
+                recorder.write(record)
+                average.update()
                 epoch, batch = divmod(step + 1, settings.batches_per_epoch)
                 last = step + 1 == settings.steps
                 due = batch == 0 and epoch % settings.evaluate_every == 0
                 if last or (due and step / settings.steps >= task.evaluate_from):
-                    evaluation = task.validate()
-                    recorder.write(_evaluation_record(task, evaluation, epoch - 1, step, settings))
-                    recorder.flush()
-                    if best.improved_by(evaluation):
-                        weights = {k: v.cpu().clone() for k, v in task.model.state_dict().items()}
-                        best = Best(epoch - 1, evaluation.top1, evaluation.loss, weights)
-                    if on_evaluation is not None:
-                        on_evaluation(epoch - 1, evaluation)
+                    on_main(partial(evaluate, epoch - 1, step))
                 bar.update(
                     shown, advance=1, note=f"best {task.selecting} {max(best.top1, 0):.1f} %"
                 )
-                overdue = time.monotonic() - saved_at > 60 * settings.checkpoint_minutes
-                if last or overdue or stop.requested:
-                    keep(step + 1)
+                late = time.monotonic() - saved_at > 60 * settings.checkpoint_minutes
+                late, stopping = any_of(late, stop.requested)
+                if last or late or stopping:
+                    states = each_ones(_random_state(task.device))
+                    on_main(partial(keep, step + 1, states))
                     saved_at = time.monotonic()
-                if stop.requested and not last:
+                if stopping and not last:
                     raise Interrupted(f"stopped after step {step + 1} of {settings.steps}")
     finally:
         recorder.close()
     return best, time.monotonic() - began
+
+
+def _require_processes(checkpoint: Path, written_by: int) -> None:
+    if written_by != size():
+        raise UserError(
+            f"{checkpoint}: a run of {written_by} processes, not of {size()}; resume it with as "
+            "many, or start again in another folder"
+        )
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    """State of this process's generators."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def _set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def learning_rate(step: int, settings: LoopSettings) -> float:
@@ -204,10 +256,7 @@ def learning_rate(step: int, settings: LoopSettings) -> float:
     return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _optimiser(task: Task, settings: LoopSettings) -> torch.optim.Optimizer:
-    trained = [
-        p for module in (task.model, task.extras) for p in module.parameters() if p.requires_grad
-    ]
+def _optimiser(trained: list[nn.Parameter], settings: LoopSettings) -> torch.optim.Optimizer:
     groups = [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
@@ -216,7 +265,12 @@ def _optimiser(task: Task, settings: LoopSettings) -> torch.optim.Optimizer:
 
 
 def _train_step(
-    task: Task, batch: Any, optimiser: torch.optim.Optimizer, settings: LoopSettings, step: int
+    task: Task,
+    batch: Any,
+    optimiser: torch.optim.Optimizer,
+    trained: list[nn.Parameter],
+    settings: LoopSettings,
+    step: int,
 ) -> dict[str, Any]:
     progress = step / settings.steps
     lr = learning_rate(step, settings)
@@ -225,7 +279,8 @@ def _train_step(
     result = task.step(batch, step, progress)
     total = result.total
     optimiser.zero_grad(set_to_none=True)
-    total.backward()
+    (result.weight * total).backward()
+    sum_gradients_(trained)
     optimiser.step()
     return {
         "kind": "step",

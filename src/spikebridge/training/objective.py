@@ -29,6 +29,7 @@ from spikebridge.losses import (
 )
 from spikebridge.models.student import Student, StudentOutput
 from spikebridge.streams import HybridBatch, photo_sequence, replace_samples, replace_steps
+from spikebridge.training.distributed import gather
 
 _MIN_CKA_ROWS = {"biased": 2, "debiased": 4}
 _MIN_CKA_CLASSES = 3
@@ -43,6 +44,8 @@ class StepResult:
     """Weighted terms; their sum is minimised."""
     logged: dict[str, float | Tensor | dict[str, Tensor]]
     """Further values, without gradient; reading tensors is left to the loop, for it waits."""
+    weight: float = 1.0
+    """Part of the batch that the losses are means over, where several processes share it."""
 
     @property
     def total(self) -> Tensor:
@@ -103,7 +106,7 @@ class CKDObjective(nn.Module):
             generator: CPU generator of the replacement draws.
         """
         config = self.config
-        result = StepResult({}, {})
+        result = StepResult({}, {}, batch.share.weight if batch.share else 1.0)
         step_weight_T = None
         dvs = student(batch.dvs_TBCHW, "dvs") if progress >= config.dvs_from else None
         if progress < config.hybrid_until:
@@ -132,7 +135,7 @@ class CKDObjective(nn.Module):
                 step_weight_T = 1 - coefficient_T
                 result.logged["coefficient"] = coefficient_T.detach()
                 result.logged |= _logged_cka(hybrid.membrane_TBN, dvs.membrane_TBN)
-                cka_T = self._similarity(hybrid, dvs, batch.label_B, stream)
+                cka_T = self._similarity(hybrid, dvs, batch, stream)
                 if cka_T is not None:
                     result.losses["alignment"] = config.alignment_weight * alignment_loss(
                         cka_T, coefficient_T
@@ -159,12 +162,16 @@ class CKDObjective(nn.Module):
             source_TBCHW = _simulated_frames(batch)
         else:
             staged = replace_samples(
-                _photo_frames(batch), _simulated_frames(batch), config.staging(progress), generator
+                _photo_frames(batch),
+                _simulated_frames(batch),
+                config.staging(progress),
+                generator,
+                batch.share,
             )
             source_TBCHW, simulated_B = staged.frames_TBCHW, staged.share_B
         probability = config.replacement(progress)
         replace = replace_samples if config.replace == "sample" else replace_steps
-        stream = replace(source_TBCHW, batch.dvs_TBCHW, probability, generator)
+        stream = replace(source_TBCHW, batch.dvs_TBCHW, probability, generator, batch.share)
         result.logged["replacement"] = probability
         result.logged["replaced"] = stream.share_B.mean()
         if config.source == "staged":
@@ -212,16 +219,20 @@ class CKDObjective(nn.Module):
             result.losses["ratio"] = config.ratio_weight * ratio_loss(share_B, replaced_TB)
 
     def _similarity(
-        self, hybrid: StudentOutput, dvs: StudentOutput, label_B: Tensor, stream: HybridBatch
+        self, hybrid: StudentOutput, dvs: StudentOutput, batch: Batch, stream: HybridBatch
     ) -> Tensor | None:
         """CKA of the two streams' membrane potentials at each step; None if the rows are too few.
 
         Under `align_on: rgb` the hybrid rows are those of which less than half is replaced.
         """
         config = self.config
-        x_TBN, y_TBN = hybrid.membrane_TBN, dvs.membrane_TBN
+        x_TBN, y_TBN, label_B = hybrid.membrane_TBN, dvs.membrane_TBN, batch.label_B
         needed = _MIN_CKA_ROWS[config.cka]
         kept_B = stream.share_B < 0.5
+        if config.gather_alignment and batch.share:
+            whole = batch.share.batch
+            x_TBN, y_TBN = gather(x_TBN, 1, whole), gather(y_TBN, 1, whole)
+            label_B, kept_B = gather(label_B, 0, whole), gather(kept_B, 0, whole)
         if config.align == "class":
             needed = max(needed, _MIN_CKA_CLASSES)
             kept_label_B = label_B

@@ -76,6 +76,23 @@ class Recorder:
             raise writing_failed(self._path, error) from error
 
 
+class NoRecorder:
+    """Writes nothing: for all processes of a run but its first."""
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Forget the record."""
+
+    def flush(self) -> None:
+        """Nothing is held."""
+
+    def position(self) -> int:
+        """Nothing is written."""
+        return 0
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 def _read(value: Any) -> Any:
     """The same with numbers in place of tensors."""
     if isinstance(value, dict):

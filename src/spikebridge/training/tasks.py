@@ -13,9 +13,12 @@ from spikebridge.data.augment import draw_geometry
 from spikebridge.data.batches import Batch, PairedBatches
 from spikebridge.data.prepared import PreparedData
 from spikebridge.devices import to_device
+from spikebridge.errors import UserError
 from spikebridge.evaluate import Autocast, Evaluation, evaluate_student, evaluate_teacher
 from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher
+from spikebridge.neurons.norm import StreamBatchNorm2d
+from spikebridge.training.distributed import share, size, total
 from spikebridge.training.loop import LoopSettings, Task
 from spikebridge.training.objective import CKDObjective, StepResult
 
@@ -45,6 +48,7 @@ class StudentTask(Task):
         device: torch.device,
     ) -> None:
         self.model = student.to(device)
+        student.backbone.low_memory = config.train.memory == "low"
         objective = CKDObjective(
             config.objective,
             config.data.time_steps,
@@ -67,7 +71,13 @@ class StudentTask(Task):
             augment=config.data.augment,
             seed=config.seed,
             device=device,
+            rows=share() if size() > 1 else slice(None),
         )
+        _require_rows(self.batches.smallest, "train.batch_size")
+        if config.train.sync_batch_norm and size() > 1:
+            for module in student.modules():
+                if isinstance(module, StreamBatchNorm2d):
+                    module.total = total
         train = config.train
         self.settings = LoopSettings(
             epochs=train.epochs,
@@ -77,6 +87,7 @@ class StudentTask(Task):
             warmup_steps=train.warmup_epochs * self.batches.batches_per_epoch,
             evaluate_every=train.evaluate_every,
             checkpoint_minutes=train.checkpoint_minutes,
+            ema=train.ema,
         )
 
     def batch(self, step: int) -> Batch:
@@ -140,38 +151,41 @@ class TeacherTask(Task):
         self.selecting = data.manifest.selecting
         self.photos = data.photos["train"]
         self.autocast = make_autocast(config, device)
-        count, size = len(self.photos.label_N), config.teacher.batch_size
+        count, batch = len(self.photos.label_N), config.teacher.batch_size
+        _require_rows(count // -(-count // batch), "teacher.batch_size")
         self.settings = LoopSettings(
             epochs=config.teacher.epochs,
-            batches_per_epoch=-(-count // size),
+            batches_per_epoch=-(-count // batch),
             lr=config.teacher.lr,
             weight_decay=config.teacher.weight_decay,
-            warmup_steps=-(-count // size),
+            warmup_steps=-(-count // batch),
             evaluate_every=1,
             checkpoint_minutes=config.train.checkpoint_minutes,
         )
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Photos_B3HW in [0, 1] and label_B."""
+    def batch(self, step: int) -> tuple[Tensor, Tensor, float]:
+        """Photos_B3HW in [0, 1], label_B, and their part of the whole batch."""
         epoch, position = divmod(step, self.settings.batches_per_epoch)
         order = np.random.default_rng([self.config.seed, epoch]).permutation(
             len(self.photos.label_N)
         )
         rows = np.array_split(order, self.settings.batches_per_epoch)[position]
-        photo_B3HW = torch.from_numpy(self.photos.photos_N3HW[rows]).float().div_(255)
         data, random = self.config.data, np.random.default_rng([self.config.seed, 1, step])
-        photo_B3HW = draw_geometry(data.augment, data.size, len(rows), random)(photo_B3HW)
-        label_B = torch.from_numpy(self.photos.label_N[rows])
-        return to_device(photo_B3HW, self.device), to_device(label_B, self.device)
+        move = draw_geometry(data.augment, data.size, len(rows), random).of(share())
+        own = rows[share()]
+        photo_B3HW = move(torch.from_numpy(self.photos.photos_N3HW[own]).float().div_(255))
+        label_B = torch.from_numpy(self.photos.label_N[own])
+        part = len(own) / len(rows)
+        return to_device(photo_B3HW, self.device), to_device(label_B, self.device), part
 
-    def step(self, batch: tuple[Tensor, Tensor], step: int, progress: float) -> StepResult:
+    def step(self, batch: tuple[Tensor, Tensor, float], step: int, progress: float) -> StepResult:
         """Cross-entropy of a batch."""
-        photo_B3HW, label_B = batch
+        photo_B3HW, label_B, part = batch
         with self.autocast():
             logits_BC = self.teacher(photo_B3HW)
         smoothing = self.config.teacher.label_smoothing
         loss = F.cross_entropy(logits_BC.float(), label_B, label_smoothing=smoothing)
-        return StepResult({"classification": loss}, {})
+        return StepResult({"classification": loss}, {}, part)
 
     def validate(self) -> Evaluation:
         """Photos that select the epoch."""
@@ -185,6 +199,14 @@ class TeacherTask(Task):
             batch_size=_EVALUATION_BATCH,
             device=self.device,
             autocast=self.autocast,
+        )
+
+
+def _require_rows(smallest: int, setting: str) -> None:
+    if 1 < size() > smallest // 2:
+        raise UserError(
+            f"batches of {smallest} samples leave {size()} processes less than two each; raise "
+            f"{setting} or start fewer processes"
         )
 
 
