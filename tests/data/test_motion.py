@@ -29,6 +29,23 @@ def test_the_path_starts_and_ends_at_rest_and_spans_its_amplitude(
     assert path_N2[:, 1].max() <= amplitude / 2 + 1e-9
 
 
+def test_a_smooth_path_rests_at_the_corners_and_is_as_high_as_asked() -> None:
+    path_N2 = saccade_path(301, 5.0, 0.8, "smooth")
+    np.testing.assert_allclose(
+        path_N2[[0, 100, 200, 300]], [(0, 0), (2.5, 4), (5, 0), (0, 0)], atol=1e-9
+    )
+    np.testing.assert_allclose(path_N2[[50, 150, 250]], [(1.25, 2), (3.75, 2), (2.5, 0)], atol=1e-9)
+    speed_N = np.linalg.norm(np.diff(path_N2, axis=0), axis=1)
+    for corner in (0, 100, 200, 299):
+        assert speed_N[corner] < 0.01 * speed_N.max()
+    # A raised cosine is twice as fast as the mean in the middle.
+    assert speed_N[250] == pytest.approx(2 * 5.0 / 100, rel=1e-3)
+    pan_N2 = motion_path("pan", 201, 6.0, 1, speed="smooth")
+    ends_N2 = motion_path("pan", 201, 6.0, 1)[[0, 100, -1]]
+    np.testing.assert_allclose(pan_N2[[0, 100, -1]], ends_N2, atol=1e-9)
+    assert np.linalg.norm(pan_N2[1] - pan_N2[0]) < 1e-4
+
+
 # Motions -----------------------------------------------------------------------------------------
 
 MOTIONS: tuple[Motion, ...] = ("saccade", "pan", "random")

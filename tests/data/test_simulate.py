@@ -1,5 +1,6 @@
 """The simulated camera: reproducible to the byte, and right about what it should see."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -76,6 +77,47 @@ def test_a_horizontal_edge_sees_down_and_up_and_not_the_way_back() -> None:
     assert min(off1, on2) > 1000
     assert on1 == 0
     assert max(off2, *third) < 60
+
+
+def test_a_negative_brightens_where_the_bright_side_leaves() -> None:
+    events, negative = (
+        simulate_photo(_edge("left"), replace(IDEAL, negative=negative), 0)
+        for negative in (False, True)
+    )
+    other = simulate_photo(255 - _edge("left"), IDEAL, 0)
+    assert as_rows(negative) == as_rows(other) != as_rows(events)
+    framed = simulate_photo(_edge("left"), replace(IDEAL, negative=True, margin=0.2), 0)
+    middle_N = (framed.y_N > 12) & (framed.y_N < 22) & (framed.t_N < 90_000)
+    # To the right: the dark half comes from a bright margin and goes over the bright half.
+    left_N, edge_N = (middle_N & (abs(framed.x_N - x) < 4) for x in (7, 17))
+    assert framed.polarity_N[left_N].mean() > 0.95
+    assert framed.polarity_N[edge_N].mean() < 0.05
+    assert min(left_N.sum(), edge_N.sum()) > 100
+
+
+def test_an_offset_moves_the_path_by_so_many_pixels() -> None:
+    events = simulate_photo(_edge("left"), IDEAL, 0)
+    moved = simulate_photo(_edge("left"), replace(IDEAL, offset_x=4.0), 0)
+    assert as_rows(moved) == [(x + 4, *rest) for x, *rest in as_rows(events)]
+    moved = simulate_photo(_edge("upper"), replace(IDEAL, offset_y=-3.0), 0)
+    events = simulate_photo(_edge("upper"), IDEAL, 0)
+    assert as_rows(moved) == [(x, y - 3, *rest) for x, y, *rest in as_rows(events)]
+
+
+def test_background_is_on_events_at_any_time_and_pixel_of_the_picture() -> None:
+    photo_HWC = picture(0)[:, :8]
+    simulator = replace(IDEAL, width=40, height=40, background_hz=5.0)
+    quiet = as_rows(simulate_photo(photo_HWC, replace(simulator, background_hz=0.0), 3))
+    rows = as_rows(simulate_photo(photo_HWC, simulator, 3))
+    assert rows == as_rows(simulate_photo(photo_HWC, simulator, 3))
+    assert [t for *_, t, _ in rows] == sorted(t for *_, t, _ in rows)
+    extra = list((Counter(rows) - Counter(quiet)).elements())
+    assert len(rows) - len(quiet) == len(extra)
+    assert len(extra) == pytest.approx(5 * 20 * 40 * 0.295, abs=3 * 34)  # Poisson's deviation
+    assert {polarity for *_, polarity in extra} == {1}
+    x_N, y_N, t_N = np.array([row[:3] for row in extra]).T
+    assert (x_N.min(), x_N.max(), y_N.min(), y_N.max()) == (0, 19, 0, 39)
+    assert np.histogram(t_N, 4, (0, 295_000))[0].min() > 230
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -202,6 +244,9 @@ def test_a_uniform_photo_without_noise_is_refused(level: int) -> None:
         {"cutoff_hz": -1.0},
         {"leak_rate_hz": -1.0},
         {"shot_noise_hz": -1.0},
+        {"background_hz": -1.0},
+        {"saccade_height": 1.1},
+        {"offset_x": float("nan")},
     ],
     ids=str,
 )
