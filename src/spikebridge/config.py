@@ -270,8 +270,9 @@ class ObjectiveConfig:
     and then the other (`staged`: photo, simulated, recorded)."""
     staging: ReplacementSchedule = field(default_factory=lambda: ReplacementSchedule("linear"))
     """Probability S(u) that a `staged` sample's source is the simulated recording."""
-    replace: Literal["sample", "time-step"] = "sample"
-    """What P(u) replaces: whole samples, or each of their time steps by itself (TMKT)."""
+    replace: Literal["sample", "time-step", "tail"] = "sample"
+    """What P(u) replaces: whole samples, each of their time steps by itself (TMKT's time-step
+    mixup), or all steps from a drawn one on."""
     classification: Literal["tet", "ce"] = "tet"
     """TET on every step, or cross-entropy of the mean logits."""
     tet_regularisation: float = 1e-3

@@ -27,6 +27,7 @@ from objective_case import (
 from oracles import reference
 from spikebridge.recipes import method_names
 from spikebridge.settings import config_from
+from spikebridge.streams import change_probability
 
 
 def seen_by(objective, student, batch, u):
@@ -90,6 +91,16 @@ def test_time_step_mixup_replaces_steps_and_logs_their_share():
     torch.testing.assert_close(frames, hybrid_frames(batch, replaced_TB))
     assert logged["replaced"].item() == pytest.approx(replaced_TB.float().mean().item())
     assert logged["replacement"] == 0.4
+
+
+def test_tails_are_replaced_where_asked_for():
+    objective, student = make(replace="tail", replacement={"shape": "linear"})
+    batch = make_batch()
+    p = change_probability(0.4, STEPS)
+    replaced_TB = (torch.rand(STEPS, SAMPLES, generator=generator()) < p).cummax(0).values
+    frames, logged = seen_by(objective, student, batch, 0.4)
+    torch.testing.assert_close(frames, hybrid_frames(batch, replaced_TB))
+    assert logged["replaced"].item() == pytest.approx(replaced_TB.float().mean().item())
 
 
 def test_kd_on_rgb_weighs_samples_by_their_share_of_photo_steps():

@@ -28,11 +28,18 @@ from spikebridge.losses import (
     tet_loss,
 )
 from spikebridge.models.student import Student, StudentOutput
-from spikebridge.streams import HybridBatch, photo_sequence, replace_samples, replace_steps
+from spikebridge.streams import (
+    HybridBatch,
+    photo_sequence,
+    replace_samples,
+    replace_steps,
+    replace_tails,
+)
 from spikebridge.training.distributed import gather
 
 _MIN_CKA_ROWS = {"biased": 2, "debiased": 4}
 _MIN_CKA_CLASSES = 3
+_REPLACE = {"sample": replace_samples, "time-step": replace_steps, "tail": replace_tails}
 _KD_LOSSES = {"kl": kd_loss, "dist": dist_loss}
 
 
@@ -170,8 +177,9 @@ class CKDObjective(nn.Module):
             )
             source_TBCHW, simulated_B = staged.frames_TBCHW, staged.share_B
         probability = config.replacement(progress)
-        replace = replace_samples if config.replace == "sample" else replace_steps
-        stream = replace(source_TBCHW, batch.dvs_TBCHW, probability, generator, batch.share)
+        stream = _REPLACE[config.replace](
+            source_TBCHW, batch.dvs_TBCHW, probability, generator, batch.share
+        )
         result.logged["replacement"] = probability
         result.logged["replaced"] = stream.share_B.mean()
         if config.source == "staged":
