@@ -93,8 +93,9 @@ def replace_tails(
 ) -> HybridBatch:
     """Time-step mixup in which a sample changes once: photos, then events to the end.
 
-    The change comes at each step with the same probability, which is chosen so that ``probability``
-    is the expected share of replaced steps. Arguments and errors are those of `replace_samples`.
+    So a second-hand summary tells TMKT's "replacement point". The change comes at each step with
+    the same probability, which is chosen so that ``probability`` is the expected share of replaced
+    steps. Arguments and errors are those of `replace_samples`.
     """
     steps, batch = dvs_TBCHW.shape[:2]
     draws_TB = _uniform((steps,), batch, generator, share)
