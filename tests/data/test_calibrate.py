@@ -13,7 +13,7 @@ from spikebridge.data import calibrate as module
 from spikebridge.data.calibrate import Calibration
 from spikebridge.data.prepared import calibrated, open_split, prepare
 from spikebridge.data.simulate import Simulator
-from spikebridge.data.statistics import statistics
+from spikebridge.data.statistics import largest_sensor, statistics
 from spikebridge.data.twins import simulate_folder
 
 TRUTH = Simulator(
@@ -198,6 +198,9 @@ def test_statistics_of_recordings_made_by_hand() -> None:
     assert seen.spread == 1 / 4
     assert seen.rate == pytest.approx((0.5 * (2 / 3 + 4 / 5), *[0] * 8, 0.5 * (1 / 3 + 1 / 5)))
     assert seen.quiet_on == seen.quiet_off == 0
+    wide = as_events([(7, 0, 0, 1), (0, 0, 5, 0)], (8, 2))  # files need not agree on the sensor
+    assert largest_sensor([first, wide]) == (8, 5)
+    assert statistics([first, wide]).recordings == 2
     noisy = as_events([(x, y, 10 * x + y, (x + y) % 2) for x in range(4) for y in range(4)], (4, 4))
     assert statistics([noisy]).quiet_on == 0.5
     assert statistics([noisy]).quiet_off == 0.5

@@ -17,12 +17,13 @@ from scipy.ndimage import gaussian_filter
 from spikebridge.config import DataConfig
 from spikebridge.console import console
 from spikebridge.data.collection import cache_folder
+from spikebridge.data.datasets import DATASETS
 from spikebridge.data.events import Events
 from spikebridge.data.frames import frame_events
 from spikebridge.data.manifest import Entry
 from spikebridge.data.reading import read_recording, read_source
 from spikebridge.data.simulate import Simulator, simulate_photo
-from spikebridge.data.statistics import Statistics, statistics
+from spikebridge.data.statistics import Statistics, largest_sensor, statistics
 from spikebridge.errors import UserError
 from spikebridge.files import settings_key, write_json
 
@@ -78,10 +79,10 @@ def calibrate(
         UserError: a file cannot be read, or the photos show the camera nothing.
     """
     recordings = _sample(recordings, _RECORDINGS)
-    framing = [list(config.size), config.extent, config.photo_margin, sensor and list(sensor)]
     key = settings_key(
         _VERSION,
-        framing,
+        DATASETS[config.name].transposed,
+        [list(config.size), config.extent, config.photo_margin, sensor and list(sensor)],
         config.source_simulator.settings(),
         *([e.sha256 for e in _sample(some, len(some))] for some in (recordings, photos)),
     )
@@ -108,7 +109,7 @@ class _Search:
         self._seen: dict[Simulator, tuple[Statistics, float]] = {}
         read = [read_recording(e.file, config, sensor) for e in recordings]
         self.recorded, self.pattern = self._look(read)
-        width, height = max(events.sensor for events in read)
+        width, height = largest_sensor(read)
         most = int(np.clip(_PHOTO_PIXELS // (width * height), *_PHOTOS))
         self.photos = [(read_source(e), int(e.sha256[:8], 16)) for e in _sample(photos, most)]
         self.start = replace(config.source_simulator, width=width, height=height)
@@ -150,6 +151,8 @@ class _Search:
     def _walk(self, share: float) -> None:
         """A step up or down each coordinate, where that is more like the recordings."""
         for coordinate in _COORDINATES:
+            if coordinate == "saccade_height" and self.camera.motion != "saccade":
+                continue
             for sign in (1, -1):
                 moved = _moved(self.camera, coordinate, sign * share)
                 if self._likeness(moved) > self._likeness(self.camera):
@@ -186,8 +189,7 @@ class _Search:
         """Statistics of what a camera sees, and the likeness of its mean recording."""
         if camera not in self._seen:
             seen, pattern = self._look(self._simulate(camera))
-            both = self.pattern.reshape(-1), pattern.reshape(-1)
-            self._seen[camera] = seen, float(np.corrcoef(*both)[0, 1]) if pattern.any() else 0.0
+            self._seen[camera] = seen, _correlation(self.pattern, pattern)
         return self._seen[camera]
 
     def _simulate(self, camera: Simulator) -> list[Events]:
@@ -215,6 +217,12 @@ class _Search:
         mean = np.mean(frames or np.zeros(shape), axis=0)
         blur = _PATTERN_BLUR * self.config.size[0]
         return statistics(recordings), gaussian_filter(mean, (0, 0, blur, blur))
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    if not (first.std() and second.std()):
+        return 0.0
+    return float(np.corrcoef(first.reshape(-1), second.reshape(-1))[0, 1])
 
 
 def _within(value: float, limits: tuple[float, float]) -> float:

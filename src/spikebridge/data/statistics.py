@@ -63,6 +63,11 @@ def statistics(recordings: Sequence[Events]) -> Statistics:
     )
 
 
+def largest_sensor(recordings: Sequence[Events]) -> tuple[int, int]:
+    """Width and height that hold all recordings: files that do not tell it may differ."""
+    return max(e.sensor[0] for e in recordings), max(e.sensor[1] for e in recordings)
+
+
 def _median(recordings: Sequence[Events], of: Callable[[Events], float]) -> float:
     return float(np.median([of(events) for events in recordings]))
 
@@ -74,7 +79,7 @@ def _active(events: Events) -> float:
 
 def _quiet(recordings: Sequence[Events]) -> tuple[float, float]:
     """OFF and ON events per recording and pixel where least happens."""
-    width, height = recordings[0].sensor
+    width, height = largest_sensor(recordings)
     count_2HW = np.zeros((2, height, width))
     for events in recordings:
         np.add.at(count_2HW, (events.polarity_N.astype(int), events.y_N, events.x_N), 1)
