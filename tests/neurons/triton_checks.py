@@ -6,7 +6,7 @@ be chosen before Triton is loaded, and on CUDA.
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -18,6 +18,8 @@ from spikebridge.neurons.kernels import kernels_for
 from spikebridge.neurons.norm import StreamBatchNorm2d
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+QUICK = settings(max_examples=15, phases=[Phase.generate])
+"""The interpreter is slow, and to shrink what fails would take it minutes."""
 NAMES = ("qgate", "atan", "sigmoid")
 BACKENDS = ("triton", "eager")
 
@@ -75,7 +77,7 @@ def test_float64_is_left_to_plain_pytorch():
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-@settings(max_examples=15)
+@QUICK
 @given(
     shape=st.tuples(st.integers(1, 12), st.integers(1, 3), st.integers(1, 600)),
     name=st.sampled_from(NAMES),
@@ -200,7 +202,7 @@ def compare_normed(shape, steps, name, pair, seed, layout=torch.contiguous_forma
     return True
 
 
-@settings(max_examples=15)
+@QUICK
 @given(
     steps=st.integers(1, 4),
     batch=st.integers(1, 3),
