@@ -26,7 +26,7 @@ from spikebridge.bench.relu_bound import ReLUNetwork
 from spikebridge.cli import main
 from spikebridge.losses import TemporalCoefficient
 from spikebridge.models.build import build_student
-from spikebridge.neurons import LIF, surrogate
+from spikebridge.neurons import LIF, native, surrogate
 from spikebridge.training.objective import CKDObjective
 
 STUDENTS = pytest.mark.parametrize("name", ["vgg-snn", "resnet18-snn"])
@@ -159,6 +159,13 @@ def test_the_timed_steps_have_one_loss_and_one_gradient(name, row):
     assert 0 < (expected.modules[0].head_dvs.weight - before).abs().max() < 1e-3
 
 
+def test_settings_of_ours_reach_its_student():
+    settings = replace(TINY, neuron_backend="eager", memory="low")
+    student = training.starter("ours", settings)()[0].modules[0]
+    assert student.backbone.low_memory
+    assert student.backbone.layers[0].neuron.backend == "eager"
+
+
 @STUDENTS
 def test_the_dense_bound_has_our_convolutions_and_learns(name, monkeypatch):
     monkeypatch.setattr(relu_bound, "why_not_compiled", lambda device: "no compiler")
@@ -250,6 +257,7 @@ class FakeProcess:
     def __init__(self, job, environment):
         self.note = "plain" if job.row == "reference" else ""
         self.row, self.ms_cold = job.row, 10.0 * job.settings.time_steps
+        self.build_s = 1.5
 
     def turn(self, count):
         self.order.append(self.row)
@@ -277,10 +285,10 @@ def test_rows_take_turns_there_and_back(order):
     there, back = ["reference", "ours"], ["ours", "reference"]
     assert order == [*there, *back, *there, *back, *there, "end", "end"]
     assert found["reference"] == Timing(
-        30.0, [[3.0], [12.0], [15.0, 18.0], [24.0], [27.0, 30.0]], 24.0, "plain"
+        30.0, 1.5, [[3.0], [12.0], [15.0, 18.0], [24.0], [27.0, 30.0]], 24.0, "plain"
     )
     assert found["ours"].turns == [[2.0], [3.0], [6.0, 7.0], [7.0], [10.0, 11.0]]
-    assert Timing(1.0, [[9.0, 9.0, 1.0], [2.0, 8.0], [6.0]], 1.0, "").ms_warm == 5.0
+    assert Timing(1.0, 0.0, [[9.0, 9.0, 1.0], [2.0, 8.0], [6.0]], 1.0, "").ms_warm == 5.0
 
 
 def test_fewer_repeats_than_rounds_make_fewer_turns(order):
@@ -295,13 +303,13 @@ def test_inference_gives_percentiles_and_their_ratios(order, tmp_path, capsys):
     ms = sorted(turn + index for turn in (2, 3, 6, 7, 10) for index in range(20))
     p50, p99 = float(np.median(ms)), float(np.percentile(ms, 99))
     assert found["rows"]["ours"] == {
-        "ms_cold": 100.0, "ms_p50": p50, "ms_p99": p99, "peak_mib": 8.0
+        "ms_cold": 100.0, "build_s": 1.5, "ms_p50": p50, "ms_p99": p99, "peak_mib": 8.0
     }  # fmt: skip
     assert found["ratios"] == {"reference / ours": found["rows"]["reference"]["ms_p50"] / p50}
     assert found["ratios"]["reference / ours"] == pytest.approx(3.0, rel=0.1)
     assert found["settings"]["batch"] == 1
     assert found["notes"] == {"reference": "plain"}
-    assert f"| ours | 100 | {p50:.2f} | {p99:.2f} | 8 |" in page
+    assert f"| ours | 100 | 1.5 | {p50:.2f} | {p99:.2f} | 8 |" in page
 
 
 def test_the_sweep_is_relative_to_the_fewest_steps(order, monkeypatch, tmp_path, capsys):
@@ -320,20 +328,26 @@ def test_the_sweep_is_relative_to_the_fewest_steps(order, monkeypatch, tmp_path,
 def test_the_command_prints_and_writes_the_same_figures(tmp_path, capsys):
     file = tmp_path / "found.json"
     options = "--width 0.05 --size 8 --time-steps 2 --batch 2 --classes 3 --repeats 3 --threads 1"
-    rows = ["--rows", "reference,ours", "--json", str(file)]
+    rows = ["--rows", "reference,ours", "--memory", "low", "--json", str(file)]
     assert main(["bench", "training", *options.split(), *rows]) == 0
     found, page = json.loads(file.read_text()), capsys.readouterr().out
-    assert found["rows"].keys() == {"reference", "ours"}
+    assert found["rows"].keys() == {"reference", "ours", "ours, low memory"}
     for name, row in found["rows"].items():
-        assert row.keys() == {"ms_cold", "ms_warm", "peak_mib"}
+        assert row.keys() == {"ms_cold", "build_s", "ms_warm", "peak_mib"}
+        assert row["build_s"] < row["ms_cold"] / 1e3
         assert min(row["ms_cold"], row["ms_warm"]) > 0
         assert 0 < row["peak_mib"] < 200
-        assert f"| {name} | {row['ms_cold']:,.0f} | {row['ms_warm']:,.1f} |" in page
-    reference, ours = (found["rows"][name] for name in ("reference", "ours"))
+        figures = f"{row['ms_cold']:,.0f} | {row['build_s']:.1f} | {row['ms_warm']:,.1f} |"
+        assert f"| {name} | {figures}" in page
+    reference, ours, low = found["rows"].values()
+    assert reference["build_s"] == 0
+    assert ours["build_s"] > 0.1 or native.library() is None
     assert found["ratios"] == pytest.approx(
         {
             "reference / ours": reference["ms_warm"] / ours["ms_warm"],
+            "ours, low memory / ours": low["ms_warm"] / ours["ms_warm"],
             "peak reference / ours": reference["peak_mib"] / ours["peak_mib"],
+            "peak ours / ours, low memory": ours["peak_mib"] / low["peak_mib"],
         }
     )
     assert f"| reference / ours | {found['ratios']['reference / ours']:.2f} |" in page

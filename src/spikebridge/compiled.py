@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from spikebridge.errors import UserError
@@ -13,6 +14,10 @@ from spikebridge.files import atomic_path, default_cache
 
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared",
           "-fPIC")  # fmt: skip
+
+
+seconds: dict[str, float] = {}
+"""What building took in this process, by name of the source; a kept library takes none."""
 
 
 def compiled(source: Path, *flags: str) -> ctypes.CDLL | None:
@@ -34,7 +39,9 @@ def compiled(source: Path, *flags: str) -> ctypes.CDLL | None:
         if not path.exists():
             with atomic_path(path) as temporary:
                 command = [compiler, *_FLAGS, *flags, str(source), "-o", str(temporary)]
+                began = time.perf_counter()
                 subprocess.run(command, check=True, capture_output=True)
+                seconds[source.stem] = time.perf_counter() - began
         return ctypes.CDLL(str(path))
     except (OSError, UserError, subprocess.CalledProcessError):
         return None

@@ -22,10 +22,8 @@ def both(name, backend, low, kind=torch.float32):
     x_TBCHW = 3 * torch.rand(2, 3, 4, 2, 8, 8)
     with torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16):
         outputs = [student(x, stream) for x, stream in zip(x_TBCHW, ("dvs", "hybrid"), strict=True)]
-    loss = sum(
-        (o.logits_TBC**2).sum() + o.membrane_TBN.sum() + o.features_TBF.sum() for o in outputs
-    )
-    loss.backward()
+    losses = [(o.logits_TBC**2).sum() + o.membrane_TBN.sum() for o in outputs]
+    torch.stack(losses).sum().backward()
     gradients = {name: parameter.grad for name, parameter in student.named_parameters()}
     logits = {f"logits{i}": o.logits_TBC.detach() for i, o in enumerate(outputs)}
     rates = {f"{i}{name}": rate for i, o in enumerate(outputs) for name, rate in o.rates.items()}

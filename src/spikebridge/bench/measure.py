@@ -52,6 +52,8 @@ class Timing:
 
     ms_cold: float
     """Building the network and the first call, compilers at work included."""
+    build_s: float
+    """Seconds of it that a C compiler took for our kernels."""
     turns: list[list[float]]
     """Milliseconds of each warm call, by turn."""
     peak_mib: float
@@ -83,7 +85,11 @@ def measure(jobs: dict[str, Job]) -> dict[str, Timing]:
         taken = each(lambda turn: (turn[0], rows[turn[0]].turn(turn[1])), turns, "measuring")
         return {
             name: Timing(
-                row.ms_cold, [ms for who, ms in taken if who == name], row.peak_mib(), row.note
+                row.ms_cold,
+                row.build_s,
+                [ms for who, ms in taken if who == name],
+                row.peak_mib(),
+                row.note,
             )
             for name, row in rows.items()
         }
@@ -120,7 +126,7 @@ class Process:
             env=environment,
         )
         try:
-            self.note, self.ms_cold = self._ask(asdict(job))
+            self.note, self.ms_cold, self.build_s = self._ask(asdict(job))
         except BaseException:
             self.close()
             raise

@@ -38,6 +38,10 @@ class BenchSettings:
     """C."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of all rows but `reference`, as `train.precision`."""
+    neuron_backend: Literal["auto", "eager", "native", "triton"] = "auto"
+    """Of `ours`, as `student.neuron_backend`."""
+    memory: Literal["normal", "low"] = "normal"
+    """Of `ours`, as `train.memory`."""
     device: str = "auto"
     """As `train.device`."""
     threads: int | None = None
@@ -54,8 +58,10 @@ class BenchSettings:
         """The same as an experiment's settings."""
         return Config(
             data=DataConfig(size=(self.size, self.size), time_steps=self.time_steps),
-            student=StudentConfig(name=self.student, width=self.width),
-            train=TrainConfig(precision=self.precision, device=self.device),
+            student=StudentConfig(
+                name=self.student, width=self.width, neuron_backend=self.neuron_backend
+            ),
+            train=TrainConfig(precision=self.precision, device=self.device, memory=self.memory),
         )
 
 

@@ -41,9 +41,11 @@ from spikebridge.training.objective import CKDObjective
 from spikebridge.training.tasks import make_autocast
 
 ROWS = ("reference", "spikingjelly", "ours", "relu-bound")
+LOW = "ours, low memory"
+"""Row of `ours` with train.memory low."""
 SWEPT_TIME_STEPS = (2, 4, 8, 16)
 
-_RATIOS = (("reference", "ours"), ("spikingjelly", "ours"), ("ours", "relu-bound"))
+_RATIOS = (("reference", "ours"), ("spikingjelly", "ours"), ("ours", "relu-bound"), (LOW, "ours"))
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,9 @@ class TrainingBench:
             for a, b in _RATIOS
             if a in rows and b in rows
         }
-        if "reference" in rows and "ours" in rows:
-            found["peak reference / ours"] = rows["reference"].peak_mib / rows["ours"].peak_mib
+        for a, b in (("reference", "ours"), ("ours", LOW)):
+            if a in rows and b in rows:
+                found[f"peak {a} / {b}"] = rows[a].peak_mib / rows[b].peak_mib
         return found
 
     @property
@@ -83,7 +86,8 @@ class TrainingBench:
         return {
             "rows": {
                 name: {
-                    "ms_cold": row.ms_cold, "ms_warm": row.ms_warm, "peak_mib": row.peak_mib
+                    "ms_cold": row.ms_cold, "build_s": row.build_s, "ms_warm": row.ms_warm,
+                    "peak_mib": row.peak_mib,
                 }
                 for name, row in self.rows.items()
             },
@@ -99,7 +103,12 @@ class TrainingBench:
 
 
 def bench_training(
-    settings: BenchSettings, *, rows: Sequence[str] = ROWS, repeats: int = 15, sweep: bool = False
+    settings: BenchSettings,
+    *,
+    rows: Sequence[str] = ROWS,
+    repeats: int = 15,
+    low_memory: bool = False,
+    sweep: bool = False,
 ) -> TrainingBench:
     """Time training steps.
 
@@ -107,6 +116,7 @@ def bench_training(
         settings: What is computed.
         rows: Some of `ROWS`.
         repeats: Warm steps of each row.
+        low_memory: Also time ours with train.memory low.
         sweep: Also time ours for T in `SWEPT_TIME_STEPS`.
 
     Raises:
@@ -118,6 +128,9 @@ def bench_training(
         raise UserError("bench training: --repeats must be at least 1")
     chosen, left_out = choose(rows, ROWS)
     jobs: dict[str, Job] = {name: Job(__name__, name, settings, repeats) for name in chosen}
+    if low_memory:
+        chosen.append(LOW)
+        jobs[LOW] = Job(__name__, "ours", replace(settings, memory="low"), repeats)
     for t in SWEPT_TIME_STEPS if sweep else ():
         jobs[f"T = {t}"] = Job(__name__, "ours", replace(settings, time_steps=t), repeats)
     here = machine(settings)
@@ -161,6 +174,7 @@ def _ours(settings: BenchSettings, weights: dict[str, Tensor], batch: Batch) -> 
     student = build_student(config.student, settings.classes, config.data.size)
     student.load_state_dict(weights)
     student.to(device)
+    student.backbone.low_memory = config.train.memory == "low"
     objective = CKDObjective(config.objective, settings.time_steps, config.student.threshold)
     objective.to(device)
     teacher_BC, autocast = teacher_logits(settings), make_autocast(config, device)
@@ -194,9 +208,15 @@ def _plain(
 
 def describe(found: TrainingBench) -> str:
     """The figures as Markdown tables."""
-    lines = ["| row | cold, ms | warm, ms | peak, MiB |", "| --- | ---: | ---: | ---: |"]
+    lines = [
+        "| row | cold, ms | of it kernels built, s | warm, ms | peak, MiB |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
     for name, row in found.rows.items():
-        lines.append(f"| {name} | {row.ms_cold:,.0f} | {row.ms_warm:,.1f} | {row.peak_mib:,.0f} |")
+        lines.append(
+            f"| {name} | {row.ms_cold:,.0f} | {row.build_s:.1f} | {row.ms_warm:,.1f} | "
+            f"{row.peak_mib:,.0f} |"
+        )
     lines += ["", *ratio_table(found.ratios)]
     if found.swept:
         lines += ["", "| T | ours warm, ms | over T = 2 |", "| ---: | ---: | ---: |"]

@@ -1,6 +1,7 @@
 """The process that one row of a benchmark runs in: it waits for its turns.
 
-Lines of JSON come in and go out: first a job for a note and the cold time, then a number of calls
+Lines of JSON come in and go out: first a job for a note, the cold time and what building
+kernels took of it, then a number of calls
 for their times, and last 0 for the peak of memory.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 
+from spikebridge import compiled
 from spikebridge.bench.problem import BenchSettings
 from spikebridge.runs import pick_device
 
@@ -104,7 +106,11 @@ def _main() -> None:
     with redirect_stdout(sys.stderr):
         start = importlib.import_module(job["module"]).starter(job["row"], settings)
         row = Row(start, pick_device(settings.device))
-        print(json.dumps([row.note, row.ms_cold]), file=answers, flush=True)
+        print(
+            json.dumps([row.note, row.ms_cold, sum(compiled.seconds.values())]),
+            file=answers,
+            flush=True,
+        )
         for line in sys.stdin:
             answer = row.turn(int(line)) if int(line) else row.peak_mib()
             print(json.dumps(answer), file=answers, flush=True)

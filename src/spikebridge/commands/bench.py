@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,12 @@ def _training_arguments(parser: ArgumentParser) -> None:
     )
     _add_settings(parser, "reference,spikingjelly,ours,relu-bound", batch=16, repeats=15)
     parser.add_argument(
+        "--memory",
+        choices=["normal", "low"],
+        default="normal",
+        help="low also times `ours` with train.memory low, beside `ours`",
+    )
+    parser.add_argument(
         "--sweep-time-steps", action="store_true", help="also time ours for T = 2, 4, 8 and 16"
     )
 
@@ -60,7 +67,9 @@ def _training(given: Namespace) -> None:
     chosen = _chosen(given)
     if given.get("sweep_time_steps"):
         chosen["sweep"] = True
-    found = bench_training(_settings(given), **chosen)
+    if given.get("memory") == "low":
+        chosen["low_memory"] = True
+    found = bench_training(replace(_settings(given), memory="normal"), **chosen)
     _show(describe(found), found.as_json(), given)
 
 
@@ -95,6 +104,12 @@ def _add_settings(parser: ArgumentParser, rows: str, *, batch: int, repeats: int
         choices=["auto", "float32", "bfloat16"],
         default="auto",
         help="precision of convolutions in all rows but `reference`, which is float32",
+    )
+    add(
+        "--neuron-backend",
+        choices=["auto", "eager", "native", "triton"],
+        default="auto",
+        help="what computes the neurons of `ours`",
     )
     add("--device", type=str, default="auto", help="auto takes a CUDA device where there is one")
     add("--threads", type=int, help="CPU threads; null leaves it to PyTorch")

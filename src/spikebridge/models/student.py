@@ -82,8 +82,8 @@ def _again(norms: list[StreamBatchNorm2d], stream: Stream) -> Iterator[None]:
     try:
         yield
     finally:
-        for norm, (stream, momentum, tracked) in zip(norms, before, strict=True):
-            norm.stream, norm.momentum, norm.num_batches_tracked = stream, momentum, tracked
+        for norm, (last, momentum, tracked) in zip(norms, before, strict=True):
+            norm.stream, norm.momentum, norm.num_batches_tracked = last, momentum, tracked
 
 
 class Student(nn.Module):
