@@ -18,7 +18,7 @@ from spikebridge.neurons.kernels import kernels_for
 from spikebridge.neurons.norm import StreamBatchNorm2d
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-QUICK = settings(max_examples=15, phases=[Phase.generate])
+QUICK = settings(max_examples=10, phases=[Phase.generate])
 """The interpreter is slow, and to shrink what fails would take it minutes."""
 NAMES = ("qgate", "atan", "sigmoid")
 BACKENDS = ("triton", "eager")
