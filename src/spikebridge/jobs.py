@@ -5,6 +5,7 @@ on, so that the same call can be repeated until everything is there.
 """
 
 import dataclasses
+import fcntl
 import os
 import traceback
 from collections import OrderedDict
@@ -19,14 +20,18 @@ import torch
 from spikebridge.config import Config, DataConfig
 from spikebridge.console import console
 from spikebridge.data.prepared import PreparedData, prepare
+from spikebridge.energy import energy_of_run
 from spikebridge.errors import UserError
-from spikebridge.files import settings_key, write_text
-from spikebridge.retest import is_retested, retest
+from spikebridge.files import settings_key, write_json, write_text, writing_failed
+from spikebridge.retest import read_retest, retest
 from spikebridge.runs import open_run, teacher_settings, train_student, train_teacher, unfinished
 from spikebridge.training.loop import Interrupted
 
 FAILURE = "failure.txt"
 """In the folder of a run that failed by a mistake in the program: the traceback."""
+ENERGY = "energy.json"
+"""In the folder of a student: what `spikebridge energy` counts on some validation recordings."""
+_COUNTED = 20
 _KEPT = 4
 _MOST_WORKERS = 8
 
@@ -44,6 +49,8 @@ class Job:
     """Expected duration, in any unit that all jobs share."""
     evaluate_at: tuple[tuple[str, DataConfig], ...] = ()
     """Changed data on whose test recordings the finished student is evaluated, by name."""
+    energy: bool = False
+    """Whether the finished student's energy is counted, too."""
 
 
 def cores() -> int:
@@ -108,6 +115,17 @@ def run_job(job: Job) -> None:
             )
     for name, data in job.evaluate_at:
         retest(job.folder, name, data)
+    if job.energy and not (job.folder / ENERGY).exists():
+        _count_energy(job)
+
+
+def _count_energy(job: Job) -> None:
+    teacher = job.teacher.folder if job.teacher else None
+    try:
+        report = energy_of_run(job.folder, limit=_COUNTED, teacher_folder=teacher).as_json()
+    except UserError as error:
+        report = {"missing": str(error)}
+    write_json(job.folder / ENERGY, report)
 
 
 def attempt(job: Job) -> str | None:
@@ -117,18 +135,37 @@ def attempt(job: Job) -> str | None:
         Interrupted: Ctrl-C.
     """
     try:
-        run_job(job)
+        with _alone(job.folder):
+            run_job(job)
     except Interrupted:
         raise
     except UserError as error:
         return str(error)
     except Exception as error:
         # A study of many hours must not end by one run's mistake, nor hide it.
-        write_text(job.folder / FAILURE, traceback.format_exc())
+        with suppress(UserError):
+            write_text(job.folder / FAILURE, traceback.format_exc())
         words = " ".join(f"{type(error).__name__}: {error}".split())
         return f"{words[:200]} ({job.folder / FAILURE})"
     (job.folder / FAILURE).unlink(missing_ok=True)
     return None
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder, those of a study started twice, say."""
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(path, "w")  # noqa: SIM115
+    except OSError as error:
+        raise writing_failed(path, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder}: another process trains this run; wait for it") from error
+        yield
 
 
 def is_finished(job: Job) -> bool:
@@ -139,6 +176,17 @@ def is_finished(job: Job) -> bool:
     """
     config = teacher_settings(job.config) if job.kind == "teacher" else job.config
     return open_run(job.folder, config, resume=unfinished(job.folder)) is not None
+
+
+def is_complete(job: Job) -> bool:
+    """Whether nothing is left to do: trained, evaluated wherever it is to be, and counted.
+
+    Raises:
+        UserError: as `is_finished`.
+    """
+    retested = (read_retest(job.folder, *change) is not None for change in job.evaluate_at)
+    counted = not job.energy or (job.folder / ENERGY).exists()
+    return is_finished(job) and counted and all(retested)
 
 
 class Schedule:
@@ -154,9 +202,7 @@ class Schedule:
         self.total = len(jobs)
         for job in sorted(jobs, key=lambda job: (job.kind == "student", -job.cost)):
             try:
-                done = is_finished(job) and all(
-                    is_retested(job.folder, *e) for e in job.evaluate_at
-                )
+                done = is_complete(job)
             except UserError as error:
                 self.ended[job.folder] = str(error)
                 continue

@@ -32,7 +32,7 @@ def retest(folder: Path, name: str, data: DataConfig) -> dict[str, Any]:
         UserError: no finished student there, the data cannot be read, or their test recordings are
             not those of the run.
     """
-    if (kept := _kept(folder, name, data)) is not None:
+    if (kept := read_retest(folder, name, data)) is not None:
         return kept
     trained = load_run(folder)
     if not isinstance(trained.model, Student):
@@ -56,12 +56,8 @@ def retest(folder: Path, name: str, data: DataConfig) -> dict[str, Any]:
     return result
 
 
-def is_retested(folder: Path, name: str, data: DataConfig) -> bool:
-    """Whether the result is there."""
-    return _kept(folder, name, data) is not None
-
-
-def _kept(folder: Path, name: str, data: DataConfig) -> dict[str, Any] | None:
+def read_retest(folder: Path, name: str, data: DataConfig) -> dict[str, Any] | None:
+    """The result on changed data, where it is there already."""
     try:
         kept = json.loads(_file(folder, name).read_text(encoding="utf-8"))
         return kept if kept["data"] == _settings(data) else None

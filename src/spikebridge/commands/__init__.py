@@ -13,6 +13,7 @@ from spikebridge.commands import (
     measure,
     prepare,
     simulate,
+    study,
     train,
 )
 
@@ -23,6 +24,7 @@ COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace]
     **prepare.COMMANDS,
     **calibrate.COMMANDS,
     **train.COMMANDS,
+    **study.COMMANDS,
     **measure.COMMANDS,
     **energy.COMMANDS,
     **bench.COMMANDS,

@@ -1,0 +1,71 @@
+"""The command `study`."""
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+
+def _study_arguments(parser: ArgumentParser) -> None:
+    parser.usage = (
+        "spikebridge study STUDY.yaml [--out DIR] [--jobs N] [--only ARM …] [--page FILE] "
+        "[--executor processes|slurm|local] [--slurm KEY=VALUE …]"
+    )
+    parser.add_argument("study", help="a study file; examples are in studies/")
+    parser.add_argument("--out", type=str, help="its folder; null takes runs/studies/NAME")
+    parser.add_argument(
+        "--jobs", type=int, help="processes; null takes one for each core, at most 8 (CUDA: one)"
+    )
+    parser.add_argument(
+        "--only", nargs="+", action="extend", default=[], help="arms to run now; others wait"
+    )
+    parser.add_argument(
+        "--page", type=str, help="a Markdown file that shows the table between two comments"
+    )
+    parser.add_argument(
+        "--executor",
+        choices=["processes", "slurm", "local"],
+        default="processes",
+        help="processes of this machine, or jobs by submitit: slurm, or local to try it",
+    )
+    parser.add_argument(
+        "--slurm",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="KEY=VALUE for submitit: timeout_min=600 slurm_partition=gpu, say",
+    )
+
+
+def _study(given: Namespace) -> int:
+    """Run a grid of recipes, label budgets, methods and seeds; one table, nothing dropped.
+
+    Repeat the command to go on where it was interrupted or killed, and to try again what failed.
+    Exits 1 when a run failed.
+    """
+    from spikebridge.jobs import default_workers
+    from spikebridge.study.run import run_study
+    from spikebridge.study.spec import read_study
+    from spikebridge.study.write import markdown
+
+    study = read_study(Path(given.study))
+    out = Path(given.out) if given.out else Path("runs/studies") / study.name
+    workers = default_workers() if given.jobs is None else given.jobs
+    command = f"spikebridge study {given.study}"
+    rows = run_study(
+        study,
+        out,
+        workers=workers,
+        executor=given.executor,
+        slurm=given.slurm,
+        only=given.only,
+        page=Path(given.page) if given.page else None,
+        command=command + (f" --page {given.page}" if given.page else ""),
+    )
+    print(markdown(study, rows), end="")
+    failed = [reason for row in rows for _, reason in row.failures if reason != "not run yet"]
+    return 1 if failed else 0
+
+
+COMMANDS = {
+    "study": (_study_arguments, _study),
+}

@@ -1,0 +1,1 @@
+"""Studies: many runs planned by one YAML file, one table, figures."""

@@ -1,0 +1,65 @@
+"""A study from its file to its table; a repeated call goes on where the last one stopped."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from spikebridge.errors import UserError
+from spikebridge.jobs import run_jobs
+from spikebridge.study.cluster import run_on_cluster
+from spikebridge.study.figures import write_figures
+from spikebridge.study.page import update_page
+from spikebridge.study.plan import plan
+from spikebridge.study.spec import Study
+from spikebridge.study.table import Row, make_rows, read_outcomes
+from spikebridge.study.write import markdown, write_tables
+
+Executor = Literal["processes", "slurm", "local"]
+
+
+def run_study(
+    study: Study,
+    out: Path,
+    *,
+    workers: int,
+    executor: Executor = "processes",
+    slurm: Sequence[str] = (),
+    only: Sequence[str] = (),
+    page: Path | None = None,
+    command: str = "spikebridge study",
+) -> list[Row]:
+    """Run what is not finished, then write table, figures and page.
+
+    Args:
+        study: What is compared.
+        out: Folder of the runs, ``table.md``, ``table.csv``, ``results.json`` and SVG figures.
+        workers: Processes of this machine that train side by side.
+        executor: `processes` here; `slurm`, or `local` to try that without a cluster, by submitit.
+        slurm: KEY=VALUE for submitit's ``update_parameters``.
+        only: Arms to run now; the table holds all.
+        page: A Markdown file that shows table and figures between two comments.
+        command: How to repeat it, for the page.
+
+    Returns:
+        The table.
+
+    Raises:
+        UserError: an unknown arm, no submitit, a page without a place for the study.
+        Interrupted: Ctrl-C.
+    """
+    for arm in only:
+        if arm not in study.arms:
+            raise UserError(f"--only {arm}: no such arm; the study has {', '.join(study.arms)}")
+    jobs = [one.job for one in plan(study, out, only)]
+    if executor == "processes":
+        ended = run_jobs(jobs, workers)
+    else:
+        ended = run_on_cluster(jobs, out / "submitit", executor, slurm, workers)
+    failures = {job.folder: end for job, end in zip(jobs, ended, strict=True) if end is not None}
+    outcomes = read_outcomes(plan(study, out), failures)
+    rows = make_rows(study, outcomes)
+    write_tables(study, rows, outcomes, out)
+    figures = write_figures(study, rows, out)
+    if page is not None:
+        update_page(page, study.name, markdown(study, rows), figures, command)
+    return rows

@@ -1,0 +1,202 @@
+"""The table of a study: means with 95 % intervals, paired differences, cost; nothing is dropped."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from scipy import stats
+
+from spikebridge.compare import interval_95, read_result
+from spikebridge.data.manifest import SELECTED_ON_TEST
+from spikebridge.errors import UserError
+from spikebridge.jobs import ENERGY
+from spikebridge.retest import read_retest
+from spikebridge.study.plan import Planned
+from spikebridge.study.spec import Study
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run: its result, or why there is none."""
+
+    planned: Planned
+    failure: str | None
+    """None where it is finished."""
+    result: dict[str, Any] = field(default_factory=dict)
+    """What ``result.json`` holds."""
+    energy_nj: float = math.nan
+    """Energy of one recording in nanojoules."""
+
+    @property
+    def spikes(self) -> float:
+        """Spikes per neuron and time step, averaged over layers; NaN for ANNs."""
+        rates = self.result.get("rates")
+        return float(np.mean(list(rates.values()))) if rates else math.nan
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Differences to another arm, seed by seed, in percentage points."""
+
+    against: str
+    seeds: tuple[int, ...]
+    by_seed: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds that both have."""
+        return float(np.mean(self.by_seed))
+
+    @property
+    def interval(self) -> float:
+        """Half-width of the 95 % interval of the mean (Student's t); NaN for one seed."""
+        return interval_95(self.by_seed)
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of the paired t-test; NaN for one seed, and where all differ alike."""
+        if len(self.by_seed) < 2 or np.ptp(self.by_seed) == 0:
+            return math.nan
+        return float(cast(Any, stats.ttest_1samp(self.by_seed, 0.0)).pvalue)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm on one recipe, label budget and set of test recordings."""
+
+    recipe: str
+    budget: str
+    tested_on: str | None
+    """Name of the changed data; None for the run's own test recordings."""
+    arm: str
+    protocol: str | None
+    seeds: tuple[int, ...]
+    top1: tuple[float, ...]
+    """Test top-1 of each finished seed, in percent."""
+    failures: tuple[tuple[int, str], ...]
+    """Seeds without a result, and why."""
+    paired: tuple[Paired, ...]
+    seconds: float
+    """Mean duration of training."""
+    spikes: float
+    energy_nj: float
+
+    @property
+    def mean(self) -> float:
+        """Mean over finished seeds, in percent; NaN where none is."""
+        return float(np.mean(self.top1)) if self.top1 else math.nan
+
+    @property
+    def interval(self) -> float:
+        """Half-width of the 95 % interval of the mean (Student's t); NaN below two seeds."""
+        return interval_95(self.top1)
+
+    @property
+    def labelled(self) -> str:
+        """Labelled recordings per class."""
+        return self.budget.removeprefix("k")
+
+    @property
+    def name(self) -> str:
+        """The arm, and that it was selected on test where it was."""
+        return f"{self.arm}, {SELECTED_ON_TEST}" if self.protocol == "kt" else self.arm
+
+
+def read_outcomes(planned: Sequence[Planned], failures: dict[Path, str]) -> list[Outcome]:
+    """What is in the runs' folders.
+
+    Args:
+        planned: The runs.
+        failures: Why runs failed, by folder.
+    """
+    found = []
+    for one in planned:
+        folder = one.job.folder
+        try:
+            result = read_result(folder)
+            failure = failures.get(folder)
+        except UserError:
+            result, failure = {}, failures.get(folder, "not run yet")
+        found.append(Outcome(one, failure, result, _energy(folder) if result else math.nan))
+    return found
+
+
+def make_rows(study: Study, outcomes: Sequence[Outcome]) -> list[Row]:
+    """The table's rows, in the order of the study."""
+    groups: dict[tuple[str, str, str], list[Outcome]] = {}
+    for one in outcomes:
+        arm = one.planned.arm
+        if arm == "teacher" and len(one.planned.arms) < len(study.arms):
+            own = one.planned.job.folder.name.startswith("teacher-seed")
+            arm = "teacher" if own else f"teacher of {', '.join(dict.fromkeys(one.planned.arms))}"
+        groups.setdefault((one.planned.recipe, one.planned.budget, arm), []).append(one)
+    rows = []
+    for tested_on in (None, *study.evaluate_at):
+        for recipe, budget, arm in groups:
+            if tested_on is None or arm in study.arms:
+                baselines = {a: groups.get((recipe, budget, a), []) for a in study.against}
+                members = groups[recipe, budget, arm]
+                rows.append(_row((recipe, budget, tested_on, arm), members, baselines))
+    return rows
+
+
+def _row(
+    place: tuple[str, str, str | None, str],
+    members: Sequence[Outcome],
+    baselines: dict[str, list[Outcome]],
+) -> Row:
+    recipe, budget, tested_on, arm = place
+    top1 = _by_seed(members, tested_on)
+    failures = [(m.planned.seed, m.failure) for m in members if m.failure is not None]
+    paired = []
+    for against, others in baselines.items():
+        of_others = _by_seed(others, tested_on)
+        common = tuple(seed for seed in top1 if seed in of_others)
+        if common and against != arm and members[0].planned.job.kind == "student":
+            differences = tuple(top1[seed] - of_others[seed] for seed in common)
+            paired.append(Paired(against, common, differences))
+    done = [m for m in members if m.result]
+    return Row(
+        recipe,
+        budget,
+        tested_on,
+        arm,
+        next((m.result["protocol"] for m in done), None),
+        tuple(top1),
+        tuple(top1.values()),
+        tuple(failures),
+        tuple(paired),
+        _mean([m.result["seconds"] for m in done]),
+        _mean([m.spikes for m in done]),
+        _mean([m.energy_nj for m in done]),
+    )
+
+
+def _by_seed(members: Sequence[Outcome], tested_on: str | None) -> dict[int, float]:
+    """Test top-1 by seed."""
+    found = {}
+    for one in members:
+        result = one.result
+        if result and tested_on is not None:
+            changed = dict(one.planned.job.evaluate_at)[tested_on]
+            result = read_retest(one.planned.job.folder, tested_on, changed)
+        if result:
+            found[one.planned.seed] = result["test_top1"]
+    return found
+
+
+def _energy(folder: Path) -> float:
+    try:
+        counted = json.loads((folder / ENERGY).read_text(encoding="utf-8"))
+        return float(counted["student"]["nj"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return math.nan
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan

@@ -1,0 +1,175 @@
+"""A study's table as Markdown, CSV and JSON."""
+
+import csv
+import io
+import json
+import math
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from spikebridge.files import write_json, write_text
+from spikebridge.report.answer import signed
+from spikebridge.study.spec import Study
+from spikebridge.study.table import Outcome, Paired, Row
+
+_SOFTWARE = ("spikebridge", "torch", "numpy", "scipy", "eventcv")
+
+
+def write_tables(study: Study, rows: Sequence[Row], outcomes: Sequence[Outcome], out: Path) -> None:
+    """Write ``table.md``, ``table.csv`` and ``results.json``."""
+    write_text(out / "table.md", markdown(study, rows))
+    write_text(out / "table.csv", _csv(study, rows))
+    write_json(out / "results.json", _as_json(study, rows, outcomes))
+
+
+def markdown(study: Study, rows: Sequence[Row]) -> str:
+    """The table in Markdown, with a line for every run that failed."""
+    spiking = any(not math.isnan(row.spikes) for row in rows)
+    counted = any(not math.isnan(row.energy_nj) for row in rows)
+    head = ["data", "labelled per class", *(["tested on"] if study.evaluate_at else []), "arm",
+            "seeds", "test top-1, %", *(f"− {arm} (p)" for arm in study.against), "each seed",
+            "training, s", *(["spikes"] if spiking else []),
+            *(["energy, nJ"] if counted else [])]  # fmt: skip
+    lines = [_line(head), _line(["---"] * len(head))]
+    for row in rows:
+        start = [row.recipe, row.labelled]
+        if study.evaluate_at:
+            start.append(row.tested_on or "own test")
+        total = len(row.seeds) + len(row.failures)
+        seeds = str(total) if not row.failures else f"{len(row.seeds)} of {total}"
+        paired = {one.against: one for one in row.paired}
+        lines.append(
+            _line(
+                [*start, row.name, seeds, _interval(f"{row.mean:.1f}", row.interval),
+                 *(_difference(paired.get(arm)) for arm in study.against),
+                 " ".join(f"{value:.1f}" for value in row.top1) or "–",
+                 _number(row.seconds, ".0f"),
+                 *([_number(row.spikes, ".3f")] if spiking else []),
+                 *([_number(row.energy_nj, ",.0f")] if counted else [])]
+            )
+        )  # fmt: skip
+        if row.tested_on is None:
+            for seed, reason in row.failures:
+                word = reason if reason == "not run yet" else f"failed: {reason}"
+                cells = [*start, f"{row.arm}, seed {seed}", "", word.replace("|", "\\|")]
+                lines.append(_line(cells + [""] * (len(head) - len(cells))))
+    notes = ["Mean ± 95 % interval (Student's t) over seeds."]
+    if study.against:
+        notes.append(
+            "Differences are paired by seed, on the same split; p of a paired t-test, not "
+            "corrected for the number of comparisons."
+        )
+    if spiking:
+        notes.append("Spikes: per neuron and time step, mean over layers.")
+    if counted:
+        notes.append("Energy per recording by `spikebridge energy`.")
+    return "\n".join(lines) + "\n\n" + " ".join(notes) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _difference(paired: Paired | None) -> str:
+    if paired is None:
+        return "–"
+    p = "" if math.isnan(paired.p) else f" ({'<0.001' if paired.p < 0.001 else f'{paired.p:.3f}'})"
+    return _interval(signed(paired.mean), paired.interval) + p
+
+
+def _interval(mean: str, interval: float) -> str:
+    return mean.replace("nan", "–") + ("" if math.isnan(interval) else f" ± {interval:.1f}")
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else format(value, form)
+
+
+def _csv(study: Study, rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    head = ["data", "labelled_per_class", "tested_on", "arm", "protocol", "n", "mean",
+            "interval95", "seeds", "test_top1"]  # fmt: skip
+    for arm in study.against:
+        head += [f"minus_{arm}", f"minus_{arm}_interval95", f"minus_{arm}_p"]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*head, "seconds", "spikes", "energy_nj", "failures"])
+    for row in rows:
+        paired = {one.against: one for one in row.paired}
+        cells: list[Any] = [
+            row.recipe, row.labelled, row.tested_on or "", row.arm, row.protocol or "",
+            len(row.seeds), _exact(row.mean), _exact(row.interval), " ".join(map(str, row.seeds)),
+            " ".join(_exact(value) for value in row.top1),
+        ]  # fmt: skip
+        for arm in study.against:
+            one = paired.get(arm)
+            cells += ["", "", ""] if one is None else map(_exact, (one.mean, one.interval, one.p))
+        failures = "; ".join(f"seed {seed}: {reason}" for seed, reason in row.failures)
+        cells += [_number(row.seconds, ".1f"), _exact(row.spikes), _exact(row.energy_nj), failures]
+        writer.writerow(cells)
+    return text.getvalue()
+
+
+def _exact(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def _as_json(study: Study, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    versions = {"python": platform.python_version()} | {name: version(name) for name in _SOFTWARE}
+    return {
+        "name": study.name,
+        "title": study.title,
+        "study": study.text,
+        "git": _commit(),
+        "versions": versions,
+        "rows": [_plain(_row_json(row)) for row in rows],
+        "runs": [_plain(_run_json(one)) for one in outcomes],
+    }
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    paired = [
+        vars(one) | {"mean": one.mean, "interval95": one.interval, "p": one.p} for one in row.paired
+    ]
+    own = {"mean": row.mean, "interval95": row.interval, "n": len(row.seeds)}
+    return vars(row) | own | {"paired": paired}
+
+
+def _run_json(one: Outcome) -> dict[str, Any]:
+    job = one.planned.job
+    return {
+        "folder": str(job.folder),
+        "recipe": one.planned.recipe,
+        "budget": one.planned.budget,
+        "arm": one.planned.arm,
+        "seed": one.planned.seed,
+        "of_arms": list(one.planned.arms),
+        "failure": one.failure,
+        "result": one.result,
+        "energy_nj": one.energy_nj,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """NaN as null, which JSON has."""
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)
+
+
+def _commit() -> str | None:
+    """The commit of this program's working tree, marked where files differ from it."""
+    here = Path(__file__)
+    tracked = _git(here.parent, "ls-files", "--error-unmatch", here.name)
+    described = _git(here.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    return described if tracked else None
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

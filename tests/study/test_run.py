@@ -1,0 +1,142 @@
+"""Studies that really train: failures, death in the midst, changed data, submitit, the command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from factories import refused
+from spikebridge.cli import main
+from spikebridge.runs import unfinished
+from spikebridge.study.cluster import run_on_cluster
+from spikebridge.study.plan import plan
+from spikebridge.study.run import run_study
+
+
+def figures_of(out):
+    """What must not depend on how a study was run."""
+    results = json.loads((out / "results.json").read_text())
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in results["rows"]]
+    losses = [run["result"].get("test_loss") for run in results["runs"]]
+    return rows, losses
+
+
+def test_command_runs_the_grid_and_shows_failures_as_rows(write_study, tmp_path, capsys):
+    file = write_study(
+        seeds=[0],
+        arms={
+            "scratch": {"method": "scratch"},
+            "ckd": {"method": "ckd"},
+            "broken": {"method": "ckd", "data": {"photos": str(tmp_path / "nowhere")}},
+        },
+        evaluate_at={"noisy": {"data": {"simulator": {"shot_noise_hz": 300.0}}}},
+    )
+    page, out = tmp_path / "page.md", tmp_path / "out"
+    page.write_text("<!-- study small: x -->\n<!-- end study small -->\n")
+    command = ["study", str(file), "--out", str(out), "--jobs", "1"]
+    assert main([*command, "--only", "scratch", "broken", "--page", str(page)]) == 1
+    table = capsys.readouterr().out
+    assert table == (out / "table.md").read_text()
+    assert table.strip() in page.read_text()
+    assert "| tiny | 4 | own test | ckd, seed 0 |  | not run yet |" in table
+    (failed,) = [line for line in table.splitlines() if "| broken, seed 0 |" in line]
+    assert "failed: its teacher failed: " in failed
+    assert "nowhere" in failed
+    assert "| tiny | 4 | noisy | scratch | 1 |" in table
+    energy = [float(line.split("|")[-2].replace(",", "")) for line in table.splitlines()
+              if "own test | scratch | 1 |" in line]  # fmt: skip
+    assert energy[0] > 0
+
+    scratch = out / "tiny/k4/scratch-seed0/result.json"
+    kept = scratch.stat().st_mtime_ns
+    assert main([*command, "--only", "ckd"]) == 0
+    assert scratch.stat().st_mtime_ns == kept
+    for name in ("config.yaml", "manifest.csv", "metrics.jsonl", "checkpoint.pt"):
+        assert (out / "tiny/k4/ckd-seed0" / name).exists()
+    assert main([*command, "--only", "cdk"]) == 2
+    assert "--only cdk" in capsys.readouterr().err
+
+
+LONG = {"train": {"epochs": 15}}
+_PINNED = """
+import os, sys
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+from spikebridge.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def session_of(process_name, environment_mark):
+    """Processes whose environment holds a mark."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes()
+            environment = (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if process_name in words and environment_mark in environment:
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
+def test_study_killed_in_the_midst_goes_on_to_the_same_table(write_study, make_study, tmp_path):
+    changes = {"arms": {"scratch": {"method": "scratch", **LONG}, "kt": {"method": "kt", **LONG}}}
+    file, killed, whole = write_study(**changes), tmp_path / "killed", tmp_path / "whole"
+    mark = f"STUDY_TEST_MARK={tmp_path}"
+    environment = {**os.environ, "STUDY_TEST_MARK": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", _PINNED, "study", str(file), "--out", str(killed), "--jobs", "2"],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+    )
+    log = killed / "tiny/k4/kt-seed1/metrics.jsonl"
+    end = time.monotonic() + 120
+    while not (log.exists() and log.stat().st_size) and time.monotonic() < end:
+        assert process.poll() is None
+        time.sleep(0.01)
+    workers = session_of(b"spikebridge.pool_worker", mark.encode())
+    assert len(workers) == 2
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while session_of(b"spikebridge.pool_worker", mark.encode()) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert session_of(b"spikebridge.pool_worker", mark.encode()) == []
+    assert not (killed / "table.md").exists()
+
+    study = make_study(**changes)
+    run_study(study, killed, workers=1)
+    run_study(study, whole, workers=1)
+    assert figures_of(killed) == figures_of(whole)
+    assert len(figures_of(whole)[0]) == 2
+    assert not any(unfinished(one.job.folder) for one in plan(study, killed))
+
+
+def test_submitit_runs_students_after_their_teachers(make_study, tmp_path):
+    pytest.importorskip("submitit")
+    study = make_study(seeds=[0], arms={"ckd": {"method": "ckd"}}, against=None)
+    out = tmp_path / "out"
+    rows = run_study(study, out, workers=2, executor="local")
+    assert [row.arm for row in rows] == ["teacher", "ckd"]
+    assert [row.failures for row in rows] == [(), ()]
+    done = [out / "tiny/k4" / run / "result.json" for run in ("teacher-seed0", "ckd-seed0")]
+    assert done[0].stat().st_mtime_ns < done[1].stat().st_mtime_ns
+    assert len(list((out / "submitit").glob("*_submitted.pkl"))) == 2
+
+
+def test_mistakes_about_the_cluster_are_one_line(make_study, tmp_path, monkeypatch):
+    jobs = [one.job for one in plan(make_study(), tmp_path)]
+
+    def run(cluster, *parameters):
+        return lambda: run_on_cluster(jobs, tmp_path / "submitit", cluster, parameters, 1)
+
+    refused(run("local", "timeout_min"), "--slurm takes KEY=VALUE", "'timeout_min'")
+    refused(run("local", "no_such=1"), "--executor local", "no_such")
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    refused(run("slurm"), "pip install 'submitit>=1.5'")

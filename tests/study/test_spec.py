@@ -1,0 +1,118 @@
+"""Study files: what they mean, and what they are refused for."""
+
+from pathlib import Path
+
+import pytest
+
+from factories import refused
+from spikebridge.study.plan import plan
+from spikebridge.study.spec import read_study
+
+
+def test_arms_are_laid_over_recipe_and_label_budget(make_study, tiny_file):
+    study = make_study(
+        recipes={str(tiny_file): {"train": {"epochs": 3}}},
+        labelled_per_class=[1, None, "all"],
+        arms={
+            "scratch": {"method": "scratch"},
+            "ckd-tau-2": {"method": "ckd", "objective": {"kd_temperature": 2}},
+        },
+    )
+    runs = {str(one.job.folder): one.job for one in plan(study, Path("out"))}
+    students = [name for name in runs if "teacher" not in name]
+    assert len(students) == 1 * 3 * 2 * 2
+    job = runs["out/tiny/k1/ckd-tau-2-seed1"]
+    assert job.config.seed == 1
+    assert job.config.method == "ckd"
+    assert job.config.objective.kd_temperature == 2
+    assert job.config.train.epochs == 3
+    assert job.config.data.split.labelled_per_class == 1
+    assert job.teacher is runs["out/tiny/k1/teacher-seed1"]
+    assert runs["out/tiny/k4/scratch-seed0"].config.data.split.labelled_per_class == 4
+    assert runs["out/tiny/k4/scratch-seed0"].teacher is None
+    assert runs["out/tiny/kall/scratch-seed0"].config.data.split.labelled_per_class is None
+
+
+def test_teacher_is_shared_by_arms_whose_settings_do_not_matter_to_it(make_study):
+    study = make_study(
+        seeds=[0],
+        arms={
+            "ckd": {"method": "ckd"},
+            "noisy": {"method": "ckd", "data": {"simulator": {"shot_noise_hz": 5.0}}},
+            "longer": {"method": "ckd", "train": {"epochs": 3}, "data": {"time_steps": 3}},
+            "weak": {"method": "ckd", "teacher": {"epochs": 2}},
+            "leak": {
+                "method": "ckd",
+                "data": {"split": {"labelled_per_class": None, "protocol": "kt"}},
+            },
+        },
+        against=None,
+    )
+    jobs = {one.arm: one.job for one in plan(study, Path("out")) if one.arm != "teacher"}
+    own = jobs["ckd"].teacher
+    assert own is not None
+    assert own.folder.name == "teacher-seed0"
+    assert jobs["noisy"].teacher is own
+    assert jobs["longer"].teacher is own
+    others = {jobs[arm].teacher.folder.name for arm in ("weak", "leak")}
+    assert len(others) == 2
+    assert "teacher-seed0" not in others
+
+
+def test_only_some_arms_need_only_their_teachers(make_study):
+    found = plan(make_study(), Path("out"), ["scratch"])
+    assert [one.job.folder.name for one in found] == ["scratch-seed0", "scratch-seed1"]
+
+
+def test_changed_data_are_the_runs_own_but_for_the_change(make_study):
+    study = make_study(
+        arms={"longer": {"method": "scratch", "data": {"time_steps": 3}}},
+        against=None,
+        evaluate_at={"noisy": {"data": {"simulator": {"shot_noise_hz": 7.0}}}},
+    )
+    ((name, data),) = plan(study, Path("out"))[0].job.evaluate_at
+    assert name == "noisy"
+    assert data.simulator.shot_noise_hz == 7
+    assert data.simulator.width == 16
+    assert data.time_steps == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sedes": [1]}, ["unknown key sedes", "did you mean seeds?"]),
+        ({"seeds": None}, ["seeds is missing"]),
+        ({"seeds": [0, 0]}, ["named twice"]),
+        ({"seeds": [-1]}, ["whole numbers"]),
+        ({"recipes": ["digit"]}, ["digit", "did you mean digits?"]),
+        ({"recipes": ["digits", "digits"]}, ["digits is named twice"]),
+        ({"labelled_per_class": [0]}, ["labelled_per_class", "got 0"]),
+        ({"labelled_per_class": [4, None]}, ["named, too"]),
+        ({"against": ["scrach"]}, ["scrach", "did you mean scratch?"]),
+        ({"against": None, "arms": {"teacher": {}}}, ["teacher"]),
+        ({"against": None, "arms": {"a/b": {}}}, ["'a/b' is no name"]),
+        ({"against": None, "arms": {"a": {"method": "ckdd"}}}, ["did you mean ckd?"]),
+        (
+            {"against": None, "arms": {"a": {"objective": {"kd_temperatur": 2}}}},
+            ["did you mean objective.kd_temperature?"],
+        ),
+        ({"against": None, "arms": {"a": {"objective": {"kd_temperature": -2}}}}, ["arm a"]),
+        ({"against": None, "arms": {"a": {"seed": 2}}}, ["seed is set by seeds"]),
+        ({"evaluate_at": {"long": {"train": {"epochs": 3}}}}, ["must change data"]),
+        ({"evaluate_at": {"x": {"data": {"time_step": 3}}}}, ["did you mean data.time_steps?"]),
+        ({"arms": ["scratch"]}, ["arms holds a name and settings"]),
+    ],
+)
+def test_mistakes_are_one_line_that_names_them(write_study, changes, words):
+    refused(lambda: read_study(write_study(**changes)), *words)
+
+
+def test_missing_and_broken_files_are_one_line(tmp_path):
+    refused(lambda: read_study(tmp_path / "none.yaml"), "none.yaml", "no such study file")
+    (tmp_path / "broken.yaml").write_text("title: [")
+    refused(lambda: read_study(tmp_path / "broken.yaml"), "not valid YAML")
+
+
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "studies").glob("*.yaml")))
+def test_shipped_study_is_valid(file):
+    assert read_study(file).name == file.stem

@@ -1,0 +1,155 @@
+"""The table's statistics and files, from made-up results."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from factories import refused
+from spikebridge.study.figures import write_figures
+from spikebridge.study.page import update_page
+from spikebridge.study.plan import plan
+from spikebridge.study.table import make_rows, read_outcomes
+from spikebridge.study.write import markdown, write_tables
+
+CKD = (90.0, 92.5, 91.0)
+SCRATCH = (70.0, 75.0, 68.0)
+
+
+@pytest.fixture
+def made(make_study, tmp_path):
+    """Makes a study, its table and outcomes: top-1 by arm and seed; None is a failure."""
+
+    def make(top1, protocol="few-shot", **changes):
+        study = make_study(seeds=[0, 1, 2], **changes)
+        planned = plan(study, tmp_path / "out")
+        failures = {}
+        for one in planned:
+            value = top1.get(one.arm, (99.0, 99.0, 99.0))[one.seed]
+            if value is None:
+                failures[one.job.folder] = "out of | memory"
+                continue
+            one.job.folder.mkdir(parents=True)
+            rates = {} if one.arm == "teacher" else {"rates": {"lif1": 0.1, "lif2": 0.3}}
+            result = {"test_top1": value, "seconds": 10.0 + one.seed, "protocol": protocol} | rates
+            (one.job.folder / "result.json").write_text(json.dumps(result))
+            energy = {"student": {"nj": 1000.0 * (1 + one.seed)}}
+            (one.job.folder / "energy.json").write_text(json.dumps(energy))
+        outcomes = read_outcomes(planned, failures)
+        return study, make_rows(study, outcomes), outcomes
+
+    return make
+
+
+def test_means_intervals_and_paired_tests_are_scipys(made):
+    _, rows, _ = made({"ckd": CKD, "scratch": SCRATCH})
+    assert [row.arm for row in rows] == ["teacher", "scratch", "ckd"]
+    ckd = rows[2]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(CKD), scale=stats.sem(CKD))
+    assert ckd.mean - ckd.interval == pytest.approx(low)
+    assert ckd.mean + ckd.interval == pytest.approx(high)
+    (paired,) = ckd.paired
+    test = stats.ttest_rel(CKD, SCRATCH)
+    assert paired.against == "scratch"
+    assert paired.mean == pytest.approx(20.1667, abs=1e-3)
+    assert paired.p == pytest.approx(test.pvalue)
+    interval = test.confidence_interval(0.95)
+    assert paired.mean + paired.interval == pytest.approx(interval.high)
+    assert ckd.seconds == 11
+    assert ckd.spikes == pytest.approx(0.2)
+    assert ckd.energy_nj == 2000
+    assert rows[1].paired == ()
+
+
+def test_differences_are_of_common_seeds_only(made):
+    _, rows, _ = made({"ckd": (90.0, None, 91.0), "scratch": (70.0, 75.0, 68.0)})
+    (paired,) = rows[2].paired
+    assert paired.seeds == (0, 2)
+    assert paired.by_seed == (20.0, 23.0)
+    assert rows[2].seeds == (0, 2)
+
+
+def test_equal_differences_have_no_p(made):
+    _, rows, _ = made({"ckd": (72.0, 77.0, 70.0), "scratch": SCRATCH})
+    assert math.isnan(rows[2].paired[0].p)
+
+
+def test_failed_run_is_a_row_and_everything_is_written(made, tmp_path):
+    study, rows, outcomes = made({"ckd": (90.0, None, 91.0), "scratch": SCRATCH})
+    write_tables(study, rows, outcomes, tmp_path)
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert (
+        "| tiny | 4 | scratch | 3 | 71.0 ± 9.0 | – | 70.0 75.0 68.0 | 11 | 0.200 | 2,000 |" in lines
+    )
+    assert any(
+        line.startswith("| tiny | 4 | ckd | 2 of 3 | 90.5 ± 6.4 | +21.5 ± 19.1") for line in lines
+    )
+    (failed,) = [line for line in lines if "seed 1" in line]
+    assert failed.startswith(r"| tiny | 4 | ckd, seed 1 |  | failed: out of \| memory |")
+    with open(tmp_path / "table.csv") as stream:
+        table = {row["arm"]: row for row in csv.DictReader(stream)}
+    assert table["ckd"]["seeds"] == "0 2"
+    assert table["ckd"]["n"] == "2"
+    assert table["ckd"]["failures"] == "seed 1: out of | memory"
+    assert float(table["ckd"]["minus_scratch"]) == 21.5
+    assert float(table["ckd"]["minus_scratch_p"]) == pytest.approx(
+        stats.ttest_rel([90, 91], [70, 68]).pvalue, rel=1e-4
+    )
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["study"] == study.text
+    assert results["versions"]["torch"]
+    assert len(results["runs"]) == 9
+    runs = {(run["arm"], run["seed"]): run for run in results["runs"]}
+    assert runs["ckd", 1]["failure"] == "out of | memory"
+    assert runs["ckd", 2]["result"]["test_top1"] == 91
+    assert results["rows"][2]["paired"][0]["mean"] == 21.5
+
+
+def test_protocol_kt_says_selected_on_test(made):
+    study, rows, _ = made({"ckd": CKD, "scratch": SCRATCH}, protocol="kt")
+    assert "| ckd, selected on test (protocol kt) |" in markdown(study, rows)
+
+
+def test_runs_that_were_left_out_are_shown_as_such(make_study, tmp_path):
+    study = make_study()
+    outcomes = read_outcomes(plan(study, tmp_path), {})
+    table = markdown(study, make_rows(study, outcomes))
+    assert "| tiny | 4 | ckd | 0 of 2 | – | – | – | – |" in table
+    assert "| ckd, seed 0 |  | not run yet |" in table
+
+
+def test_figures_stand_alone_and_are_alike_whenever_they_are_drawn(made, tmp_path):
+    study, rows, _ = made({"ckd": CKD, "scratch": SCRATCH}, labelled_per_class=[1, 4])
+    figures = write_figures(study, rows, tmp_path)
+    assert [path.name for _, path in figures] == ["accuracy-tiny.svg", "paired-tiny.svg"]
+    first = [path.read_text() for _, path in figures]
+    assert "labelled recordings per class" in first[0]
+    assert "ckd − scratch, k = 4" in first[1]
+    assert [path.read_text() for _, path in write_figures(study, rows, tmp_path)] == first
+
+
+def test_one_budget_is_a_line_for_each_arm(made, tmp_path):
+    study, rows, _ = made({"ckd": CKD, "scratch": (None, None, 70.0)})
+    ((_, accuracy), (_, paired)) = write_figures(study, rows, tmp_path)
+    assert "91.2 ± 3.1" in accuracy.read_text()
+    assert "+21.0" in paired.read_text()
+
+
+def test_page_holds_the_table_once_however_often_it_is_updated(tmp_path):
+    page, picture = tmp_path / "docs" / "study.md", tmp_path / "accuracy-tiny.svg"
+    page.parent.mkdir()
+    picture.write_text("<svg/>")
+    places = '<!-- study {0}: made by "spikebridge study …" -->\nold\n<!-- end study {0} -->\n'
+    page.write_text("# Start\n" + places.format("small") + "middle\n" + places.format("smaller"))
+    for _ in range(2):
+        update_page(page, "small", "| table |\n", [("How it went", picture)], "spikebridge study x")
+        assert page.read_text() == (
+            '# Start\n<!-- study small: made by "spikebridge study x" -->\n\n| table |\n\n'
+            "![How it went](study/small-accuracy-tiny.svg)\n\n<!-- end study small -->\nmiddle\n"
+            + places.format("smaller")
+        )
+    assert (page.parent / "study" / "small-accuracy-tiny.svg").read_text() == "<svg/>"
+    refused(lambda: update_page(page, "other", "", [], "c"), "0 places", "<!-- end study other -->")
