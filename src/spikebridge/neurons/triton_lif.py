@@ -124,7 +124,7 @@ def _backward(
             time = first + tl.zeros((ROWS, 1), tl.int32)
             for t in tl.static_range(KEPT):  # pyright: ignore[reportGeneralTypeIssues]
                 v = _charged(v, x, at, inside & (time + t < steps), scale, shift, w, threshold)
-                kept = kept + (v,)  # noqa: RUF005
+                kept = kept + (v,)
                 at += step
             for back in tl.static_range(KEPT):  # pyright: ignore[reportGeneralTypeIssues]
                 at -= step
