@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from factories import refused
-from spikebridge.study.figures import write_figures
+from spikebridge.study.figures import arm_styles, write_figures
 from spikebridge.study.page import update_page
 from spikebridge.study.plan import plan
 from spikebridge.study.table import make_rows, read_outcomes
@@ -124,10 +124,10 @@ def test_runs_that_were_left_out_are_shown_as_such(make_study, tmp_path):
 def test_figures_stand_alone_and_are_alike_whenever_they_are_drawn(made, tmp_path):
     study, rows, _ = made({"ckd": CKD, "scratch": SCRATCH}, labelled_per_class=[1, 4])
     figures = write_figures(study, rows, tmp_path)
-    assert [path.name for _, path in figures] == ["accuracy-tiny.svg", "paired-tiny.svg"]
+    assert [path.name for _, path in figures] == ["accuracy-tiny.svg", "minus-scratch-tiny.svg"]
     first = [path.read_text() for _, path in figures]
     assert "labelled recordings per class" in first[0]
-    assert "ckd − scratch, k = 4" in first[1]
+    assert "ckd, k = 4" in first[1]
     assert [path.read_text() for _, path in write_figures(study, rows, tmp_path)] == first
 
 
@@ -153,3 +153,11 @@ def test_page_holds_the_table_once_however_often_it_is_updated(tmp_path):
         )
     assert (page.parent / "study" / "small-accuracy-tiny.svg").read_text() == "<svg/>"
     refused(lambda: update_page(page, "other", "", [], "c"), "0 places", "<!-- end study other -->")
+
+
+def test_every_arm_of_a_large_study_looks_different():
+    arms = ["teacher", "scratch", "kt", "ckd", "ckd-plus", *(f"variant-{i}" for i in range(9))]
+    styles = arm_styles(arms)
+    assert styles["kt"].light == "#0072b2"
+    assert len({(style.light, style.marker) for style in styles.values()}) == len(arms)
+    assert len({style.light for style in styles.values()}) == len(arms)

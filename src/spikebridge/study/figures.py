@@ -13,16 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from spikebridge.files import write_text
-from spikebridge.report.palette import GRID, Style, style_of
+from spikebridge.report.answer import signed
+from spikebridge.report.palette import GRID, INK, Style, style_of
 from spikebridge.report.svg import drawing, new_figure
 from spikebridge.study.spec import Study
 from spikebridge.study.table import Row
 
 _GRID = "#dfe2e6"
-_METHODS = ("scratch", "kt", "ckd", "naive-kd", "kd-no-replacement", "pretrain-finetune", "tmkt",
+_METHODS = ("kt", "ckd", "naive-kd", "kd-no-replacement", "pretrain-finetune", "tmkt", "scratch",
             "scratch+tet", "kd-no-alignment")  # fmt: skip
-"""Whose styles arms without one of their own take in turn."""
-_MARKERS = "osD^vP<>X*h"
+"""Whose colours arms without one of their own may take where the method itself is not shown."""
+_MORE = ("#8b1e4b", "#3b3b98", "#5c4033", "#00818a", "#6b8e23")
+_MARKERS = "oD^sv<>hpX"
 
 
 def write_figures(study: Study, rows: Sequence[Row], out: Path) -> list[tuple[str, Path]]:
@@ -53,23 +55,23 @@ def write_figures(study: Study, rows: Sequence[Row], out: Path) -> list[tuple[st
                     figure = _by_arm(some, styles)
                     title = f"{where}: test accuracy by arm"
                 made.append((title, _save(figure, out / f"accuracy-{name}.svg", title)))
-                if (figure := _differences(some, styles)) is not None:
-                    title = f"{where}: differences paired by seed"
-                    made.append((title, _save(figure, out / f"paired-{name}.svg", title)))
+                for against in study.against:
+                    if (figure := _differences(some, against, styles)) is not None:
+                        title = f"{where}: difference to {against}, paired by seed"
+                        path = out / f"minus-{against}-{name}.svg"
+                        made.append((title, _save(figure, path, title)))
     return made
 
 
 def arm_styles(arms: Sequence[str]) -> dict[str, Style]:
     """A style for each arm: a method's own where the arm is named so, others in turn."""
-    unknown, found = style_of(""), {}
-    for arm in dict.fromkeys(arms):
-        found[arm] = style_of(arm)
-    free = [style_of(m) for m in _METHODS if m not in found] or [style_of(m) for m in _METHODS]
+    unknown = style_of("")
+    found = {arm: style_of(arm) for arm in arms}
+    colours = [*_MORE, *(style_of(method).light for method in _METHODS if method not in found)]
     others = [arm for arm, style in found.items() if style == unknown]
     for place, arm in enumerate(others):
-        base, turn = free[place % len(free)], place // len(free)
-        marker = _MARKERS[(_MARKERS.find(base.marker) + turn) % len(_MARKERS)]
-        found[arm] = Style(base.light, base.dark, marker, base.glyph)
+        colour, marker = colours[place % len(colours)], _MARKERS[place % len(_MARKERS)]
+        found[arm] = Style(colour, colour, marker, "")
     return found
 
 
@@ -117,26 +119,22 @@ def _by_arm(rows: Sequence[Row], styles: dict[str, Style]) -> Figure:
     return figure
 
 
-def _differences(rows: Sequence[Row], styles: dict[str, Style]) -> Figure | None:
+def _differences(rows: Sequence[Row], against: str, styles: dict[str, Style]) -> Figure | None:
     several = len({row.budget for row in rows}) > 1
-    lines = [(row, one) for row in rows for one in row.paired]
+    lines = [(row, one) for row in rows for one in row.paired if one.against == against]
     if not lines:
         return None
-    lines.sort(key=lambda line: line[1].against)  # stable: budgets and arms keep their order
-    figure = new_figure(0.7 + 0.26 * len(lines))
+    arms = list(dict.fromkeys(row.arm for row, _ in lines))
+    lines.sort(key=lambda line: arms.index(line[0].arm))  # stable: budgets keep their order
+    figure = new_figure(0.7 + 0.25 * len(lines))
     axes = figure.add_subplot()
-    axes.axvline(0, color="#010203", lw=0.8)
+    axes.axvline(0, color=INK, lw=0.8)
     for place, (row, one) in enumerate(lines):
-        text = f"{one.mean:+.1f}" + ("" if math.isnan(one.interval) else f" ± {one.interval:.1f}")
-        _dot(axes, place, one.mean, one.interval, styles[row.arm], text.replace("-", "−"))
-    _name_lines(
-        axes,
-        [
-            f"{row.name} − {one.against}" + (f", k = {row.labelled}" if several else "")
-            for row, one in lines
-        ],
-    )
-    axes.set_xlabel("difference of test top-1, points")
+        text = signed(one.mean) + ("" if math.isnan(one.interval) else f" ± {one.interval:.1f}")
+        _dot(axes, place, one.mean, one.interval, styles[row.arm], text)
+    names = [row.name + (f", k = {row.labelled}" if several else "") for row, _ in lines]
+    _name_lines(axes, names)
+    axes.set_xlabel(f"test top-1 minus that of {against}, points")
     return figure
 
 
