@@ -36,6 +36,7 @@ _PATTERN_BLUR = 0.02  # of the frame's height
 _THRESHOLDS = (0.05, 5.0)
 _NOISE_HZ = (0.003, 30.0)
 _NO_NOISE = 0.003  # events per recording and pixel
+_NEVER_QUIET = 1.0  # events per recording and pixel
 _CLEARLY_BETTER = 0.02
 _COORDINATES = ("offset_y", "amplitude", "saccade_height", "offset_x", "cutoff_hz")
 
@@ -171,8 +172,13 @@ class _Search:
             )
 
     def _fit_noise(self) -> None:
-        """Where nothing else happens, shot noise is of both polarities, the background ON."""
+        """Where nothing else happens, shot noise is of both polarities, the background ON.
+
+        Recordings that are never quiet do not tell: the noise stays.
+        """
         seen, wanted = self._seen_by(self.camera)[0], self.recorded
+        if wanted.quiet_on + wanted.quiet_off > _NEVER_QUIET:
+            return
         shot = (wanted.quiet_off + _NO_NOISE) / (seen.quiet_off + _NO_NOISE)
         more = (wanted.quiet_on - wanted.quiet_off) - (seen.quiet_on - seen.quiet_off)
         background = self.camera.background_hz + 1000 * more / wanted.duration_ms
