@@ -1,4 +1,4 @@
-"""The command `bench`: `data`, `training`, `inference`."""
+"""The command `bench`: `data`, `run`, `training`, `inference`."""
 
 import tempfile
 from collections.abc import Callable
@@ -37,6 +37,25 @@ def _data(given: Namespace) -> None:
     config, _ = experiment(given)
     with tempfile.TemporaryDirectory() as scratch:
         found = bench_data(config, Path(scratch))
+    _show(describe(found), found.as_json(), given)
+
+
+def _run_arguments(parser: ArgumentParser) -> None:
+    parser.usage = "spikebridge bench run RECIPE [--json FILE] [--SETTING VALUE …]"
+    add_recipe_arguments(parser)
+    _add_json(parser)
+
+
+def _run(given: Namespace) -> None:
+    """Seconds of a whole training run, beside a plain loop over the same batches.
+
+    Steps, teacher, evaluation and loading by themselves; shorten the run by --train.epochs and
+    --train.batches_per_epoch.
+    """
+    from spikebridge.bench.run import bench_run, describe
+
+    config, _ = experiment(given)
+    found = bench_run(config)
     _show(describe(found), found.as_json(), given)
 
 
@@ -152,6 +171,7 @@ def _show(page: str, figures: dict[str, Any], given: Namespace) -> None:
 
 _PARTS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace], None]]] = {
     "data": (_data_arguments, _data),
+    "run": (_run_arguments, _run),
     "training": (_training_arguments, _training),
     "inference": (_inference_arguments, _inference),
 }

@@ -75,7 +75,9 @@ class Backbone(nn.Module):
 @contextmanager
 def _again(norms: list[StreamBatchNorm2d], stream: Stream) -> Iterator[None]:
     """Normalise a stream once more; its statistics are in the running ones already."""
-    before = [(norm.stream, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    before: list[tuple[Stream, Any, Any]] = [
+        (norm.stream, norm.momentum, norm.num_batches_tracked) for norm in norms
+    ]
     for norm in norms:
         norm.stream, norm.momentum = stream, 0.0
         norm.num_batches_tracked = torch.zeros_like(cast(Tensor, norm.num_batches_tracked))

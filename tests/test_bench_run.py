@@ -1,0 +1,84 @@
+"""`bench run`: both ways train on the same batches, and the figures are consistent."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from factories import photo_folder, refused
+from spikebridge.bench import run, run_rows
+from spikebridge.bench.run_rows import PARTS, DenseFiles
+from spikebridge.cli import main
+from spikebridge.config import Config, ObjectiveConfig
+from spikebridge.data.prepared import prepare
+from spikebridge.settings import config_from
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A file with the settings of a tiny run."""
+    settings = {
+        "data": {
+            "name": "folders",
+            "photos": str(photo_folder(tmp_path / "photos", count=8)),
+            "size": [8, 8],
+            "time_steps": 3,
+            "simulator": {"width": 16, "height": 16, "frames": 12, "amplitude": 3.0},
+            "split": {"validation_per_class": 1, "test_per_class": 2},
+            "cache": str(tmp_path / "cache"),
+        },
+        "student": {"width": 0.05},
+        "teacher": {"width": 0.1},
+        "train": {"epochs": 2, "batches_per_epoch": 2, "batch_size": 4},
+    }
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def test_both_ways_train_evaluate_and_tell_where_the_time_went(recipe, tmp_path):
+    config = config_from(yaml.safe_load(recipe.read_text()), "mine")
+    data = prepare(config.data, 0)
+    for way in (run_rows.reference, run_rows.ours):
+        seconds = way(config, data, tmp_path)
+        assert seconds.keys() == {*PARTS, "whole"}
+        assert min(seconds.values()) > 0
+        assert sum(seconds[part] for part in PARTS) == pytest.approx(seconds["whole"])
+
+
+def test_dense_files_hold_the_networks_input(recipe, tmp_path):
+    config = config_from(yaml.safe_load(recipe.read_text()), "mine")
+    events = prepare(config.data, 0).events["train"]
+    files = DenseFiles(events, tmp_path / "dense")
+    assert len(files) == len(events.label_N) > 3
+    for rows in (np.array([2, 0, 2]), slice(1, 3)):
+        np.testing.assert_array_equal(files[rows], events.input(rows))
+    assert files[np.array([0])].max() > 0
+
+
+def test_the_command_prints_and_writes_the_same_figures(recipe, tmp_path, monkeypatch, capsys):
+    def fake(row, scratch):
+        """A run whose second half is quicker; the plain one takes three times as long."""
+        factor = 3.0 if row == "reference" else 1.0
+        runs = [
+            {part: factor * k for part in PARTS} | {"whole": 4 * k * factor} for k in (5.0, 2.0)
+        ]
+        runs[0]["build"] = 0.0 if row == "reference" else 1.5
+        return runs
+
+    monkeypatch.setattr(run, "_in_a_process", fake)
+    file = tmp_path / "found.json"
+    assert main(["bench", "run", str(recipe), "--json", str(file)]) == 0
+    found, page = json.loads(file.read_text()), capsys.readouterr().out
+    assert found["steps"] == 4
+    assert found["ratios"] == dict.fromkeys([*PARTS, "whole"], 3.0)
+    assert found["saved"] == pytest.approx(dict.fromkeys(PARTS, 1 / 6))
+    assert "| steps | 6.00 | 2.00 | 3.00 | 16.7% |" in page
+    assert "| whole | 24.00 | 8.00 | 3.00 | 66.7% |" in page
+    assert "| ours | 20.00 | 1.5 |" in page
+
+
+def test_what_the_plain_loop_does_not_know_is_refused():
+    config = Config(objective=ObjectiveConfig(kd_on="rgb"))
+    refused(lambda: run.bench_run(config), "bench run", "ckd")
