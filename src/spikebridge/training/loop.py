@@ -17,6 +17,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from spikebridge.allocator import keep_freed_memory
 from spikebridge.console import console
 from spikebridge.errors import UserError
 from spikebridge.evaluate import Evaluation
@@ -145,6 +146,7 @@ def fit(
     trained = [
         p for module in (task.model, task.extras) for p in module.parameters() if p.requires_grad
     ]
+    keep_freed_memory()
     optimiser = _optimiser(trained, settings)
     average = WeightAverage(task.model, settings.ema)
     best, start = Best(), 0

@@ -1,0 +1,22 @@
+"""The C library's allocator, told what training wants of it."""
+
+import ctypes
+import sys
+from contextlib import suppress
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_NEVER = 2**31 - 1
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed for the next step instead of giving it back to the machine.
+
+    Otherwise each tensor above 32 MiB lies in fresh pages in every step, which the kernel clears
+    and maps one by one (docs/performance.md). Without effect on other C libraries.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    with suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, _NEVER)
