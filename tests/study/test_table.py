@@ -1,6 +1,7 @@
 """The table's statistics and files, from made-up results."""
 
 import csv
+import dataclasses
 import json
 import math
 
@@ -9,6 +10,7 @@ import pytest
 from scipy import stats
 
 from factories import refused
+from spikebridge.runs import teacher_settings
 from spikebridge.study.figures import arm_styles, write_figures
 from spikebridge.study.page import update_page
 from spikebridge.study.plan import plan
@@ -36,6 +38,9 @@ def made(make_study, tmp_path):
             rates = {} if one.arm == "teacher" else {"rates": {"lif1": 0.1, "lif2": 0.3}}
             result = {"test_top1": value, "seconds": 10.0 + one.seed, "protocol": protocol} | rates
             (one.job.folder / "result.json").write_text(json.dumps(result))
+            settings = teacher_settings(one.job.config) if one.arm == "teacher" else one.job.config
+            plain = json.loads(json.dumps(dataclasses.asdict(settings)))
+            (one.job.folder / "config.yaml").write_text(json.dumps(plain))
             energy = {"student": {"nj": 1000.0 * (1 + one.seed)}}
             (one.job.folder / "energy.json").write_text(json.dumps(energy))
         outcomes = read_outcomes(planned, failures)
@@ -106,6 +111,15 @@ def test_failed_run_is_a_row_and_everything_is_written(made, tmp_path):
     assert runs["ckd", 1]["failure"] == "out of | memory"
     assert runs["ckd", 2]["result"]["test_top1"] == 91
     assert results["rows"][2]["paired"][0]["mean"] == 21.5
+
+
+def test_run_of_other_settings_counts_as_failed(made, make_study, tmp_path):
+    made({"ckd": CKD, "scratch": SCRATCH})
+    changed = {"scratch": {"method": "scratch"}, "ckd": {"method": "ckd", "train": {"epochs": 9}}}
+    study = make_study(seeds=[0, 1, 2], arms=changed)
+    rows = make_rows(study, read_outcomes(plan(study, tmp_path / "out"), {}))
+    assert [(row.arm, row.seeds) for row in rows[1:]] == [("scratch", (0, 1, 2)), ("ckd", ())]
+    assert "train.epochs is 2 there and 9 here" in rows[2].failures[0][1]
 
 
 def test_protocol_kt_says_selected_on_test(made):

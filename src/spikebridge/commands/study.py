@@ -45,6 +45,7 @@ def _study(given: Namespace) -> int:
     from spikebridge.jobs import default_workers
     from spikebridge.study.run import run_study
     from spikebridge.study.spec import read_study
+    from spikebridge.study.table import NOT_RUN
     from spikebridge.study.write import markdown
 
     study = read_study(Path(given.study))
@@ -62,7 +63,7 @@ def _study(given: Namespace) -> int:
         command=command + (f" --page {given.page}" if given.page else ""),
     )
     print(markdown(study, rows), end="")
-    failed = [reason for row in rows for _, reason in row.failures if reason != "not run yet"]
+    failed = [reason for row in rows for _, reason in row.failures if reason != NOT_RUN]
     return 1 if failed else 0
 
 

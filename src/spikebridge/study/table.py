@@ -13,10 +13,13 @@ from scipy import stats
 from spikebridge.compare import interval_95, read_result
 from spikebridge.data.manifest import SELECTED_ON_TEST
 from spikebridge.errors import UserError
-from spikebridge.jobs import ENERGY
+from spikebridge.jobs import ENERGY, is_finished
 from spikebridge.retest import read_retest
 from spikebridge.study.plan import Planned
 from spikebridge.study.spec import Study
+
+NOT_RUN = "not run yet"
+"""In the place of a failure's reason."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,18 @@ class Outcome:
     energy_nj: float = math.nan
     """Energy of one recording in nanojoules."""
 
-    @property
-    def spikes(self) -> float:
+    def tested(self, tested_on: str | None) -> dict[str, Any]:
+        """The result on its own test recordings, or on changed ones; empty without one."""
+        if tested_on is None or not self.result:
+            return self.result
+        job = self.planned.job
+        return read_retest(job.folder, tested_on, dict(job.evaluate_at)[tested_on]) or {}
+
+    def spikes(self, tested_on: str | None) -> float:
         """Spikes per neuron and time step, averaged over layers; NaN for ANNs."""
-        rates = self.result.get("rates")
-        return float(np.mean(list(rates.values()))) if rates else math.nan
+        rates = self.tested(tested_on).get("rates")
+        spiking = self.planned.job.config.student.neuron != "relu"
+        return float(np.mean(list(rates.values()))) if rates and spiking else math.nan
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ class Row:
     """Seeds without a result, and why."""
     paired: tuple[Paired, ...]
     seconds: float
-    """Mean duration of training."""
+    """Mean duration of training; like the energy NaN where changed data are tested on."""
     spikes: float
     energy_nj: float
 
@@ -115,13 +125,16 @@ def read_outcomes(planned: Sequence[Planned], failures: dict[Path, str]) -> list
     """
     found = []
     for one in planned:
-        folder = one.job.folder
+        job = one.job
+        failure, result = failures.get(job.folder), {}
         try:
-            result = read_result(folder)
-            failure = failures.get(folder)
-        except UserError:
-            result, failure = {}, failures.get(folder, "not run yet")
-        found.append(Outcome(one, failure, result, _energy(folder) if result else math.nan))
+            if is_finished(job):
+                result = read_result(job.folder)
+            else:
+                failure = failure or NOT_RUN
+        except UserError as error:
+            failure = failure or str(error)
+        found.append(Outcome(one, failure, result, _energy(job.folder) if result else math.nan))
     return found
 
 
@@ -150,12 +163,13 @@ def _row(
     baselines: dict[str, list[Outcome]],
 ) -> Row:
     recipe, budget, tested_on, arm = place
-    top1 = _by_seed(members, tested_on)
+    tested = {m.planned.seed: m.tested(tested_on) for m in members}
+    top1 = {seed: result["test_top1"] for seed, result in tested.items() if result}
     failures = [(m.planned.seed, m.failure) for m in members if m.failure is not None]
     paired = []
     for against, others in baselines.items():
-        of_others = _by_seed(others, tested_on)
-        common = tuple(seed for seed in top1 if seed in of_others)
+        of_others = {m.planned.seed: m.tested(tested_on).get("test_top1") for m in others}
+        common = tuple(seed for seed in top1 if of_others.get(seed) is not None)
         if common and against != arm and members[0].planned.job.kind == "student":
             differences = tuple(top1[seed] - of_others[seed] for seed in common)
             paired.append(Paired(against, common, differences))
@@ -170,23 +184,10 @@ def _row(
         tuple(top1.values()),
         tuple(failures),
         tuple(paired),
-        _mean([m.result["seconds"] for m in done]),
-        _mean([m.spikes for m in done]),
-        _mean([m.energy_nj for m in done]),
+        _mean([m.result["seconds"] for m in done if tested_on is None]),
+        _mean([m.spikes(tested_on) for m in done]),
+        _mean([m.energy_nj for m in done if tested_on is None]),
     )
-
-
-def _by_seed(members: Sequence[Outcome], tested_on: str | None) -> dict[int, float]:
-    """Test top-1 by seed."""
-    found = {}
-    for one in members:
-        result = one.result
-        if result and tested_on is not None:
-            changed = dict(one.planned.job.evaluate_at)[tested_on]
-            result = read_retest(one.planned.job.folder, tested_on, changed)
-        if result:
-            found[one.planned.seed] = result["test_top1"]
-    return found
 
 
 def _energy(folder: Path) -> float:

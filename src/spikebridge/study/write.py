@@ -14,7 +14,7 @@ from typing import Any
 from spikebridge.files import write_json, write_text
 from spikebridge.report.answer import signed
 from spikebridge.study.spec import Study
-from spikebridge.study.table import Outcome, Paired, Row
+from spikebridge.study.table import NOT_RUN, Outcome, Paired, Row
 
 _SOFTWARE = ("spikebridge", "torch", "numpy", "scipy", "eventcv")
 
@@ -39,8 +39,8 @@ def markdown(study: Study, rows: Sequence[Row]) -> str:
         start = [row.recipe, row.labelled]
         if study.evaluate_at:
             start.append(row.tested_on or "own test")
-        total = len(row.seeds) + len(row.failures)
-        seeds = str(total) if not row.failures else f"{len(row.seeds)} of {total}"
+        total = len({*row.seeds, *(seed for seed, _ in row.failures)})
+        seeds = str(total) if len(row.seeds) == total else f"{len(row.seeds)} of {total}"
         paired = {one.against: one for one in row.paired}
         lines.append(
             _line(
@@ -54,7 +54,7 @@ def markdown(study: Study, rows: Sequence[Row]) -> str:
         )  # fmt: skip
         if row.tested_on is None:
             for seed, reason in row.failures:
-                word = reason if reason == "not run yet" else f"failed: {reason}"
+                word = reason if reason == NOT_RUN else f"failed: {reason}"
                 cells = [*start, f"{row.arm}, seed {seed}", "", word.replace("|", "\\|")]
                 lines.append(_line(cells + [""] * (len(head) - len(cells))))
     notes = ["Mean ± 95 % interval (Student's t) over seeds."]
