@@ -386,7 +386,7 @@ class TrainConfig:
     AMX). CKA, softmax, BatchNorm statistics and membrane potentials are float32 in any case."""
     memory: Literal["normal", "low"] = "normal"
     """`low` keeps little of the student's forward passes and computes them again for the backward
-    pass: about half the memory for a third more time, the same result."""
+    pass: about two thirds of the memory for a third more time, the same result."""
     device: str = "auto"
     """`auto` takes a CUDA device where there is one."""
 
