@@ -5,6 +5,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from spikebridge.errors import UserError
+from spikebridge.models.pool import AveragePool2
 from spikebridge.models.student import (
     Backbone,
     OverTime,
@@ -36,7 +37,7 @@ class VGGBackbone(Backbone):
                 self.layers.append(SpikingLayer(channels, channels_out, neuron))
                 channels = channels_out
             if min(height, breadth) >= 2:
-                self.pools[str(len(self.layers) - 1)] = OverTime(nn.AvgPool2d(2))
+                self.pools[str(len(self.layers) - 1)] = OverTime(AveragePool2())
                 height, breadth = height // 2, breadth // 2
         self.features = channels * height * breadth
 
