@@ -15,7 +15,7 @@ from spikebridge.jobs import FAILURE, Job, Schedule, attempt, run_jobs
 from spikebridge.recipes import merge, read_recipe
 from spikebridge.runs import unfinished
 from spikebridge.settings import config_from
-from spikebridge.training.loop import Interrupted
+from spikebridge.training.loop import Interrupted, StopOnInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_finished_student_is_evaluated_on_changed_data_once(make_job):
 
 # Several processes ------------------------------------------------------------------------------
 
-LONG = {"train": {"epochs": 40}}
+LONG = {"train": {"epochs": 60}}
 
 
 def workers_of_this_process():
@@ -143,35 +143,33 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="ne
 
 
 @needs_proc
-def test_interrupted_processes_write_checkpoints_and_go_on_to_the_same_result(make_job):
+def test_killed_process_is_a_failure_and_interrupted_ones_go_on_to_the_same_result(
+    make_job, monkeypatch, capsys
+):
     jobs = [make_job(f"run{seed}", seed=seed, **LONG) for seed in range(2)]
-    watch = when_all_train(jobs, lambda: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(Interrupted, match="stopped, 0 of 2 runs done; repeat the command to go on"):
+
+    noticed, end = threading.Event(), Schedule.end
+    monkeypatch.setattr(Schedule, "end", lambda *a: (end(*a), noticed.set()))
+
+    def kill_one_then_interrupt():
+        os.kill(workers_of_this_process()[0], signal.SIGKILL)
+        noticed.wait(60)
+        handler = signal.getsignal(signal.SIGINT)
+        if isinstance(getattr(handler, "__self__", None), StopOnInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    watch = when_all_train(jobs, kill_one_then_interrupt)
+    with pytest.raises(Interrupted, match="stopped, 0 of 2 runs done, 1 failed; repeat"):
         run_jobs(jobs, workers=2)
     watch.join()
     assert workers_of_this_process() == []
-    assert all(unfinished(job.folder) for job in jobs)
+    killed = "failed: its process was killed by SIGKILL; out of memory? Try fewer --jobs"
+    assert killed in capsys.readouterr().err
+    (going_on,) = [job for job in jobs if unfinished(job.folder)]
 
     assert run_jobs(jobs, workers=1, threads=1) == [None, None]
-    whole = make_job("whole", seed=1, **LONG)
+    whole = make_job("whole", seed=going_on.config.seed, **LONG)
     assert attempt(whole) is None
-    predictions = [(job.folder / "predictions.csv").read_text() for job in (jobs[1], whole)]
+    predictions = [(job.folder / "predictions.csv").read_text() for job in (going_on, whole)]
     assert predictions[0] == predictions[1]
-    assert result(jobs[1])["test_loss"] == result(whole)["test_loss"]
-
-
-@needs_proc
-def test_killed_process_is_a_failure_that_says_so_and_the_others_run(make_job):
-    jobs = [make_job(f"run{seed}", seed=seed, **LONG) for seed in range(2)]
-    later = make_job("later", cost=0.5)
-
-    def kill_one():
-        os.kill(workers_of_this_process()[0], signal.SIGKILL)
-
-    watch = when_all_train(jobs, kill_one)
-    failures = run_jobs([*jobs, later], workers=2)
-    watch.join()
-    killed = [failure for failure in failures if failure is not None]
-    assert killed == ["its process was killed by SIGKILL; out of memory? Try fewer --jobs"]
-    assert failures[2] is None
-    assert workers_of_this_process() == []
+    assert result(going_on)["test_loss"] == result(whole)["test_loss"]

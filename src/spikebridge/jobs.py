@@ -235,7 +235,9 @@ class Schedule:
                 self.ended[job.folder] = f"its teacher failed: {failure}"
 
     def __str__(self) -> str:
-        return f"{len(self.ended)} of {self.total} runs done"
+        failed = sum(failure is not None for failure in self.ended.values())
+        done = f"{len(self.ended) - failed} of {self.total} runs done"
+        return done + (f", {failed} failed" if failed else "")
 
 
 def _run_here(schedule: Schedule) -> None:
