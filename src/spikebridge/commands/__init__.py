@@ -10,6 +10,7 @@ from spikebridge.commands import (
     data,
     demo,
     energy,
+    export,
     measure,
     prepare,
     simulate,
@@ -27,6 +28,7 @@ COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace]
     **study.COMMANDS,
     **measure.COMMANDS,
     **energy.COMMANDS,
+    **export.COMMANDS,
     **bench.COMMANDS,
 }
 """Name → what adds the arguments, and what runs: its docstring is the help, None means exit 0."""

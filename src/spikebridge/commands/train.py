@@ -81,6 +81,7 @@ def _train(given: Namespace) -> None:
     setting of the recipe can be changed: --method kt --seed 1 --data.split.labelled_per_class 2.
     """
     from spikebridge.data.prepared import prepare
+    from spikebridge.export import warn_before_training
     from spikebridge.runs import train_student
     from spikebridge.training.distributed import main_first, processes, rank
 
@@ -89,6 +90,8 @@ def _train(given: Namespace) -> None:
     already = (folder / "result.json").exists()
     beside = folder.parent / f"teacher-seed{config.seed}"
     with processes(config.train.device):
+        if rank() == 0 and not already:
+            warn_before_training(config.student)
         data = main_first(
             lambda: prepare(
                 config.data, config.seed, simulated_source=config.needs_simulated_source

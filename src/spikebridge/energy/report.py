@@ -242,13 +242,18 @@ def energy_of_run(
     if not isinstance(trained.model, Student):
         raise UserError(f"{folder}: holds a teacher; energy is counted for students")
     config = trained.config
-    operations = _count(trained.model, config, _recordings(folder, trained, split), limit)
+    operations = _count(trained.model, config, recordings_of_run(folder, trained, split), limit)
     where = Path(config.teacher.checkpoint or folder.parent / f"teacher-seed{config.seed}")
     teacher, missing = _teacher_cost(teacher_folder or where, config)
     return EnergyReport(str(folder), split, config.student.name, operations, teacher, missing)
 
 
-def _recordings(folder: Path, trained: Trained, split: str) -> EventSet:
+def recordings_of_run(folder: Path, trained: Trained, split: str) -> EventSet:
+    """The recordings of one split that a finished run was made with.
+
+    Raises:
+        UserError: its data or its manifest have changed since.
+    """
     manifest = Manifest.read(folder / "manifest.csv")
     if manifest != trained.manifest:
         raise UserError(
