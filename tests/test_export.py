@@ -275,6 +275,22 @@ def test_file_that_differs_is_not_kept(run, wrong, to, tmp_path, monkeypatch, ca
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.parametrize("name", ["vgg-snn", "resnet18-snn"])
+def test_a_hundredth_more_threshold_is_seen(name, tmp_path):
+    _, graph, x_BTCHW, expected = case(name, (16, 16))
+
+    def higher(node):
+        if isinstance(node.operation, Spikes):
+            return replace(node.operation, threshold=1.01 * node.operation.threshold)
+        return None
+
+    FORMATS["onnx"].write(changed(graph, higher), tmp_path / "file", {})
+    found = difference(expected, FORMATS["onnx"].run(tmp_path / "file", graph, x_BTCHW))
+    assert not found.tolerable
+    assert found.spikes > 0.002 * found.of
+    assert found.equal == 0
+
+
 @pytest.mark.parametrize("to", ["nir", "onnx", "pt2"])
 def test_file_that_cannot_be_run_is_not_kept(run, to, tmp_path, monkeypatch):
     monkeypatch.setattr(
