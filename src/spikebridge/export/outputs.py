@@ -66,8 +66,8 @@ class Difference:
             f"{self.recordings} recordings: logits differ by at most {self.logits:.2g}, of a range "
             f"of {self.logit_range:.3g} (allowed {100 * LOGITS_TOLERANCE:g} % of it); "
             f"{self.spikes:,} of {self.of:,} neurons and steps spike otherwise (allowed "
-            f"{100 * SPIKES_TOLERANCE:g} %), all equal in {self.equal} recordings; {self.predictions} "
-            f"predictions differ (allowed {100 * PREDICTIONS_TOLERANCE:g} %)"
+            f"{100 * SPIKES_TOLERANCE:g} %), all equal in {self.equal} recordings; "
+            f"{self.predictions} predictions differ (allowed {100 * PREDICTIONS_TOLERANCE:g} %)"
             + (f"; never a spike in {', '.join(self.silent)}" if self.silent else "")
         )
 
