@@ -349,6 +349,12 @@ class ObjectiveConfig:
         )
 
     @property
+    def needs_teacher(self) -> bool:
+        """Whether W(u) is ever above 0 while the hybrid stream runs; W never rises."""
+        weight = self.distillation(0.0, self.replacement(0.0))
+        return bool(self.kd_weight and self.hybrid_until and weight)
+
+    @property
     def evaluate_from(self) -> float:
         """Progress u before which what is evaluated is not trained yet."""
         return self.dvs_from if self.dvs_from < 1 else 0.0
@@ -429,13 +435,6 @@ class Config:
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed must not be negative")
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether W(u) is ever above 0 while the hybrid stream runs; W never rises."""
-        objective = self.objective
-        weight = objective.distillation(0.0, objective.replacement(0.0))
-        return bool(objective.kd_weight and objective.hybrid_until and weight)
 
     @property
     def needs_simulated_source(self) -> bool:

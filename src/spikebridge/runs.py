@@ -104,7 +104,7 @@ def train_student(
     )
     task = StudentTask(config, data, student, device)
     seen_by_teacher = None
-    if task.objective.needs_teacher():
+    if config.objective.needs_teacher:
         trained = ready_teacher(teacher_config or config, data, teacher_folder)
         task.teacher, seen_by_teacher = cast(Teacher, trained.model).to(device), trained.manifest
     on_main(partial(_begin, folder, config, data, seen_by_teacher))
@@ -130,7 +130,7 @@ def train_teacher(
 
 
 def _teacher_in_words(task: StudentTask, seen: Manifest | None) -> str | None:
-    if not task.objective.needs_teacher():
+    if not task.objective.config.needs_teacher:
         return None
     return TEACHER_MANIFEST if seen is not None else "unknown: the teacher carries no manifest"
 
@@ -358,6 +358,7 @@ def _finish(
         "teacher": teacher,
         "data": data.name,
         "classes": list(data.classes),
+        "source_simulator": data.source.settings() if data.source else None,
         "time_steps": config.data.time_steps,
         "best_epoch": best.epoch,
         "val_top1": best.top1,
@@ -369,6 +370,6 @@ def _finish(
         "parameters": sum(p.numel() for p in task.model.parameters()),
     }
     if kind == "teacher":
-        del result["rates"], result["time_steps"], result["teacher"]
+        del result["rates"], result["time_steps"], result["teacher"], result["source_simulator"]
     write_json(folder / "result.json", result)
     return result

@@ -105,8 +105,8 @@ def test_the_teacher_is_needed_only_where_it_is_ever_asked(method):
     for u in np.linspace(0, 0.999, 12):
         result = objective(student, teacher, make_batch(), float(u), generator())
         assert result.total.isfinite()
-    assert objective.needs_teacher() == bool(teacher.asked)
-    assert objective.needs_teacher() == any("kd" in terms.split() for terms in TERMS[method])
+    assert objective.config.needs_teacher == bool(teacher.asked)
+    assert objective.config.needs_teacher == any("kd" in terms.split() for terms in TERMS[method])
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_no_teacher_is_needed_where_its_weight_is_always_zero(switches, needed):
     teacher = CountingTeacher()
     objective(student, teacher, make_batch(), 0.0, generator())
     assert bool(teacher.asked) == needed
-    assert objective.needs_teacher() == needed
+    assert objective.config.needs_teacher == needed
 
 
 def test_the_teacher_is_silent_exactly_from_phase_two_on():

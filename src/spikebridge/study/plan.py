@@ -57,7 +57,7 @@ def plan(study: Study, out: Path, only: Sequence[str] = ()) -> list[Planned]:
                     config = dataclasses.replace(study.config(recipe, budget, arm), seed=seed)
                     own = dataclasses.replace(study.config(recipe, budget, None), seed=seed)
                     teacher = None
-                    if config.needs_teacher and config.teacher.checkpoint is None:
+                    if config.objective.needs_teacher and config.teacher.checkpoint is None:
                         shared = _teacher_config(config, own)
                         where = folder / _teacher_folder(shared, _teacher_config(own, own))
                         job = Job("teacher", shared, where, cost=_teacher_cost(shared))

@@ -89,12 +89,6 @@ class CKDObjective(nn.Module):
         perceives = (config.modality_weight or config.ratio_weight) and config.hybrid_until
         self.mixup_heads = MixupHeads(features) if perceives else None
 
-    def needs_teacher(self) -> bool:
-        """Whether W(u) is ever above 0 while the hybrid stream runs; W never rises."""
-        config = self.config
-        weight = config.distillation(0.0, config.replacement(0.0))
-        return bool(config.kd_weight and config.hybrid_until and weight)
-
     def forward(
         self,
         student: Student,
