@@ -52,6 +52,15 @@ class Job:
     energy: bool = False
     """Whether the finished student's energy is counted, too."""
 
+    def run(self) -> None:
+        """Do what is not done yet; other kinds of work than a run replace this.
+
+        Raises:
+            UserError: the data or the folder do not allow it.
+            Interrupted: Ctrl-C.
+        """
+        run_job(self)
+
 
 def cores() -> int:
     """Number of cores that this process may use."""
@@ -101,7 +110,7 @@ def run_job(job: Job) -> None:
         Interrupted: Ctrl-C.
     """
     if not is_finished(job):
-        data, resume = _prepared(_needed(job)[0]), unfinished(job.folder)
+        data, resume = data_of(job), unfinished(job.folder)
         if job.kind == "teacher":
             train_teacher(job.config, data, job.folder, resume=resume)
         else:
@@ -117,6 +126,15 @@ def run_job(job: Job) -> None:
         retest(job.folder, name, data)
     if job.energy and not (job.folder / ENERGY).exists():
         _count_energy(job)
+
+
+def data_of(job: Job) -> PreparedData:
+    """A job's prepared data; the last few are kept, for runs that differ in method only.
+
+    Raises:
+        UserError: the data cannot be prepared.
+    """
+    return _prepared(_needed(job)[0])
 
 
 def _count_energy(job: Job) -> None:
@@ -136,7 +154,7 @@ def attempt(job: Job) -> str | None:
     """
     try:
         with _alone(job.folder):
-            run_job(job)
+            job.run()
     except Interrupted:
         raise
     except UserError as error:
@@ -270,7 +288,6 @@ def _needed(job: Job) -> list[_Needed]:
 
 
 def _prepared(needed: _Needed) -> PreparedData:
-    """Prepared data; the last few are kept, for runs that differ in method only."""
     data, seed, simulated = needed
     key = settings_key(dataclasses.asdict(data), seed, simulated)
     if key not in _data:

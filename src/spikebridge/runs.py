@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,6 +95,53 @@ def train_student(
     """
     if (finished := on_main(partial(open_run, folder, config, resume))) is not None:
         return finished
+    task, best, seconds, teacher = _fit_student(
+        config, data, folder, teacher_folder, teacher_config, resume
+    )
+    return on_main(partial(_finish, folder, config, data, task, best, seconds, teacher))
+
+
+def select_student(
+    config: Config,
+    data: PreparedData,
+    folder: Path,
+    *,
+    teacher_folder: Path,
+    teacher_config: Config | None = None,
+    on_evaluation: Callable[[int, Evaluation], None] | None = None,
+) -> Best:
+    """Train a student and select on validation as `train_student` does, and test nothing.
+
+    Args:
+        config: Settings.
+        data: Prepared data, which need no test split.
+        folder: The run's folder, which gets no result.
+        teacher_folder: As for `train_student`.
+        teacher_config: As for `train_student`.
+        on_evaluation: Called with each validated epoch, from 0; what it raises ends the training.
+
+    Returns:
+        The selected epoch.
+
+    Raises:
+        UserError: the teacher does not fit.
+        Interrupted: Ctrl-C.
+    """
+    return _fit_student(config, data, folder, teacher_folder, teacher_config, False, on_evaluation)[
+        1
+    ]
+
+
+def _fit_student(
+    config: Config,
+    data: PreparedData,
+    folder: Path,
+    teacher_folder: Path,
+    teacher_config: Config | None,
+    resume: bool,
+    on_evaluation: Callable[[int, Evaluation], None] | None = None,
+) -> tuple[StudentTask, Best, float, str | None]:
+    """Train a student; the task, the selected epoch, seconds, and the teacher in words."""
     device = pick_device(config.train.device)
     torch.manual_seed(config.seed)
     student = build_student(
@@ -108,9 +156,15 @@ def train_student(
         trained = ready_teacher(teacher_config or config, data, teacher_folder)
         task.teacher, seen_by_teacher = cast(Teacher, trained.model).to(device), trained.manifest
     on_main(partial(_begin, folder, config, data, seen_by_teacher))
-    best, seconds = fit(task, task.settings, folder, description=folder.name, resume=resume)
-    teacher = _teacher_in_words(task, seen_by_teacher)
-    return on_main(partial(_finish, folder, config, data, task, best, seconds, teacher))
+    best, seconds = fit(
+        task,
+        task.settings,
+        folder,
+        description=folder.name,
+        resume=resume,
+        on_evaluation=on_evaluation,
+    )
+    return task, best, seconds, _teacher_in_words(task, seen_by_teacher)
 
 
 def train_teacher(

@@ -1,20 +1,23 @@
-"""Matplotlib figures as SVG that lives inside an HTML page."""
+"""Matplotlib figures as SVG: inside an HTML page, or files of their own."""
 
 import io
 import re
 from contextlib import AbstractContextManager
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from spikebridge.files import write_text
 from spikebridge.report.palette import GRID, INK, theme
 
 WIDTH = 4.6
 """Width of every figure in inches: 331 units of the SVG, about a phone's width."""
 
+_PALE = "#dfe2e6"
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10.0,
@@ -74,3 +77,13 @@ def inline(figure: Figure, name: str, label: str) -> Markup:
     view = re.search(r'viewBox="[^"]*"', svg)
     opening = f'<svg {view.group() if view else ""} role="img" aria-label="{escape(label)}">'
     return Markup(theme(re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)))
+
+
+def save(figure: Figure, path: Path, title: str) -> Path:
+    """Write a figure that stands alone: on white, alike whenever it is drawn."""
+    text = io.StringIO()
+    metadata: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context({"svg.hashsalt": path.stem, "font.family": "sans-serif"}):
+        figure.savefig(text, format="svg", facecolor="white", metadata=metadata | {"Title": title})
+    write_text(path, text.getvalue().replace(GRID, _PALE))
+    return path

@@ -1,25 +1,20 @@
 """A study's figures as SVG files: accuracy over labels or by arm, and paired differences."""
 
-import io
 import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from spikebridge.files import write_text
 from spikebridge.report.answer import signed
-from spikebridge.report.palette import GRID, INK, Style, style_of
-from spikebridge.report.svg import drawing, new_figure
+from spikebridge.report.palette import INK, Style, style_of
+from spikebridge.report.svg import drawing, new_figure, save
 from spikebridge.study.spec import Study
 from spikebridge.study.table import Row
 
-_GRID = "#dfe2e6"
 _METHODS = ("kt", "ckd", "naive-kd", "kd-no-replacement", "pretrain-finetune", "tmkt", "scratch",
             "scratch+tet", "kd-no-alignment")  # fmt: skip
 """Whose colours arms without one of their own may take where the method itself is not shown."""
@@ -54,12 +49,12 @@ def write_figures(study: Study, rows: Sequence[Row], out: Path) -> list[tuple[st
                 else:
                     figure = _by_arm(some, styles)
                     title = f"{where}: test accuracy by arm"
-                made.append((title, _save(figure, out / f"accuracy-{name}.svg", title)))
+                made.append((title, save(figure, out / f"accuracy-{name}.svg", title)))
                 for against in study.against:
                     if (figure := _differences(some, against, styles)) is not None:
                         title = f"{where}: difference to {against}, paired by seed"
                         path = out / f"minus-{against}-{name}.svg"
-                        made.append((title, _save(figure, path, title)))
+                        made.append((title, save(figure, path, title)))
     return made
 
 
@@ -153,13 +148,3 @@ def _name_lines(axes: Axes, names: Sequence[str]) -> None:
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
-
-
-def _save(figure: Figure, path: Path, title: str) -> Path:
-    """Write a figure that stands alone: on white, alike whenever it is drawn."""
-    text = io.StringIO()
-    metadata: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context({"svg.hashsalt": path.stem, "font.family": "sans-serif"}):
-        figure.savefig(text, format="svg", facecolor="white", metadata=metadata | {"Title": title})
-    write_text(path, text.getvalue().replace(GRID, _GRID))
-    return path

@@ -58,8 +58,8 @@ def plan(study: Study, out: Path, only: Sequence[str] = ()) -> list[Planned]:
                     own = dataclasses.replace(study.config(recipe, budget, None), seed=seed)
                     teacher = None
                     if config.objective.needs_teacher and config.teacher.checkpoint is None:
-                        shared = _teacher_config(config, own)
-                        where = folder / _teacher_folder(shared, _teacher_config(own, own))
+                        shared = shared_teacher(config, own)
+                        where = folder / _teacher_folder(shared, shared_teacher(own, own))
                         job = Job("teacher", shared, where, cost=_teacher_cost(shared))
                         teacher, arms = teachers.setdefault(where, (job, []))
                         arms.append(arm)
@@ -83,7 +83,7 @@ def plan(study: Study, out: Path, only: Sequence[str] = ()) -> list[Planned]:
     return found
 
 
-def _teacher_config(config: Config, own: Config) -> Config:
+def shared_teacher(config: Config, own: Config) -> Config:
     """A teacher's settings, alike for all arms that can share one.
 
     What cannot matter to a teacher is taken from the recipe.

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -82,31 +83,14 @@ def read_study(path: Path) -> Study:
         UserError: no such file, not YAML, an unknown or missing key, or settings that no run can
             have.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        given = yaml.safe_load(text)
-    except OSError as error:
-        raise UserError(
-            f"{path}: no such study file; studies of this project are in studies/"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        where = "" if line is None else f" (line {line + 1})"
-        raise UserError(f"{path}: not valid YAML{where}; mend the file") from error
-    if not isinstance(given, dict):
-        raise UserError(f"{path}: a study holds keys and values; see studies/quick.yaml")
-    known = {field.name for field in fields(Study)} - {"name", "text"}
-    for key in given:
-        if key not in known:
-            raise UserError(f"{path}: unknown key {key}{_near(str(key), known)}")
-    for key in ("recipes", "seeds", "arms"):
-        if not given.get(key):
-            raise UserError(f"{path}: {key} is missing; see studies/quick.yaml")
+    known = [field.name for field in fields(Study) if field.name not in ("name", "text")]
+    required = ("recipes", "seeds", "arms")
+    given, text = read_keys(path, "study", known, required, "studies/quick.yaml")
     study = Study(
-        name=_named(path, path.stem, "file name"),
+        name=name_of(path, path.stem, "file name"),
         title=str(given.get("title", path.stem)),
         recipes=_recipes(path, given["recipes"]),
-        seeds=_seeds(path, given["seeds"]),
+        seeds=seeds_of(path, given["seeds"]),
         labelled_per_class=_budgets(path, given.get("labelled_per_class", [None])),
         arms=_settings_by_name(path, "arms", given["arms"]),
         against=_against(path, given.get("against", []), given["arms"]),
@@ -115,6 +99,43 @@ def read_study(path: Path) -> Study:
     )
     _check(path, study)
     return study
+
+
+def read_keys(
+    path: Path, kind: str, known: Sequence[str], required: Sequence[str], example: str
+) -> tuple[dict[str, Any], str]:
+    """A file of keys and values, and its text.
+
+    Args:
+        path: A YAML file.
+        kind: What the file is, for messages.
+        known: All keys that it may have.
+        required: Those that must hold something.
+        example: A file to look at, for messages.
+
+    Raises:
+        UserError: no such file, not YAML, an unknown or missing key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        given = yaml.safe_load(text)
+    except OSError as error:
+        raise UserError(
+            f"{path}: no such {kind} file; those of this project are in studies/"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        where = "" if line is None else f" (line {line + 1})"
+        raise UserError(f"{path}: not valid YAML{where}; mend the file") from error
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: a {kind} holds keys and values; see {example}")
+    for key in given:
+        if key not in known:
+            raise UserError(f"{path}: unknown key {key}{near(str(key), known)}")
+    for key in required:
+        if not given.get(key):
+            raise UserError(f"{path}: {key} is missing; see {example}")
+    return given, text
 
 
 def _check(path: Path, study: Study) -> None:
@@ -150,7 +171,7 @@ def _recipes(path: Path, given: Any) -> dict[str, dict[str, Any]]:
     recipes = {}
     for name, settings in given.items():
         find_recipe(str(name))
-        recipes[str(name)] = _settings(path, f"recipe {name}", settings)
+        recipes[str(name)] = settings_of(path, f"recipe {name}", settings)
     stems = [recipe_folder(name) for name in recipes]
     if len(set(stems)) < len(stems):
         raise UserError(f"{path}: two recipes have the same file name; rename one")
@@ -169,7 +190,12 @@ def budget_folder(study: Study, recipe: str, budget: Budget) -> str:
     return f"k{budget or 'all'}"
 
 
-def _seeds(path: Path, given: Any) -> tuple[int, ...]:
+def seeds_of(path: Path, given: Any) -> tuple[int, ...]:
+    """Seeds as they stand in a file.
+
+    Raises:
+        UserError: no list of different whole numbers from 0.
+    """
     if not isinstance(given, list) or not all(type(seed) is int and seed >= 0 for seed in given):
         raise UserError(f"{path}: seeds is a list of whole numbers from 0, got {given!r}")
     if len(set(given)) < len(given):
@@ -194,7 +220,7 @@ def _against(path: Path, given: Any, arms: Any) -> tuple[str, ...]:
     names = given if isinstance(given, list) else [given]
     for name in names:
         if name not in arms:
-            raise UserError(f"{path}: against names no arm: {name}{_near(str(name), arms)}")
+            raise UserError(f"{path}: against names no arm: {name}{near(str(name), arms)}")
     return tuple(dict.fromkeys(names))
 
 
@@ -202,24 +228,30 @@ def _settings_by_name(path: Path, key: str, given: Any) -> dict[str, dict[str, A
     if not isinstance(given, dict):
         raise UserError(f"{path}: {key} holds a name and settings each, not {given!r}")
     return {
-        _named(path, name, key): _settings(path, f"{key} {name}", settings)
+        name_of(path, name, key): settings_of(path, f"{key} {name}", settings)
         for name, settings in given.items()
     }
 
 
-def _settings(path: Path, where: str, given: Any) -> dict[str, Any]:
+def settings_of(path: Path, where: str, given: Any) -> dict[str, Any]:
+    """Settings as they stand in a file; null is none.
+
+    Raises:
+        UserError: no keys and values.
+    """
     if not isinstance(given, dict | None):
         raise UserError(f"{path}: {where} must hold settings, not {given!r}")
     return given or {}
 
 
-def _named(path: Path, name: Any, where: str) -> str:
+def name_of(path: Path, name: Any, where: str) -> str:
     """A name that can be a folder's."""
     if not _NAME.fullmatch(str(name)):
         raise UserError(f"{path}: {where}: {name!r} is no name; use letters, digits, . _ + and -")
     return str(name)
 
 
-def _near(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(map(str, known)), 1, 0.5)
-    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(map(str, known))}"
+def near(name: str, known: Any) -> str:
+    """The nearest known name, or all of them, as the end of a message."""
+    found = difflib.get_close_matches(name, list(map(str, known)), 1, 0.5)
+    return f"; did you mean {found[0]}?" if found else f"; known are {', '.join(map(str, known))}"
