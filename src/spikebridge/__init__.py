@@ -1,0 +1,95 @@
+"""Cross Knowledge Distillation: a spiking network learns from event recordings and photos.
+
+The names here are for use in other people's code; they are imported when first used, so that
+``import spikebridge`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spikebridge.data.events import Events, read_events
+    from spikebridge.data.frames import frame_events, network_input
+    from spikebridge.data.prepared import prepare
+    from spikebridge.data.simulate import Simulator, simulate_photo
+    from spikebridge.errors import UserError
+    from spikebridge.losses import (
+        TemporalCoefficient,
+        alignment_loss,
+        kd_loss,
+        linear_cka,
+        tet_loss,
+    )
+    from spikebridge.neurons import LIF, surrogate
+    from spikebridge.recipes import read_recipe
+    from spikebridge.runs import load_run, train_student
+    from spikebridge.schedule import DistillationSchedule, ReplacementSchedule
+    from spikebridge.settings import config_from
+    from spikebridge.streams import (
+        HybridBatch,
+        photo_sequence,
+        replace_samples,
+        replace_steps,
+        replace_tails,
+    )
+
+__all__ = [
+    "LIF",
+    "DistillationSchedule",
+    "Events",
+    "HybridBatch",
+    "ReplacementSchedule",
+    "Simulator",
+    "TemporalCoefficient",
+    "UserError",
+    "alignment_loss",
+    "config_from",
+    "frame_events",
+    "kd_loss",
+    "linear_cka",
+    "load_run",
+    "network_input",
+    "photo_sequence",
+    "prepare",
+    "read_events",
+    "read_recipe",
+    "replace_samples",
+    "replace_steps",
+    "replace_tails",
+    "simulate_photo",
+    "surrogate",
+    "tet_loss",
+    "train_student",
+]
+
+_MODULES = {
+    "data.events": ("Events", "read_events"),
+    "data.frames": ("frame_events", "network_input"),
+    "data.prepared": ("prepare",),
+    "data.simulate": ("Simulator", "simulate_photo"),
+    "errors": ("UserError",),
+    "losses": ("TemporalCoefficient", "alignment_loss", "kd_loss", "linear_cka", "tet_loss"),
+    "neurons": ("LIF", "surrogate"),
+    "recipes": ("read_recipe",),
+    "runs": ("load_run", "train_student"),
+    "schedule": ("DistillationSchedule", "ReplacementSchedule"),
+    "settings": ("config_from",),
+    "streams": (
+        "HybridBatch",
+        "photo_sequence",
+        "replace_samples",
+        "replace_steps",
+        "replace_tails",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"spikebridge.{module}"), name)
+    raise AttributeError(f"module 'spikebridge' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,49 @@
+"""Every example runs as a reader runs it, with few steps."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name, *arguments):
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("library", ["spikingjelly", "snntorch"])
+def test_ckd_around_another_librarys_network(library):
+    said = run(f"ckd_{library}.py", "--steps", "12", "--test_per_class", "2")
+    figures = re.findall(r"^(alone|CKD): (\d+\.\d) % of the test recordings$", said, re.M)
+    assert [name for name, _ in figures] == ["alone", "CKD"]
+    assert all(0 <= float(figure) <= 100 for _, figure in figures)
+
+
+def test_a_data_set_of_ones_own(tmp_path):
+    said = run("own_dataset.py", str(tmp_path))
+    assert float(re.findall(r"test accuracy (\d+\.\d) %", said)[0]) > 50  # Chance is 33.
+    assert "0059.npz" in said
+
+
+def test_the_notebook_explains_the_method(monkeypatch):
+    notebook = nbformat.read(EXAMPLES / "ckd_on_digits.ipynb", 4)
+    (parameters,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    parameters.source = "STEPS, TEST_PER_CLASS = 4, 2"
+    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+    for cell in notebook.cells:
+        cell.pop("outputs", None)
+        if cell.cell_type == "code":
+            cell.outputs = []
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": EXAMPLES}}).execute()
+    said = "".join(o.get("text", "") for c in notebook.cells for o in c.get("outputs", []))
+    assert "6 of 6 replaced" in said
+    assert re.search(r"CKD: \d+\.\d % of the test recordings", said)
