@@ -1,0 +1,123 @@
+"""What the pages say that the source says too: commands, settings, docstrings."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
+
+from jsonargparse import ArgumentParser
+from sphinx.application import Sphinx
+
+from spikebridge.commands import COMMANDS
+from spikebridge.config import Config
+from spikebridge.settings import add_settings
+
+_SETTINGS = {name.split(".")[0] for name in Config.__dataclass_fields__}
+
+
+def commands_page() -> str:
+    """A section per command: usage, description, arguments."""
+    return "\n\n".join(_command(name) for name in COMMANDS)
+
+
+def settings_page() -> str:
+    """A table per group of settings."""
+    parser = ArgumentParser(exit_on_error=False)
+    add_settings(parser)
+    groups: dict[str, list[str]] = {}
+    for action in _arguments(parser):
+        group = action.dest.rpartition(".")[0]
+        meaning = _cell(action.help) + _choices(getattr(action, "_typehint", None))
+        row = f"| `{action.dest}` | `{_plain(action.default)}` | {meaning} |"
+        groups.setdefault(group, []).append(row)
+    return "\n\n".join(
+        f"## {f'`{group}`' if group else 'The experiment'}\n\n"
+        "| setting | default | meaning |\n| --- | --- | --- |\n" + "\n".join(rows)
+        for group, rows in groups.items()
+    )
+
+
+def _command(name: str) -> str:
+    build, run = COMMANDS[name]
+    parser = ArgumentParser(prog=f"spikebridge {name}", exit_on_error=False)
+    build(parser)
+    arguments = [a for a in _arguments(parser) if a.dest.split(".")[0] not in _SETTINGS]
+    lines = [f"## `{name}`", "", "```text", _usage(parser), "```", "", _paragraphs(run.__doc__)]
+    if arguments:
+        lines += ["", "| argument | meaning |", "| --- | --- |"]
+        lines += [f"| {_name(a)} | {_cell(a.help)} |" for a in arguments]
+    if len(arguments) < len(list(_arguments(parser))):
+        lines += ["", "Any [setting](settings.md) can be given, too: `--train.epochs 50`."]
+    return "\n".join(lines)
+
+
+def _arguments(parser: ArgumentParser) -> Iterator[Any]:
+    """All arguments, but for --help and what only groups others."""
+    for action in parser._actions:
+        grouping = type(action).__name__ in ("_ActionConfigLoad", "_HelpAction")
+        if not grouping and action.dest != "help" and action.help != "==SUPPRESS==":
+            yield action
+
+
+def _usage(parser: ArgumentParser) -> str:
+    lines = parser.format_usage().removeprefix("usage: ").strip().splitlines()
+    return "\n".join(line.strip() for line in lines)
+
+
+def _paragraphs(docstring: str | None) -> str:
+    lines = [line.strip() for line in (docstring or "").splitlines()]
+    return "\n".join(lines).strip()
+
+
+def _name(action: Any) -> str:
+    choices = f" {{{', '.join(map(str, action.choices))}}}" if action.choices else ""
+    if not action.option_strings:
+        return f"`{action.dest}{choices}`"
+    value = "" if action.nargs == 0 or choices else f" {action.dest.upper()}"
+    return f"`{action.option_strings[-1]}{choices or value}`"
+
+
+def _choices(kind: Any) -> str:
+    """Which values there are, where the type names them."""
+    literals = [part for part in (kind, *get_args(kind)) if get_origin(part) is Literal]
+    values = [f"`{value}`" for part in literals for value in get_args(part)]
+    return f" One of {', '.join(values)}." if values else ""
+
+
+def _cell(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|")
+
+
+def _plain(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case tuple() | list():
+            return f"[{', '.join(map(_plain, value))}]"
+    return str(value)
+
+
+_PAGES = {"commands": commands_page, "settings": settings_page}
+
+
+def _fill(app: Sphinx, name: str, source: list[str]) -> None:
+    if name == "index":
+        listed = source[0].split()
+        rest = sorted(p.stem for p in app.srcdir.glob("*.md") if p.stem not in [*listed, name])
+        source[0] = source[0].replace("ALL-OTHER-PAGES", "\n".join(rest))
+    if name in _PAGES:
+        source[0] += "\n" + _PAGES[name]()
+
+
+def _escape(
+    _app: Sphinx, _kind: str, _name: str, _object: Any, _options: Any, lines: list[str]
+) -> None:
+    """Docstrings are plain text: |x| is no substitution of reStructuredText."""
+    lines[:] = [line.replace("|", "\\|").replace("*", "\\*") for line in lines]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register with Sphinx."""
+    app.connect("source-read", _fill)
+    app.connect("autodoc-process-docstring", _escape, priority=100)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,64 @@
+"""The site is built without a warning, and says of commands and errors what the source says."""
+
+import html
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spikebridge.commands import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+    command += ["-d", str(out / "trees"), str(DOCS), str(out / "html")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out / "html"
+
+
+def text_of(page):
+    return html.unescape(re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8")))
+
+
+def test_every_command_setting_and_part_has_its_place(site):
+    commands = text_of(site / "commands.html")
+    for name, (_, run) in COMMANDS.items():
+        assert str(run.__doc__).splitlines()[0].split("`")[0] in commands, name
+    settings = text_of(site / "settings.html")
+    assert "objective.distillation.phase_one_end" in settings
+    assert "u₁: W is exactly 1 before it." in settings
+    parts = text_of(site / "api.html")
+    for name in ("linear_cka", "kd_loss", "replace_samples", "DistillationSchedule", "LIF"):
+        assert f"{name}(" in parts, name
+    assert "|CKA_t|" in parts
+
+
+def test_every_page_is_in_the_menu(site):
+    menu = (site / "index.html").read_text(encoding="utf-8")
+    pages = {p.relative_to(DOCS).with_suffix(".html") for p in DOCS.rglob("*.md")}
+    for page in pages - {Path("index.html")}:
+        assert f'href="{page}"' in menu, page
+
+
+def test_the_errors_of_the_faq_are_those_of_the_source():
+    faq = (DOCS / "faq.md").read_text(encoding="utf-8")
+    errors = re.findall(r"^### `(.+)`$", faq, re.M)
+    assert len(errors) >= 10
+    source = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "src").rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?"', "", source)  # Strings that are written in several pieces.
+    for error in errors:
+        fixed = max(re.split(r"…|\bN\b|\bM\b|\bT\b|W×H", error), key=len).strip(" '();,")
+        assert fixed in source, error
+
+
+def test_the_pictures_are_of_the_concepts_page():
+    shown = set(re.findall(r"pictures/(\w+\.svg)", (DOCS / "concepts.md").read_text("utf-8")))
+    assert shown == {path.name for path in (DOCS / "pictures").glob("*.svg")}
