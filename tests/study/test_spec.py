@@ -113,6 +113,9 @@ def test_missing_and_broken_files_are_one_line(tmp_path):
     refused(lambda: read_study(tmp_path / "broken.yaml"), "not valid YAML")
 
 
-@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "studies").glob("*.yaml")))
+STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", [f for f in STUDIES if not f.stem.startswith("sweep-")])
 def test_shipped_study_is_valid(file):
     assert read_study(file).name == file.stem

@@ -15,6 +15,7 @@ from spikebridge.commands import (
     prepare,
     simulate,
     study,
+    sweep,
     train,
 )
 
@@ -26,6 +27,7 @@ COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace]
     **calibrate.COMMANDS,
     **train.COMMANDS,
     **study.COMMANDS,
+    **sweep.COMMANDS,
     **measure.COMMANDS,
     **energy.COMMANDS,
     **export.COMMANDS,

@@ -1,0 +1,1 @@
+"""Sweeps: a search for settings, judged on validation recordings alone."""

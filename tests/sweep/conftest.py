@@ -1,0 +1,52 @@
+"""A sweep that takes seconds."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from factories import tiny_recipe
+from spikebridge.sweep.spec import Sweep, read_sweep
+
+pytest.importorskip("optuna", reason="needs the extra sweep")
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory) -> Path:
+    """A recipe file `tiny.yaml`."""
+    root = tmp_path_factory.mktemp("tiny")
+    file = root / "tiny.yaml"
+    file.write_text(yaml.safe_dump(tiny_recipe(root)))
+    return file
+
+
+@pytest.fixture
+def write_sweep(tiny_file, tmp_path):
+    """Writes a sweep file with changed keys; None removes one."""
+    settings = {
+        "title": "Which is best?",
+        "recipe": str(tiny_file),
+        "method": "scratch",
+        "seeds": [0],
+        "trials": 2,
+        "space": {"train.lr": {"low": 0.02, "high": 2.0, "log": True}},
+    }
+
+    def write(**changes: Any) -> Path:
+        file = tmp_path / "small.yaml"
+        given = {k: v for k, v in (settings | changes).items() if v is not None}
+        file.write_text(yaml.safe_dump(given, sort_keys=False))
+        return file
+
+    return write
+
+
+@pytest.fixture
+def make_sweep(write_sweep):
+    """Makes a sweep with changed keys."""
+
+    def make(**changes: Any) -> Sweep:
+        return read_sweep(write_sweep(**changes))
+
+    return make
