@@ -1,4 +1,4 @@
-"""The commands `evaluate`, `predict` and `compare`."""
+"""The commands `evaluate` and `compare`."""
 
 from pathlib import Path
 
@@ -26,24 +26,6 @@ def _evaluate(given: Namespace) -> None:
     )
 
 
-def _predict_arguments(parser: ArgumentParser) -> None:
-    parser.usage = "spikebridge predict RUN FILE… [--top N]"
-    parser.add_argument("run", help="folder of a trained student")
-    parser.add_argument("files", nargs="+", help="event recordings in any readable format")
-    parser.add_argument("--top", type=int, default=5, help="number of classes to print")
-
-
-def _predict(given: Namespace) -> None:
-    """Print the most likely classes of event recordings."""
-    from spikebridge.predict import predict
-    from spikebridge.runs import load_run
-
-    trained = load_run(Path(given.run))
-    for prediction in predict(trained, given.files, top=given.top):
-        best = zip(prediction.classes, prediction.confidences, strict=True)
-        print(prediction.file, *(f"{name} {100 * share:.1f} %" for name, share in best), sep="\t")
-
-
 def _compare_arguments(parser: ArgumentParser) -> None:
     parser.usage = "spikebridge compare RUN… [--split validation] [--out FILE]"
     parser.add_argument("runs", nargs="+", help="folders of finished runs")
@@ -68,6 +50,5 @@ def _compare(given: Namespace) -> None:
 
 COMMANDS = {
     "evaluate": (_evaluate_arguments, _evaluate),
-    "predict": (_predict_arguments, _predict),
     "compare": (_compare_arguments, _compare),
 }
