@@ -154,9 +154,9 @@ def _live(given: Namespace, classifier: "Classifier") -> int:
 
     source = open_source(given.live, classifier.trained.sensor)
     session = Session(classifier, source, given.window_ms, given.stride_ms)
-    console.print(f"{source.name}: reading; Ctrl-C ends", soft_wrap=True)
     guesses = session.guesses(given.seconds)
     try:
+        console.print(f"{source.name}: reading; Ctrl-C ends", soft_wrap=True)
         for guess in guesses:
             words = [*_timed(classifier, guess), f"{guess.delay_ms:.0f} ms later"]
             words += [f"{guess.dropped} dropped"] if guess.dropped else []
