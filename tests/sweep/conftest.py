@@ -9,8 +9,6 @@ import yaml
 from factories import tiny_recipe
 from spikebridge.sweep.spec import Sweep, read_sweep
 
-pytest.importorskip("optuna", reason="needs the extra sweep")
-
 
 @pytest.fixture(scope="session")
 def tiny_file(tmp_path_factory) -> Path:

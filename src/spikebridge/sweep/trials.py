@@ -98,8 +98,9 @@ class Trials(Schedule):
         self._release(job.folder)
 
     def close(self) -> None:
-        """Let go of trials that are under way; whoever looks next fails them."""
+        """Fail the trials that are still under way: they were stopped."""
         for folder in list(self._claims):
+            self._fail(int(folder.name))
             self._release(folder)
 
     def __str__(self) -> str:
