@@ -40,8 +40,8 @@ def main(root: Path) -> None:
             "size": [16, 16],
             "split": {"labelled_per_class": 4, "validation_per_class": 4, "test_per_class": 8},
         },
-        "student": {"width": 0.25},
-        "teacher": {"width": 0.25, "epochs": 6, "batch_size": 32, "lr": 0.01},
+        "student": {"width": 0.125},
+        "teacher": {"width": 0.25, "epochs": 4, "batch_size": 32, "lr": 0.01},
         "train": {
             "epochs": 8,
             "batches_per_epoch": 6,

@@ -22,7 +22,7 @@ def run(name, *arguments):
 
 @pytest.mark.parametrize("library", ["spikingjelly", "snntorch"])
 def test_ckd_around_another_librarys_network(library):
-    said = run(f"ckd_{library}.py", "--steps", "12", "--test_per_class", "2")
+    said = run(f"ckd_{library}.py", "--steps", "6", "--test_per_class", "2")
     figures = re.findall(r"^(alone|CKD): (\d+\.\d) % of the test recordings$", said, re.M)
     assert [name for name, _ in figures] == ["alone", "CKD"]
     assert all(0 <= float(figure) <= 100 for _, figure in figures)
