@@ -10,7 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LANES 16  /* floats of a vector */
+/* Floats of a vector of the processor: wider ones would be spilled to memory at every addition. */
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
 #define SLICE 128 /* input channels whose weights are in use at a time */
 #define PLACES 192 /* least positions that are in use at a time, over all T */
 
@@ -22,6 +29,9 @@ typedef struct {
     int64_t height, width, out; /* output; out is its number of channels */
     int64_t kernel, stride, padding;
 } Shape;
+
+/* LANES, for sparse.py. */
+int64_t vector_lanes(void) { return LANES; }
 
 /* Channels of each row that are not 0, SLICE by SLICE, and how many. */
 void active(const float *restrict x, uint16_t *restrict channel, int32_t *restrict count,

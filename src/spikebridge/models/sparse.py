@@ -16,7 +16,7 @@ from torch import Tensor
 from spikebridge.compiled import compiled
 from spikebridge.neurons import LIF
 
-_LANES, _SLICE = 16, 128  # As in sparse.c.
+_SLICE = 128  # As in sparse.c.
 _BLOCKS = (1, 2, 4)
 
 
@@ -26,10 +26,17 @@ def library() -> ctypes.CDLL | None:
     kernels = compiled(Path(__file__).with_suffix(".c"))
     if kernels is None:
         return None
+    kernels.vector_lanes.restype = c_int64
     kernels.active.argtypes = [*[c_void_p] * 3, *[c_int64] * 2]
     for vectors in _BLOCKS:
         convolve = getattr(kernels, f"convolve_{vectors}")
         convolve.argtypes = [*[c_void_p] * 7, ctypes.POINTER(c_int64), c_float, c_float]
+    return kernels
+
+
+def _kernels() -> ctypes.CDLL:
+    kernels = library()
+    assert kernels is not None
     return kernels
 
 
@@ -46,8 +53,9 @@ class SparseConvolution:
     def __init__(self, weight_OIHW: Tensor, bias_O: Tensor, stride: int, padding: int) -> None:
         outer, inner, self.kernel, _ = weight_OIHW.shape
         self.stride, self.padding, self.channels = stride, padding, outer
-        self.vectors = next((v for v in _BLOCKS if outer <= _LANES * v), _BLOCKS[-1])
-        width = _LANES * self.vectors
+        lanes = _kernels().vector_lanes()
+        self.vectors = next((v for v in _BLOCKS if outer <= lanes * v), _BLOCKS[-1])
+        width = lanes * self.vectors
         blocks = -(-outer // width)
         weight = weight_OIHW.new_zeros(blocks * width, inner, self.kernel, self.kernel)
         weight[:outer] = weight_OIHW
@@ -65,8 +73,7 @@ class SparseConvolution:
             neuron: What fires; None gives the output.
             residual_TBHWC: Contiguous; added to the output before the neurons.
         """
-        kernels = library()
-        assert kernels is not None
+        kernels = _kernels()
         steps, batch, *size, inner = x_TBHWC.shape
         rows = x_TBHWC.numel() // inner
         channel = x_TBHWC.new_empty(rows, inner, dtype=torch.uint16)
