@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
 from PIL import Image
+from scipy import stats
 
 from spikebridge.config import Config, DataConfig, SplitConfig, StudentConfig, TrainConfig
 from spikebridge.data.events import Events, write_bin
@@ -27,6 +28,7 @@ SWITCHES = {
     "scratch": {"hybrid_until": 0.0, "alignment_weight": 0.0, "distillation": {"shape": "none"}},
     "kt": {"distillation": {"shape": "none"}},
     "ckd": {},
+    "ckd-plus": {},
     "teacher": {},
 }
 TOP1 = {
@@ -68,7 +70,7 @@ def fake_run(
     manifest.write(folder / "manifest.csv")
     records = _records(config, top1)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-    _write_predictions(folder, manifest)
+    _write_predictions(folder, manifest, method)
     torch.manual_seed(seed)
     kind = "teacher" if method == "teacher" else "student"
     model = (
@@ -77,12 +79,14 @@ def fake_run(
         else build_student(config.student, len(CLASSES), config.data.size)
     )
     description = {"kind": kind, "config": settings, "classes": CLASSES, "sensor": SENSOR}
+    description["manifest"] = manifest.text()
     save_model(folder / "model.safetensors", model.state_dict(), description)
     result = {
         "method": method,
         "seed": seed,
         "labelled_per_class": labelled,
         "protocol": "clean",
+        "manifest_sha256": manifest.sha256,
         "data": "photos",
         "classes": list(CLASSES),
         "best_epoch": 3,
@@ -137,11 +141,16 @@ def _manifest(files: Path) -> Manifest:
     return Manifest(tuple(entries))
 
 
-def _write_predictions(folder: Path, manifest: Manifest) -> None:
+def _write_predictions(folder: Path, manifest: Manifest, method: str) -> None:
+    """Owl's second recording is taken for a cat; scratch takes both of the dog's for owls too."""
     lines = ["file,label,prediction,confidence"]
     for entry in manifest.select("recording", "test"):
-        wrong = entry.number == "image_3" and entry.label == 2
-        lines.append(f'"{entry.file}",{entry.label},{0 if wrong else entry.label},0.8125')
+        said = entry.label
+        if entry.number == "image_3" and entry.label == 2:
+            said = 0
+        elif method == "scratch" and entry.label == 1:
+            said = 2
+        lines.append(f'"{entry.file}",{entry.label},{said},0.8125')
     (folder / "predictions.csv").write_text("\n".join(lines) + "\n")
 
 
@@ -168,3 +177,13 @@ def _records(config: Config, top1: float) -> list[dict]:
                 | {"progress": (step + 1) / STEPS, "top1": top1 - 3 + epoch, "loss": 0.5}
             )
     return records
+
+
+def plain(html: str) -> str:
+    return html.replace("\u00a0", " ")
+
+
+def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
+    spread = np.std(values, ddof=1) / np.sqrt(len(values))
+    low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=spread)
+    return float(np.mean(values)), float(high - low) / 2

@@ -1,6 +1,5 @@
 """The report: numbers, words, and a page that needs nothing else."""
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
@@ -8,13 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_fakes import TOP1, MakeRun
-from scipy import stats
+from report_fakes import TOP1, MakeRun, mean_and_interval, plain
 
-from spikebridge.compare import compare
 from spikebridge.errors import UserError
 from spikebridge.report import write_report
-from spikebridge.report.answer import answer, overlap, signed, verdict
 from spikebridge.report.read import binned, read_run
 
 Report = Callable[[Sequence[Path]], str]
@@ -50,36 +46,26 @@ class _Page(HTMLParser):
             self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
 
 
-def _plain(html: str) -> str:
-    return html.replace("\u00a0", " ")
-
-
-def _mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
-    spread = np.std(values, ddof=1) / np.sqrt(len(values))
-    low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=spread)
-    return float(np.mean(values)), float(high - low) / 2
-
-
 def test_the_table_holds_means_intervals_and_paired_gains(html: str) -> None:
     head, *rows = _Page(html).rows
     assert head == ["method", "mean ± 95 %", "gain", "seed 0", "seed 1", "seed 2"]
     assert [row[0].split()[-1] for row in rows] == ["teacher", "scratch", "kt", "ckd"]
     for row in rows:
         method = row[0].split()[-1]
-        mean, interval = _mean_and_interval(TOP1[method])
+        mean, interval = mean_and_interval(TOP1[method])
         assert row[1] == f"{mean:.1f} ± {interval:.1f}"
         assert row[3:] == [f"{value:.1f}" for value in TOP1[method]]
         if method in ("kt", "ckd"):
             pairs = zip(TOP1[method], TOP1["scratch"], strict=True)
-            mean, interval = _mean_and_interval([own - base for own, base in pairs])
+            mean, interval = mean_and_interval([own - base for own, base in pairs])
             assert row[2] == f"+{mean:.1f} ± {interval:.1f}"
         else:
             assert row[2] == "–"
 
 
 def test_the_answer_comes_first_and_is_one_sentence(html: str) -> None:
-    html = _plain(html)
-    ckd, scratch, teacher = (_mean_and_interval(TOP1[m]) for m in ("ckd", "scratch", "teacher"))
+    html = plain(html)
+    ckd, scratch, teacher = (mean_and_interval(TOP1[m]) for m in ("ckd", "scratch", "teacher"))
     sentence = (
         "With 2 labelled recordings per class, CKD reaches {:.1f} ± {:.1f} % on the test "
         "recordings; trained on events alone, the same network reaches {:.1f} ± {:.1f} %, "
@@ -89,40 +75,13 @@ def test_the_answer_comes_first_and_is_one_sentence(html: str) -> None:
     assert html.index(sentence) < html.index("<h2")
 
 
-@pytest.mark.parametrize(
-    ("ckd", "scratch", "expected"),
-    [
-        ((80.0, 82.0, 81.0), (60.0, 61.0, 62.0), ("do not overlap", "CKD is better here")),
-        ((60.0, 62.0, 61.0), (80.0, 82.0, 81.0), ("do not overlap", "CKD is worse here")),
-        ((80.0, 60.0, 70.0), (60.0, 70.0, 65.0), ("intervals overlap", "do not tell the two")),
-        ((62.0, 72.0, 82.0), (60.0, 70.0, 80.0), ("intervals overlap", "CKD is better here")),
-    ],
-)
-def test_the_verdict_is_honest_in_every_outcome(
-    make_run: MakeRun, ckd: Sequence[float], scratch: Sequence[float], expected: tuple[str, str]
-) -> None:
-    made = [make_run("ckd", seed, top1) for seed, top1 in enumerate(ckd)]
-    made += [make_run("scratch", seed, top1) for seed, top1 in enumerate(scratch)]
-    rows = compare(made)
-    assert all(words in verdict(rows) for words in expected)
-    means = [_mean_and_interval(values) for values in (ckd, scratch)]
-    touching = abs(means[0][0] - means[1][0]) <= means[0][1] + means[1][1]
-    assert overlap(rows[1], rows[0]) is touching
-
-
 def test_one_seed_has_no_interval(make_run: MakeRun, report: Report) -> None:
-    html = _plain(report([make_run("scratch", 0, 70.0), make_run("ckd", 0, 68.0)]))
+    html = plain(report([make_run("scratch", 0, 70.0), make_run("ckd", 0, 68.0)]))
     assert "CKD reaches 68.0 % on the test recordings" in html
     assert "the difference of −2.0 points may be chance" in html
     assert "One seed, no interval." in html
     assert "nan" not in re.sub(r"base64,[^\"]*", "", html).lower()
     assert _Page(html).rows[2][1:] == ["68.0", "−2.0", "68.0"]
-
-
-def test_seeds_that_only_one_method_has_are_not_paired(make_run: MakeRun) -> None:
-    made = [make_run("ckd", 0, 80.0), make_run("ckd", 1, 81.0)]
-    made += [make_run("scratch", 1, 70.0), make_run("scratch", 2, 72.0)]
-    assert "too few seeds are common" in verdict(compare(made))
 
 
 @pytest.mark.parametrize("methods", [["scratch"], ["kt"], ["teacher"], ["ckd"], ["scratch", "kt"]])
@@ -131,34 +90,9 @@ def test_missing_methods_break_nothing(
 ) -> None:
     html = report([make_run(method, 3, 70.0) for method in methods])
     assert "CKD&#39;s gain is not measured" in html
-    assert ("Test examples</h2>" in html) is (methods != ["teacher"])
-    assert ("P(u)" in html) is any(m in ("kt", "ckd") for m in methods)
+    assert ('id="examples"' in html) is (methods != ["teacher"])
+    assert ("below, P(u) and W(u) of" in html) is any(m in ("kt", "ckd") for m in methods)
     assert len(set(_Page(html).ids)) == len(_Page(html).ids)
-
-
-def test_all_labelled_and_another_network_are_said(make_run: MakeRun) -> None:
-    made = [make_run("scratch", 0, 70.0, labelled=None), make_run("ckd", 0, 75.0, labelled=None)]
-    config = made[0] / "config.yaml"
-    config.write_text(config.read_text().replace("width: 0.0625", "width: 0.125"))
-    sentence = answer(compare(made), [read_run(run) for run in made])
-    assert sentence.startswith("With all training recordings labelled, CKD reaches 75.0 %")
-    assert "another network reaches 70.0 %" in sentence
-
-
-def test_unlike_settings_splits_and_protocols_are_told(make_run: MakeRun, report: Report) -> None:
-    scratch, ckd = make_run("scratch", 0, 70.0), make_run("ckd", 0, 75.0)
-    config = ckd / "config.yaml"
-    config.write_text(config.read_text().replace("epochs: 4", "epochs: 8"))
-    manifest = scratch / "manifest.csv"
-    manifest.write_text(manifest.read_text().replace(",test,tests the student", ",unused,unused"))
-    manifest = ckd / "manifest.csv"
-    manifest.write_text(manifest.read_text().replace(",clean,", ",kt,"))
-    result = json.loads((ckd / "result.json").read_text()) | {"protocol": "kt"}
-    (ckd / "result.json").write_text(json.dumps(result))
-    html = report([scratch, ckd])
-    assert "scratch was trained with other settings than ckd: train.epochs 4 instead of 8" in html
-    assert "The runs of seed 0 were not split alike" in html
-    assert "the epoch was selected on the test recordings" in html
 
 
 def test_the_page_fetches_nothing(html: str) -> None:
@@ -185,7 +119,7 @@ def test_ids_are_unique_and_every_reference_is_met(html: str) -> None:
 
 def test_pictures_are_told_in_words(html: str) -> None:
     svgs = re.findall(r"<svg[^>]*>", html)
-    assert len(svgs) == 8
+    assert len(svgs) == 10
     assert all('role="img"' in svg and 'aria-label="' in svg for svg in svgs)
     assert all("alt=" in image for image in re.findall(r"<img[^>]*>", html))
     assert html.count("<h1>") == 1
@@ -208,21 +142,7 @@ def test_text_is_escaped(html: str) -> None:
     assert "dog & <b>" not in html
 
 
-def test_examples_show_photo_frames_and_both_predictions(html: str) -> None:
-    shown = re.findall(r"<li>\s*<h3>Class (.*?)</h3>(.*?)</ul>", html, re.DOTALL)
-    assert len(shown) == 5
-    for _, card in shown:
-        assert card.count('src="data:image/png;base64,') == 1 + 3
-        assert "ckd: <strong>" in card
-        assert "scratch: <strong>" in card
-        assert "at 81 %" in card
-    assert "a training photo of the class" in shown[-1][1]
-    assert "wrong" in shown[-1][1]
-    assert "the photo it was made of" in shown[0][1]
-    assert not any("wrong" in card for _, card in shown[:-1])
-
-
-def test_recordings_and_photos_that_are_gone_break_nothing(
+def test_recordings_that_are_gone_are_replaced_by_a_sentence(
     make_run: MakeRun, report: Report, files: Path, tmp_path: Path
 ) -> None:
     run = make_run("ckd", 0, 80.0)
@@ -231,8 +151,12 @@ def test_recordings_and_photos_that_are_gone_break_nothing(
         text = (run / name).read_text().replace(str(files), str(moved))
         (run / name).write_text(text)
     html = report([run])
-    assert "is no longer there" in html
-    assert "data:image/png" in html  # the heat maps
+    assert html.count("can no longer be read where they were") == 2
+    assert "The energy could not be counted: " in html
+    assert "Confusion matrix" in html  # It needs no recording.
+    assert 'class="film"' not in html
+    assert "Spikes of sampled neurons" not in html
+    assert "could not be compared; restore them and repeat the audit" in html
 
 
 def test_how_it_was_made(html: str) -> None:
@@ -282,6 +206,18 @@ def test_several_label_budgets_are_refused(make_run: MakeRun, tmp_path: Path) ->
         write_report(made, tmp_path / "report.html", title="x")
 
 
+def test_other_classes_and_several_protocols_are_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    scratch, ckd = make_run("scratch", 0, 70.0), make_run("ckd", 0, 80.0)
+    good = (ckd / "result.json").read_text()
+    (ckd / "result.json").write_text(good.replace('"owl"', '"rat"'))
+    with pytest.raises(UserError, match="runs of other classes"):
+        write_report([scratch, ckd], tmp_path / "report.html")
+    (ckd / "result.json").write_text(good.replace('"clean"', '"kt"'))
+    other = make_run("ckd", 1, 80.0)
+    with pytest.raises(UserError, match="runs of ckd by several protocols"):
+        write_report([ckd, other], tmp_path / "report.html")
+
+
 def test_bins_average_the_steps_of_each_run(make_run: MakeRun) -> None:
     run = read_run(make_run("ckd", 0, 80.0))
     u_K, value_RK = binned([run, run], lambda step: step["progress"])
@@ -298,7 +234,3 @@ def test_a_page_is_not_written_half(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UserError):
         write_report([*runs, tmp_path / "nothing"], page, title="x")
     assert page.read_text() == "the old one"
-
-
-def test_signed_numbers() -> None:
-    assert [signed(v) for v in (1.25, -3.0, -0.01, 0.0)] == ["+1.2", "−3.0", "+0.0", "+0.0"]

@@ -1,83 +1,123 @@
 """The report in a real browser: Chromium without a window."""
 
 import json
-import re
-import shutil
-import subprocess
-from html import unescape
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import CHROMIUM, Browser
 
-_BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 pytestmark = pytest.mark.skipif(
-    _BROWSER is None, reason="needs Chromium on the path (apt-get install chromium)"
+    CHROMIUM is None, reason="needs Chromium on the path (apt-get install chromium)"
 )
 
-# The window is never narrower than 500 px, a frame inside it is.
-_PROBE = """<!DOCTYPE html><iframe src="report.html" style="width: 360px; height: 800px"></iframe>
-<script>
-onload = () => {
-  const page = document.querySelector("iframe").contentDocument, root = page.documentElement;
-  const box = e => e.getBoundingClientRect(), all = s => [...page.querySelectorAll(s)];
-  const ink = e => getComputedStyle(e).fill;
-  document.body.dataset.seen = JSON.stringify({
+_SEEN = """(() => {
+  const root = document.documentElement, box = e => e.getBoundingClientRect();
+  const all = s => [...document.querySelectorAll(s)], ink = e => getComputedStyle(e).fill;
+  return JSON.stringify({
     width: root.clientWidth,
     scroll: root.scrollWidth,
-    sections: all("h2").map(e => e.textContent),
-    background: getComputedStyle(page.body).backgroundColor,
+    sections: all("h2").map(e => e.id),
+    background: getComputedStyle(document.body).backgroundColor,
     svg: all("svg").map(e => [box(e).width, box(e).height]),
     font: Math.min(...all("svg text").map(e => parseFloat(getComputedStyle(e).fontSize)
       * Math.hypot(e.getScreenCTM().a, e.getScreenCTM().b))),
     ink: [...new Set(all("svg text").map(ink))],
     images: all("img").map(e => e.naturalWidth),
-    focusable: all("a[href], summary, [tabindex='0']").length,
+    scrolling: all("*").filter(e => ["auto", "scroll"].includes(getComputedStyle(e).overflowX))
+      .map(e => e.tabIndex),
   });
-};
-</script>"""
+})()"""
+_FILM = 'document.querySelector(".film img").getAnimations()'
+_SECTIONS = ["accuracy", "curves", "alignment", "classes", "examples", "spikes", "energy",
+             "protocol", "made"]  # fmt: skip
 
 
-def _look(page: Path, tmp_path: Path, *options: str) -> tuple[dict[str, Any], list[str]]:
-    """What the probe saw, and the console's lines."""
-    probe = page.with_name("probe.html")
-    probe.write_text(_PROBE, encoding="utf-8")
-    done = subprocess.run(
-        [str(_BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-         "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--allow-file-access-from-files", "--enable-logging=stderr",
-         f"--user-data-dir={tmp_path / 'profile'}", *options, "--dump-dom", probe.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    seen = re.search(r'data-seen="([^"]*)"', done.stdout)
-    assert seen, done.stdout[:500] + done.stderr[-2000:]
-    return json.loads(unescape(seen.group(1))), re.findall(r"CONSOLE.*", done.stderr)
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+def _seen(browser: Browser) -> dict[str, Any]:
+    return json.loads(browser.run(_SEEN))
 
 
 @pytest.mark.parametrize(
-    ("options", "background", "ink"),
+    ("scheme", "background", "ink"),
     [
-        ((), "rgb(255, 255, 255)", "rgb(27, 31, 36)"),
-        (("--blink-settings=preferredColorScheme=0",), "rgb(20, 23, 26)", "rgb(230, 233, 236)"),
+        ("light", "rgb(255, 255, 255)", "rgb(27, 31, 36)"),
+        ("dark", "rgb(20, 23, 26)", "rgb(230, 233, 236)"),
     ],
-    ids=["light", "dark"],
 )
-def test_the_page_on_a_phone(
-    page: Path,
-    tmp_path: Path,
-    options: tuple[str, ...],
-    background: str,
-    ink: str,
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_at_both_widths_and_colour_schemes(
+    browser: Browser, page: Path, width: int, scheme: str, background: str, ink: str
 ) -> None:
-    seen, console = _look(page, tmp_path, *options)
-    assert console == []
-    assert seen["scroll"] <= seen["width"] <= 360
-    assert len(seen["sections"]) == 7
+    browser.open(page, width, 800, prefers_color_scheme=scheme)
+    seen = _seen(browser)
+    assert browser.console == []
+    assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
+    assert seen["scroll"] <= seen["width"] == width
+    assert seen["sections"] == _SECTIONS
     assert seen["background"] == background
     assert seen["ink"] == [ink]
-    assert len(seen["svg"]) == 8
-    assert all(300 < width <= 360 and height > 80 for width, height in seen["svg"])
+    assert len(seen["svg"]) == 10
+    assert all(300 < box[0] <= 500 and box[1] > 80 for box in seen["svg"])
     assert seen["font"] >= 8
-    assert len(seen["images"]) == 5 * 4
+    # One pair of confused classes, one film, four that are right: photo and frames of each.
+    assert len(seen["images"]) == 2 * (2 + 1 + 4)
     assert min(seen["images"]) >= 12
-    assert seen["focusable"] >= 13
+    assert len(seen["scrolling"]) >= 7
+    assert set(seen["scrolling"]) == {0}  # What scrolls can be reached by keyboard.
+
+
+def test_the_keyboard_reaches_everything_and_pauses_the_films(browser: Browser, page: Path) -> None:
+    browser.open(page, 390, 800)
+    wanted = browser.run("""document.querySelectorAll("a, summary, input, "
+        + "[tabindex='0']:not(details:not([open]) *)").length""")
+    reached, outlines = set(), set()
+    for step in range(wanted):
+        browser.press("Tab", 9)
+        place, outline = browser.run("""[[...document.querySelectorAll("*")]
+            .indexOf(document.activeElement), getComputedStyle(document.activeElement).outlineStyle
+            + getComputedStyle(document.activeElement).outlineWidth]""")
+        reached.add(place)
+        outlines.add(outline)
+        if browser.run("document.activeElement.id") == "pause":
+            states = [browser.run(f"{_FILM}[0].playState")]
+            browser.press(" ", 32, " ")
+            states.append(browser.run(f"{_FILM}[0].playState"))
+            browser.press(" ", 32, " ")
+            states.append(browser.run(f"{_FILM}[0].playState"))
+            assert states == ["running", "paused", "running"], step
+    assert len(reached) == wanted > 15
+    assert outlines == {"solid2px"}
+    assert browser.console == []
+
+
+def test_a_film_shows_its_frames_one_after_the_other(browser: Browser, page: Path) -> None:
+    browser.open(page, 390, 800)
+    moved = browser.run(f"""(() => {{
+      const film = {_FILM}[0], image = document.querySelector(".film img");
+      const box = image.parentElement.getBoundingClientRect();
+      film.pause();
+      return [0, 1, 2, 3].map(k => {{
+        film.currentTime = (k + 0.5) * film.effect.getComputedTiming().duration / 3;
+        return (box.left - image.getBoundingClientRect().left) / box.width;
+      }});
+    }})()""")
+    assert moved == pytest.approx([0, 1, 2, 0], abs=0.01)
+
+
+def test_who_wants_no_motion_sees_all_frames_still(browser: Browser, page: Path) -> None:
+    browser.open(page, 390, 800, prefers_reduced_motion="reduce")
+    assert browser.run(f"{_FILM}.length") == 0
+    shares = browser.run("""(() => {
+      const image = document.querySelector(".film img"), box = e => e.getBoundingClientRect();
+      return [box(image).width / box(image.parentElement).width, box(image).height];
+    })()""")
+    assert shares[0] == pytest.approx(1)
+    assert shares[1] > 20
+    assert browser.run('getComputedStyle(document.querySelector("#pause")).display') == "none"

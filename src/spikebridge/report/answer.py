@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,14 @@ from spikebridge.compare import Row, interval_95
 from spikebridge.report.read import Run
 
 BASELINE = "scratch"
-SUBJECT = "ckd"
+SUBJECTS = {"ckd": "CKD", "ckd-plus": "CKD-plus"}
+"""What the page is about: the first of these that is there."""
+
+
+def subject_of(methods: Iterable[str]) -> str | None:
+    """The method that the page is about; None where it is not there."""
+    there = set(methods)
+    return next((method for method in SUBJECTS if method in there), None)
 
 
 @dataclass(frozen=True)
@@ -64,13 +71,12 @@ def answer(rows: Sequence[Row], runs: Sequence[Run]) -> str:
         opening = "With all training recordings labelled"
     else:
         opening = f"With {budget} labelled recording{'s' * (budget > 1)} per class"
-    subject, baseline = by_method.get(SUBJECT), by_method.get(BASELINE)
+    subject, baseline = by_method.get(subject_of(by_method) or ""), by_method.get(BASELINE)
     teacher = by_method.get("teacher")
     of_teacher = f"the teacher on photos {teacher.text} %" if teacher else ""
     if subject is None or baseline is None:
-        names = {SUBJECT: "CKD"}
         students = ", ".join(
-            f"{names.get(row.method, row.method)} reaches {row.text} %"
+            f"{SUBJECTS.get(row.method, row.method)} reaches {row.text} %"
             for row in rows
             if row.method != "teacher"
         )
@@ -78,22 +84,42 @@ def answer(rows: Sequence[Row], runs: Sequence[Run]) -> str:
             return f"No student is among these runs; {of_teacher}."
         rest = f"; {of_teacher}" if of_teacher else ""
         return f"{opening}, {students} on the test recordings{rest}."
-    same = _network(runs, SUBJECT) == _network(runs, BASELINE)
+    same = _network(runs, subject.method) == _network(runs, BASELINE)
     return (
-        f"{opening}, CKD reaches {subject.text} % on the test recordings; trained on events alone, "
-        f"{'the same' if same else 'another'} network reaches {baseline.text} %"
-        + (f", {of_teacher}" if of_teacher else "")
-        + "."
+        f"{opening}, {SUBJECTS[subject.method]} reaches {subject.text} % on the test recordings; "
+        f"trained on events alone, {'the same' if same else 'another'} network reaches "
+        f"{baseline.text} %" + (f", {of_teacher}" if of_teacher else "") + "."
     )
 
 
 def verdict(rows: Sequence[Row]) -> str:
-    """What the intervals allow to say about CKD against training from scratch."""
+    """What the intervals allow to say about CKD against training from scratch; the best method."""
     by_method = {row.method: row for row in rows}
-    subject, baseline = by_method.get(SUBJECT), by_method.get(BASELINE)
+    subject, baseline = by_method.get(subject_of(by_method) or ""), by_method.get(BASELINE)
     if subject is None or baseline is None:
-        lacking = " and ".join(m for m in (SUBJECT, BASELINE) if m not in by_method)
+        there = {"ckd": subject, BASELINE: baseline}
+        lacking = " and ".join(method for method, row in there.items() if row is None)
         return f"There is no run of {lacking} here, so CKD's gain is not measured."
+    return f"{_against(subject, baseline)}{_best(rows, subject)}"
+
+
+def _best(rows: Sequence[Row], subject: Row) -> str:
+    """Which of three or more students has the highest mean."""
+    students = [row for row in rows if row.method != "teacher"]
+    if len(students) < 3:
+        return ""
+    best = max(students, key=lambda row: row.mean)
+    if best.method == subject.method:
+        name = SUBJECTS[subject.method]
+        return f" Of the {len(students)} students here {name} has the highest mean."
+    return (
+        f" The highest mean of the {len(students)} students here is that of "
+        f"{SUBJECTS.get(best.method, best.method)}: {best.text} %."
+    )
+
+
+def _against(subject: Row, baseline: Row) -> str:
+    name = SUBJECTS[subject.method]
     overlapping = overlap(subject, baseline)
     if overlapping is None:
         by = signed(subject.mean - baseline.mean)
@@ -106,12 +132,12 @@ def verdict(rows: Sequence[Row]) -> str:
     if paired is None or math.isnan(paired.interval):
         return sentence + "; too few seeds are common to both for a paired comparison."
     if paired.mean > paired.interval:
-        meaning = "the whole interval is above zero, so CKD is better here"
+        meaning = f"the whole interval is above zero, so {name} is better here"
     elif paired.mean < -paired.interval:
-        meaning = "the whole interval is below zero, so CKD is worse here"
+        meaning = f"the whole interval is below zero, so {name} is worse here"
     else:
         meaning = "the interval includes zero, so these seeds do not tell the two apart"
-    return f"{sentence}. CKD's gain, paired by seed, is {paired.text} points: {meaning}."
+    return f"{sentence}. {name}'s gain, paired by seed, is {paired.text} points: {meaning}."
 
 
 def caveats(runs: Sequence[Run]) -> list[str]:

@@ -1,26 +1,26 @@
-"""A few test recordings as pictures, with what the networks said of them."""
+"""Test recordings as pictures, with what the networks said of them."""
 
-import base64
-import csv
-import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from PIL import Image
 
 from spikebridge.data.catalog import PhotoReader
-from spikebridge.data.manifest import Entry
+from spikebridge.data.frames import network_input
 from spikebridge.data.prepared import frame_file
 from spikebridge.errors import UserError
-from spikebridge.report.palette import EMPTY_RGB, OFF_RGB, ON_RGB
-from spikebridge.report.read import Run
-from spikebridge.runs import load_run
+from spikebridge.report.confusion import Pair
+from spikebridge.report.pictures import event_pictures, grid, photo_uri, strip
+from spikebridge.report.read import Prediction, Run
+from spikebridge.runs import Trained
 
-_CORRECT, _WRONG = 4, 2
-_LARGEST = 160
+RIGHT, WRONG = 4, 6
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Guess:
     class_name: str
     confidence: float
     """Softmax of the mean logits."""
-    correct: bool
+    right: bool
 
 
 @dataclass(frozen=True)
@@ -44,131 +44,134 @@ class Example:
     """Data URI; None where there is no photo to show."""
     photo_note: str
     """What the photo is."""
-    frames: tuple[str, ...]
-    """Data URIs of the T time steps; empty where the recording cannot be read any more."""
+    frames: str | None
+    """Data URI of the T time steps; None where the recording cannot be read any more."""
+    time_steps: int
+    size: tuple[int, int]
+    """Height and width of a frame in pixels."""
     guesses: tuple[Guess, ...]
 
 
 @dataclass(frozen=True)
-class _Line:
-    """One line of ``predictions.csv``."""
+class Mistake:
+    """A confused pair of classes, each shown by a recording."""
 
-    file: str
-    label: int
-    prediction: int
-    confidence: float
+    pair: Pair
+    truth: Example
+    """A recording of the true class that was taken for the other one."""
+    prediction: Example
+    """A recording of the class it was taken for."""
 
 
-def examples(run: Run, others: Sequence[Run]) -> list[Example]:
-    """Up to four correctly and two wrongly classified test recordings of a student's run.
-
-    The choice follows from predictions.csv alone: of each kind, the first recordings of classes
-    that lie evenly in the list.
+class Recordings:
+    """The test recordings of a student's run.
 
     Args:
-        run: The student whose predictions choose.
+        run: The run.
+        trained: Its network, which tells how recordings are framed.
         others: Further students, whose predictions of the same recordings are shown too.
 
     Raises:
-        UserError: a run lacks its predictions or its weights.
+        UserError: a run lacks its predictions.
     """
-    trained = load_run(run.folder)
-    lines = _read_predictions(run)
-    correct = [line for line in lines if line.prediction == line.label]
-    wrong = [line for line in lines if line.prediction != line.label]
-    recordings = {e.file: e for e in run.manifest.entries if e.kind == "recording"}
-    photos = [e for e in run.manifest.entries if e.kind == "photo"]
-    reader = PhotoReader()
-    said = [(run, {line.file: line for line in lines})]
-    said += [(other, {line.file: line for line in _read_predictions(other)}) for other in others]
-    found = []
-    for line in _spread(correct, _CORRECT) + _spread(wrong, _WRONG):
-        photo, photo_note = _photo(recordings.get(line.file), photos, line.label, reader)
+
+    def __init__(self, run: Run, trained: Trained, others: Sequence[Run] = ()) -> None:
+        self.run, self._config, self._sensor = run, trained.config.data, trained.sensor
+        self._said = [(r, {p.file: p for p in r.predictions}) for r in (run, *others)]
+        self._entries = {e.file: e for e in run.manifest.entries if e.kind == "recording"}
+        self._photos = [e for e in run.manifest.entries if e.kind == "photo"]
+        self._reader = PhotoReader()
+        self.input = cache(self._input)
+
+    @property
+    def right(self) -> list[Prediction]:
+        """Up to four that were classified rightly, the first of classes that lie evenly."""
+        return _spread([p for p in self.run.predictions if p.right], RIGHT)
+
+    @property
+    def wrong(self) -> list[Prediction]:
+        """Up to six that were not."""
+        return _spread([p for p in self.run.predictions if not p.right], WRONG)
+
+    @property
+    def readable(self) -> bool:
+        """Whether any of these is still there."""
+        return any(self.input(p.file) is not None for p in (*self.right, *self.wrong))
+
+    def _input(self, file: str) -> np.ndarray | None:
+        """A recording as network input x_TCHW; None where it cannot be read any more."""
         try:
-            frames = _event_pictures(frame_file(line.file, trained.config.data, trained.sensor))
+            counts_TCHW = frame_file(file, self._config, self._sensor)
         except UserError:
-            frames = ()
-        found.append(
-            Example(
-                Path(line.file).name,
-                trained.classes[line.label],
-                photo,
-                photo_note,
-                frames,
-                tuple(
-                    _guess(member, by_file[line.file])
-                    for member, by_file in said
-                    if line.file in by_file
-                ),
-            )
+            return None
+        return network_input(counts_TCHW[None], self._config.scale)[0]
+
+    def still(self, said: Prediction) -> Example:
+        """A recording with its time steps side by side."""
+        return self._example(said, grid)
+
+    def film(self, said: Prediction) -> Example:
+        """A recording with its time steps in one row, the frames of an animation."""
+        return self._example(said, strip)
+
+    def mistakes(self, pairs: Iterable[Pair], most: int) -> list[Mistake]:
+        """The first confused pairs that this run made too, in pictures."""
+        found = []
+        for pair in pairs:
+            ends = pair.truth, pair.prediction
+            confused = _first(p for p in self.run.predictions if (p.label, p.prediction) == ends)
+            of_class = [p for p in self.run.predictions if p.label == pair.prediction]
+            other = _first(p for p in of_class if p.right) or _first(of_class)
+            if confused and other and len(found) < most:
+                found.append(Mistake(pair, self.still(confused), self.still(other)))
+        return found
+
+    def _example(self, said: Prediction, arrange: Callable[[np.ndarray], str]) -> Example:
+        x_TCHW = self.input(said.file)
+        photo, note = self._photo(said)
+        return Example(
+            Path(said.file).name,
+            self.run.classes[said.label],
+            photo,
+            note,
+            None if x_TCHW is None else arrange(event_pictures(x_TCHW)),
+            self._config.time_steps,
+            self._config.size,
+            tuple(
+                Guess(r.method, r.classes[p.prediction], p.confidence, p.right)
+                for r, by_file in self._said
+                if (p := by_file.get(said.file)) is not None
+            ),
         )
-    return found
+
+    def _photo(self, said: Prediction) -> tuple[str | None, str]:
+        """The photo that was recorded, or else a training photo of the class; and which it is."""
+        recording = self._entries.get(said.file)
+        pair = recording.pair if recording else ""
+        shown = _first(e for e in self._photos if pair and e.pair == pair)
+        note = "the photo it was made of"
+        if shown is None:
+            shown = _first(e for e in self._photos if e.label == said.label and e.split == "train")
+            note = "a training photo of the class"
+        if shown is None:
+            return None, "no photo of the class"
+        try:
+            return photo_uri(self._reader(shown)), note
+        except UserError:
+            return None, f"{note}: the file is no longer there"
 
 
-def _read_predictions(run: Run) -> list[_Line]:
-    path = run.folder / "predictions.csv"
-    try:
-        with open(path, encoding="utf-8", newline="") as stream:
-            return [
-                _Line(r["file"], int(r["label"]), int(r["prediction"]), float(r["confidence"]))
-                for r in csv.DictReader(stream)
-            ]
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: missing or damaged; train the run again") from error
+def _first(some: Iterable[_T]) -> _T | None:
+    return next(iter(some), None)
 
 
-def _spread(lines: list[_Line], count: int) -> list[_Line]:
-    """Up to ``count`` lines, first those of different classes that lie evenly among the classes."""
-    by_class: dict[int, list[_Line]] = defaultdict(list)
-    for line in lines:
-        by_class[line.label].append(line)
+def _spread(said: list[Prediction], count: int) -> list[Prediction]:
+    """Up to ``count``, first those of different classes that lie evenly among the classes."""
+    by_class: dict[int, list[Prediction]] = defaultdict(list)
+    for one in said:
+        by_class[one.label].append(one)
     ranks = [(rank, label) for label, group in by_class.items() for rank in range(len(group))]
     ordered = [by_class[label][rank] for rank, label in sorted(ranks)]
     pool = ordered[: max(count, len(by_class))]
     places = np.linspace(0, len(pool) - 1, min(count, len(pool))).round().astype(int)
     return [pool[place] for place in places]
-
-
-def _guess(run: Run, line: _Line) -> Guess:
-    name = run.result["classes"][line.prediction]
-    return Guess(run.method, name, line.confidence, line.prediction == line.label)
-
-
-def _photo(
-    recording: Entry | None, photos: list[Entry], label: int, reader: PhotoReader
-) -> tuple[str | None, str]:
-    """The photo that was recorded, or else a training photo of the class; and which it is."""
-    pair = recording.pair if recording else ""
-    shown = next((e for e in photos if pair and e.pair == pair), None)
-    note = "the photo it was made of"
-    if shown is None:
-        shown = next((e for e in photos if e.label == label and e.split == "train"), None)
-        note = "a training photo of the class"
-    if shown is None:
-        return None, "no photo of the class"
-    try:
-        photo_HWC = reader(shown)
-    except UserError:
-        return None, f"{note}: the file is no longer there"
-    return _data_uri(photo_HWC), note
-
-
-def _event_pictures(frames_TCHW: np.ndarray) -> tuple[str, ...]:
-    """Time steps as pictures: ON and OFF mixed by their counts, brighter for more events."""
-    off_THW, on_THW = frames_TCHW[:, 0].astype(float), frames_TCHW[:, 1].astype(float)
-    total_THW = off_THW + on_THW
-    brightest = max(1.0, float(np.quantile(total_THW[total_THW > 0], 0.95)))
-    strength_THW1 = np.sqrt(np.minimum(total_THW / brightest, 1.0))[..., None]
-    share_THW1 = (on_THW / np.maximum(total_THW, 1.0))[..., None]
-    colour = share_THW1 * np.array(ON_RGB) + (1 - share_THW1) * np.array(OFF_RGB)
-    picture_THWC = strength_THW1 * colour + (1 - strength_THW1) * np.array(EMPTY_RGB)
-    return tuple(_data_uri(picture.round().astype(np.uint8)) for picture in picture_THWC)
-
-
-def _data_uri(picture_HWC: np.ndarray) -> str:
-    image = Image.fromarray(picture_HWC)
-    if max(image.size) > _LARGEST:
-        image.thumbnail((_LARGEST, _LARGEST))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -4,26 +4,16 @@ import os.path
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from spikebridge.compare import Row
-from spikebridge.report.palette import INK, SHADE, style_of
-from spikebridge.report.read import Run, binned, mean_rates, validation_curve
+from spikebridge.report.palette import INK, style_of
+from spikebridge.report.read import Run, binned, mean_rates
 from spikebridge.report.svg import new_figure
 
 Groups = Mapping[str, Sequence[Run]]
 """Runs by method, in the order of the table."""
-
-LOSSES = {
-    "total": "L, the sum",
-    "hybrid": "hybrid stream, classification",
-    "kd": "distillation · W(u)",
-    "alignment": "alignment (CKA)",
-    "dvs": "DVS stream, classification",
-    "classification": "classification",
-}
 
 _MOST_BARS = 80
 """Beyond this, bars are too thin to tell apart, and lines are drawn instead."""
@@ -55,96 +45,6 @@ def accuracy(rows: Sequence[Row]) -> Figure:
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
     return figure
-
-
-def learning_curves(groups: Groups) -> Figure:
-    """Validation top-1 over epochs: mean over seeds, band from minimum to maximum."""
-    figure = new_figure(3.2)
-    axes = figure.add_subplot()
-    for method, runs in groups.items():
-        style = style_of(method)
-        epoch_E, top1_RE = validation_curve(runs)
-        if not len(epoch_E):
-            continue
-        axes.fill_between(
-            epoch_E, top1_RE.min(0), top1_RE.max(0), color=style.light, alpha=0.15, lw=0
-        )
-        axes.plot(
-            epoch_E,
-            top1_RE.mean(0),
-            "--" if method == "teacher" else "-",
-            color=style.light,
-            marker=style.marker,
-            markevery=max(1, len(epoch_E) // 10),
-        )
-    axes.set_ylim(0, 102)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("validation top-1, %")
-    return figure
-
-
-def loss_terms(runs: Sequence[Run]) -> Figure | None:
-    """Every term of the loss over progress, each on its own axes."""
-    logged = {name for run in runs for step in run.steps for name in step["losses"]}
-    names = [n for n in LOSSES if n in logged] + sorted(logged - LOSSES.keys())
-    if not names:
-        return None
-    colour = style_of(runs[0].method).light
-    lines = (len(names) + 1) // 2
-    figure = new_figure(0.3 + 1.35 * lines)
-    for place, name in enumerate(names):
-        axes = figure.add_subplot(lines, 2, place + 1)
-        u_K, value_RK = binned(runs, lambda step, name=name: step["losses"].get(name))
-        if len(u_K):
-            axes.fill_between(u_K, value_RK.min(0), value_RK.max(0), color=colour, alpha=0.15, lw=0)
-            axes.plot(u_K, value_RK.mean(0), color=colour)
-        axes.set_title(LOSSES.get(name, name), fontsize=9, loc="left")
-        axes.set_xlim(0, 1)
-        axes.set_ylim(bottom=0)
-        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        axes.yaxis.set_major_locator(MaxNLocator(3))
-        if place + 2 >= len(names):
-            axes.set_xlabel("progress u")
-    return figure
-
-
-def schedules(run: Run) -> Figure | None:
-    """P(u) and W(u) as configured, and the share of samples that were replaced."""
-    objective = run.config.objective
-    if not objective.hybrid_until:
-        return None
-    figure = new_figure(3.0)
-    axes = figure.add_subplot()
-    grid = np.linspace(0, objective.hybrid_until, 401)
-    replacement = [objective.replacement(u) for u in grid]
-    axes.plot(grid, replacement, color=INK, label="P(u), replacement probability")
-    distillation = objective.distillation
-    if objective.kd_weight and distillation.shape != "none":
-        weight = [distillation(u, p) for u, p in zip(grid, replacement, strict=True)]
-        axes.plot(grid, weight, "--", color=INK, label="W(u), distillation weight")
-        if distillation.shape == "phased":
-            _shade_phases(axes, distillation.phase_one_end, distillation.phase_two_start)
-    u_K, replaced_RK = binned([run], lambda step: step.get("replaced"))
-    if len(u_K):
-        axes.plot(u_K, replaced_RK[0], "o", color=style_of(run.method).light, ms=3.5,
-                  label="share replaced, as measured")  # fmt: skip
-    axes.set_xlim(0, 1)
-    axes.set_ylim(-0.03, 1.12)
-    axes.set_xlabel("progress u")
-    figure.legend(loc="outside lower center", ncols=1)
-    return figure
-
-
-def _shade_phases(axes: Axes, end: float, start: float) -> None:
-    axes.axvspan(end, start, color=SHADE, lw=0, zorder=0)
-    for left, right, name in (
-        (0, end, "Phase I"),
-        (end, start, "switching"),
-        (start, 1, "Phase II"),
-    ):
-        if right - left > 0.1:
-            axes.text((left + right) / 2, 1.06, name, ha="center", va="center", fontsize=9)
 
 
 def alignment(runs: Sequence[Run]) -> Figure | None:

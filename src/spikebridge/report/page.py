@@ -8,90 +8,102 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 from markupsafe import Markup
 
 from spikebridge.compare import Row, compare
 from spikebridge.errors import UserError
 from spikebridge.files import write_text
 from spikebridge.report import figures
-from spikebridge.report.answer import BASELINE, SUBJECT, answer, caveats, gain, verdict
-from spikebridge.report.examples import examples
-from spikebridge.report.palette import (
-    EMPTY_RGB,
-    OFF_RGB,
-    ON_RGB,
-    style_of,
-    stylesheet,
-    variable,
-)
-from spikebridge.report.read import Run, mean_rates, read_run
-from spikebridge.report.svg import drawing, inline
+from spikebridge.report.answer import BASELINE, answer, caveats, gain, subject_of, verdict
+from spikebridge.report.closely import look_closely
+from spikebridge.report.drawings import best, draw
+from spikebridge.report.palette import EMPTY_RGB, OFF_RGB, ON_RGB, style_of, stylesheet, variable
+from spikebridge.report.read import Run, read_run
+from spikebridge.report.trust import verdicts
 
 _SOFTWARE = ("spikebridge", "torch", "numpy", "scipy", "eventcv", "matplotlib")
+_SHORT = 3
+"""Longer names of classes stand upright above a column."""
 
 
-def write_report(runs: Sequence[Path], path: Path, *, title: str, note: str = "") -> None:
+def write_report(runs: Sequence[Path], path: Path, *, title: str = "", note: str = "") -> None:
     """Write one self-contained HTML page about runs of one data set and label budget.
+
+    Recordings are read and spikes and energy counted for one run: the first seed of CKD, or of the
+    method that stands for it. Where its recordings are gone, a sentence takes their place.
 
     Args:
         runs: Folders of finished runs: students, and teachers if any.
         path: The page; written atomically.
-        title: Its heading.
+        title: Its heading; empty takes one that names the data.
         note: How to repeat it, a command line say; shown as it is.
 
     Raises:
         UserError: no run was given, a folder is no finished run, or the runs are of several data
-            sets or label budgets.
+            sets, label budgets or sets of classes.
     """
     if not runs:
         raise UserError("no run was given to report on; name folders of finished runs")
     read = sorted((read_run(run) for run in runs), key=lambda run: (run.seed, run.method))
     rows = compare(runs)
-    _require_one_setting(rows)
+    _require_one_setting(rows, read)
     groups = {row.method: [run for run in read if run.method == row.method] for row in rows}
-    template = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    ).from_string(Path(__file__).with_name("template.html").read_text(encoding="utf-8"))
-    write_text(path, template.render(_contents(rows, groups, read, title, note)))
+    folder = Path(__file__).parent
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    contents = _contents(rows, groups, read)
+    contents |= {"title": title or f"Runs on {rows[0].data}", "note": note}
+    write_text(path, environment.get_template("template.html").render(contents))
 
 
-def _require_one_setting(rows: Sequence[Row]) -> None:
+def _require_one_setting(rows: Sequence[Row], runs: Sequence[Run]) -> None:
     anywhere = [row for row in rows if row.method == "teacher" and row.labelled_per_class is None]
     settings = {(row.data, row.labelled_per_class) for row in rows if row not in anywhere}
     settings |= {(row.data, None) for row in anywhere if all(row.data != s[0] for s in settings)}
     if len(settings) > 1:
         names = ", ".join(sorted(f"{data} with {k or 'all'} labelled" for data, k in settings))
         raise UserError(f"runs of several data sets or label budgets ({names}); report on each")
+    for method, count in Counter(row.method for row in rows).items():
+        if count > 1:
+            raise UserError(f"runs of {method} by several protocols; report on each")
+    for run in runs:
+        if run.classes != runs[0].classes:
+            raise UserError(
+                f"{run.folder} and {runs[0].folder}: runs of other classes; report on each"
+            )
 
 
-def _contents(
-    rows: Sequence[Row], groups: figures.Groups, runs: Sequence[Run], title: str, note: str
-) -> dict[str, Any]:
+def _contents(rows: Sequence[Row], groups: figures.Groups, runs: Sequence[Run]) -> dict[str, Any]:
     students = [method for method in groups if method != "teacher"]
     hybrid = [m for m in students if groups[m][0].config.objective.hybrid_until]
-    shown = SUBJECT if SUBJECT in groups else next(iter(hybrid or students), None)
-    aligned = [m for m in (SUBJECT, "kt") if m in groups] or hybrid
+    shown = subject_of(groups) or next(iter(hybrid or students), None)
+    aligned = [m for m in ("ckd", "ckd-plus", "kt") if m in groups] or hybrid
     baseline = next((row for row in rows if row.method == BASELINE), None)
-    with drawing():
-        pictures = _pictures(rows, groups, shown, aligned)
+    closely = look_closely(groups, shown) if shown else None
+    gains = closely.gains if closely else []
+    pictures = draw(rows, groups, shown, aligned, gains, closely.activity if closely else None)
+    coefficients = figures.with_coefficients(groups)
     return {
-        "title": title,
-        "note": note,
         "answer": _unbroken(answer(rows, runs)),
         "verdict": _unbroken(verdict(rows)),
         "caveats": caveats(runs),
+        "audit": verdicts(runs),
         "seeds": sorted({seed for row in rows for seed in row.seeds}),
         "rows": [_table_row(row, baseline) for row in rows],
         "methods": [(m, variable(m), style_of(m).glyph) for m in groups],
         "figures": pictures,
         "aligned": [m for m in aligned if f"cka-{m}" in pictures],
-        "coefficient_methods": [
-            (m, variable(m), style_of(m).glyph) for m in figures.with_coefficients(groups)
-        ],
+        "coefficient_methods": [(m, variable(m), style_of(m).glyph) for m in coefficients],
         "shown": shown,
         "shown_seed": groups[shown][0].seed if shown else None,
-        "examples": _examples(groups, shown) if shown else [],
+        "shown_seeds": len(groups[shown]) if shown else 0,
+        "closely": closely,
+        "long_names": max(map(len, runs[0].classes)) > _SHORT,
         "details": [_detail(groups[row.method], row) for row in rows],
         "counts": _counts(runs[0]),
         "counts_seed": runs[0].seed,
@@ -118,66 +130,6 @@ def _table_row(row: Row, baseline: Row | None) -> dict[str, Any]:
     }
 
 
-def _pictures(
-    rows: Sequence[Row], groups: figures.Groups, shown: str | None, aligned: Sequence[str]
-) -> dict[str, Markup]:
-    """The figures for which there are data, by name."""
-    students = {method: runs for method, runs in groups.items() if method != "teacher"}
-    drawn = {
-        "accuracy": (
-            figures.accuracy(rows),
-            "Test accuracy: " + "; ".join(f"{row.method} {row.text} %" for row in rows),
-        ),
-        "curves": (
-            figures.learning_curves(groups),
-            "Validation accuracy over epochs. Best: "
-            + "; ".join(f"{m} {_best(runs):.1f} %" for m, runs in groups.items()),
-        ),
-        "coefficients": (
-            figures.coefficients(students),
-            "Coefficient c_t of every time step at the end of training",
-        ),
-        "rates": (
-            figures.spike_rates(students),
-            "Mean spikes per neuron and time step by layer. Mean over the layers: "
-            + "; ".join(
-                f"{m} {np.mean(list(rate.values())):.3f}"
-                for m, runs in students.items()
-                if (rate := mean_rates(runs))
-            ),
-        ),
-    }
-    if shown:
-        drawn["losses"] = (
-            figures.loss_terms(groups[shown]),
-            f"Terms of the training loss of {shown} over progress",
-        )
-        drawn["schedules"] = (
-            figures.schedules(groups[shown][0]),
-            f"Replacement probability P(u) and distillation weight W(u) of {shown} over progress",
-        )
-    for method in aligned:
-        drawn[f"cka-{method}"] = (
-            figures.alignment(groups[method]),
-            f"CKA of the two streams of {method}, by time step and progress, biased and debiased",
-        )
-    return {
-        name: inline(figure, f"figure-{index}", label)
-        for index, (name, (figure, label)) in enumerate(drawn.items())
-        if figure is not None
-    }
-
-
-def _best(runs: Sequence[Run]) -> float:
-    return float(np.mean([run.result["val_top1"] for run in runs]))
-
-
-def _examples(groups: figures.Groups, shown: str) -> list[Any]:
-    run = groups[shown][0]
-    beside = [r for r in groups.get(BASELINE, []) if r.seed == run.seed and shown != BASELINE]
-    return examples(run, beside)
-
-
 def _detail(runs: Sequence[Run], row: Row) -> dict[str, Any]:
     train = runs[0].config.teacher if row.method == "teacher" else runs[0].config.train
     return {
@@ -185,7 +137,7 @@ def _detail(runs: Sequence[Run], row: Row) -> dict[str, Any]:
         "parameters": runs[0].result["parameters"],
         "epochs": train.epochs,
         "selected": ", ".join(str(run.result["best_epoch"] + 1) for run in runs),
-        "validation": _best(runs),
+        "validation": best(runs),
         "seconds": row.seconds,
     }
 

@@ -1,5 +1,6 @@
 """Finished runs as the report needs them: result, settings and training curves."""
 
+import csv
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -18,8 +19,26 @@ from spikebridge.errors import UserError
 from spikebridge.settings import config_from
 
 _RESULT_KEYS = ("method", "seed", "labelled_per_class", "protocol", "data", "classes",
-                "best_epoch", "val_top1", "test_top1", "seconds", "parameters")  # fmt: skip
+                "best_epoch", "val_top1", "test_top1", "seconds", "parameters",
+                "manifest_sha256")  # fmt: skip
 _BINS = 50
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One line of ``predictions.csv``."""
+
+    file: str
+    label: int
+    """True class."""
+    prediction: int
+    confidence: float
+    """Softmax of the mean logits."""
+
+    @property
+    def right(self) -> bool:
+        """Whether it names the true class."""
+        return self.prediction == self.label
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,33 @@ class Run:
     def manifest(self) -> Manifest:
         """The split."""
         return Manifest.read(self.folder / "manifest.csv")
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, by index."""
+        return self.result["classes"]
+
+    @cached_property
+    def predictions(self) -> list[Prediction]:
+        """What it said of the test recordings, or photos for a teacher.
+
+        Raises:
+            UserError: predictions.csv is missing or damaged.
+        """
+        path = self.folder / "predictions.csv"
+        try:
+            with open(path, encoding="utf-8", newline="") as stream:
+                found = [
+                    Prediction(
+                        r["file"], int(r["label"]), int(r["prediction"]), float(r["confidence"])
+                    )
+                    for r in csv.DictReader(stream)
+                ]
+            if not all(0 <= i < len(self.classes) for p in found for i in (p.label, p.prediction)):
+                raise ValueError("a class that the run does not have")
+            return found
+        except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+            raise UserError(f"{path}: missing or damaged; train the run again") from error
 
     @cached_property
     def config_text(self) -> str:
@@ -111,10 +157,11 @@ def binned(
 
 
 def validation_curve(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs, counted from 1, that every run evaluated, and top1_RE in percent."""
-    curves = [{e["epoch"] + 1: e["top1"] for e in run.evaluations} for run in runs]
+    """Progress u_E after the epochs that every run evaluated, and top1_RE in percent."""
+    curves = [{e["epoch"]: e for e in run.evaluations} for run in runs]
     epochs = sorted(set.intersection(*(set(curve) for curve in curves)))
-    return np.array(epochs), np.array([[curve[e] for e in epochs] for curve in curves])
+    u_E = np.array([curves[0][epoch]["progress"] for epoch in epochs])
+    return u_E, np.array([[curve[epoch]["top1"] for epoch in epochs] for curve in curves])
 
 
 def mean_rates(runs: Sequence[Run]) -> dict[str, float]:
