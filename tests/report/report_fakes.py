@@ -26,6 +26,7 @@ STEPS, TIME_STEPS = 40, 3
 LAYERS = {"layer1": 0.11, "layer2": 0.2}
 SWITCHES = {
     "scratch": {"hybrid_until": 0.0, "alignment_weight": 0.0, "distillation": {"shape": "none"}},
+    "ann-on-frames": {"hybrid_until": 0.0, "alignment_weight": 0.0},
     "kt": {"distillation": {"shape": "none"}},
     "ckd": {},
     "ckd-plus": {},
@@ -115,7 +116,7 @@ def _config(files: Path, method: str, seed: int, labelled: int | None) -> Config
             time_steps=TIME_STEPS,
             split=SplitConfig(labelled_per_class=labelled, validation_per_class=1),
         ),
-        student=StudentConfig(width=0.0625),
+        student=StudentConfig(width=0.0625, neuron="relu" if method == "ann-on-frames" else "lif"),
         train=TrainConfig(epochs=4),
     )
     settings = json.loads(json.dumps(dataclasses.asdict(base)))

@@ -84,7 +84,9 @@ def test_one_seed_has_no_interval(make_run: MakeRun, report: Report) -> None:
     assert _Page(html).rows[2][1:] == ["68.0", "−2.0", "68.0"]
 
 
-@pytest.mark.parametrize("methods", [["scratch"], ["kt"], ["teacher"], ["ckd"], ["scratch", "kt"]])
+@pytest.mark.parametrize(
+    "methods", [["scratch"], ["kt"], ["teacher"], ["ckd"], ["scratch", "kt"], ["ann-on-frames"]]
+)
 def test_missing_methods_break_nothing(
     make_run: MakeRun, report: Report, methods: list[str]
 ) -> None:
@@ -92,6 +94,7 @@ def test_missing_methods_break_nothing(
     assert "CKD&#39;s gain is not measured" in html
     assert ('id="examples"' in html) is (methods != ["teacher"])
     assert ("below, P(u) and W(u) of" in html) is any(m in ("kt", "ckd") for m in methods)
+    assert ("it has no spikes and no membrane" in html) is (methods == ["ann-on-frames"])
     assert len(set(_Page(html).ids)) == len(_Page(html).ids)
 
 

@@ -90,7 +90,7 @@ def test_the_page_shows_gain_matrix_and_worst_pair(html: str) -> None:
     cells = re.findall(r"<td[^>]*>(\d*)</td>", section)
     assert cells == ["100", "", "", "", "100", "", "50", "", "50"]
     (title,) = re.findall(r"<h4>(.*?)</h4>", section, re.DOTALL)
-    assert " ".join(title.split()) == "owl taken for cat: 3 of 6 (50 %)"
+    assert " ".join(title.split()) == "owl taken for cat: 3 of 6 (50&nbsp;%)"
     assert section.count('src="data:image/png;base64,') == 4  # A photo and frames of both.
 
 

@@ -55,6 +55,7 @@ def training(groups: Mapping[str, Sequence[Run]], shown: Run | None) -> Figure:
         shade_phases(above, shown)
         _schedules(below, shown)
         figure.legend(loc="outside lower center", ncols=1)
+    below.tick_params("x", pad=6)
     below.set_xlim(0, 1)
     below.set_xlabel("progress u")
     return figure
@@ -78,6 +79,7 @@ def losses(runs: Sequence[Run]) -> Figure | None:
         axes.set_title(LOSSES.get(name, name), fontsize=9, loc="left")
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(3))
+    panels[-1].tick_params("x", pad=6)
     panels[-1].set_xlim(0, 1)
     panels[-1].set_xlabel("progress u")
     return figure

@@ -42,10 +42,10 @@ _STYLES = {
     "kd-no-alignment": Style("#a89a00", "#f0e442", ">", "▶"),
     "ckd": Style("#d55e00", "#ee7a20", "X", "✖"),
     "tmkt": Style("#7b5ea7", "#a98fd6", "*", "★"),
-    "ann-on-frames": Style("#5f7f1f", "#a9cf5a", "p", "⬟"),
+    "ann-on-frames": Style("#5f7f1f", "#a9cf5a", (6, 1, 0), "✶"),
     "sim-only": Style("#0b8a8a", "#3fc8c8", "d", "⧫"),
     "sim-pretrain": Style("#3f3fbf", "#9a9cff", "H", "⬣"),
-    "ckd-plus": Style("#8f0f8f", "#e57de5", (6, 1, 0), "✶"),
+    "ckd-plus": Style("#8f0f8f", "#e57de5", "p", "⬟"),
 }
 _OTHER = Style("#8c6d46", "#b8956a", "h", "⬢")
 

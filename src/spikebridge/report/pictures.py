@@ -11,7 +11,7 @@ from PIL import Image
 from spikebridge.report.palette import EMPTY_RGB, OFF_RGB, ON_RGB
 
 _PHOTO_SIDE, _SHEET_SIDE = 160, 112
-_GAP = 1
+_GAP_RGB = (128, 128, 128)
 _COLOURS = 48
 
 
@@ -42,23 +42,24 @@ def event_pictures(x_TCHW: np.ndarray) -> np.ndarray:
 
 def strip(pictures_THWC: np.ndarray) -> str:
     """All pictures in one row without gaps, as data URI: the frames of an animation."""
-    return _sheet(pictures_THWC, len(pictures_THWC), gap=0)
+    return _sheet(pictures_THWC, len(pictures_THWC), gaps=False)
 
 
 def grid(pictures_THWC: np.ndarray) -> str:
     """All pictures side by side in rows of four or five, as data URI."""
     count = len(pictures_THWC)
-    return _sheet(pictures_THWC, math.ceil(count / math.ceil(count / 5)), gap=_GAP)
+    return _sheet(pictures_THWC, math.ceil(count / math.ceil(count / 5)), gaps=True)
 
 
-def _sheet(pictures_THWC: Sequence[np.ndarray] | np.ndarray, columns: int, gap: int) -> str:
+def _sheet(pictures_THWC: Sequence[np.ndarray] | np.ndarray, columns: int, *, gaps: bool) -> str:
     images = [Image.fromarray(picture) for picture in pictures_THWC]
     for image in images:
         image.thumbnail((_SHEET_SIDE, _SHEET_SIDE))
     width, height = images[0].size
+    gap = max(1, width // 32) if gaps else 0
     rows = math.ceil(len(images) / columns)
     size = (columns * (width + gap) - gap, rows * (height + gap) - gap)
-    sheet = Image.new("RGB", size, EMPTY_RGB if gap == 0 else (128, 128, 128))
+    sheet = Image.new("RGB", size, _GAP_RGB)
     for place, image in enumerate(images):
         row, column = divmod(place, columns)
         sheet.paste(image, (column * (width + gap), row * (height + gap)))
