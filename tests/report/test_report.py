@@ -94,7 +94,9 @@ def test_missing_methods_break_nothing(
     assert "CKD&#39;s gain is not measured" in html
     assert ('id="examples"' in html) is (methods != ["teacher"])
     assert ("below, P(u) and W(u) of" in html) is any(m in ("kt", "ckd") for m in methods)
-    assert ("it has no spikes and no membrane" in html) is (methods == ["ann-on-frames"])
+    relu = methods == ["ann-on-frames"]
+    assert ("it has no spikes and no membrane" in html) is relu
+    assert ("Mean spikes per neuron" in html) is (methods != ["teacher"] and not relu)
     assert len(set(_Page(html).ids)) == len(_Page(html).ids)
 
 

@@ -133,7 +133,7 @@ def test_the_page_shows_films_rasters_and_energy(html: str) -> None:
     assert "prefers-reduced-motion: reduce" in html
     assert "Spikes of sampled neurons: layer1 " in html
     assert "Membrane potential of 4 neurons of layer8" in html
-    assert "in layer8, the last spiking layer" in html
+    assert "in layer8, the last spiking layer, whose potentials" in html
     energy = html[html.index('id="energy"') : html.index('id="protocol"')]
     assert "mean of 3 validation recordings" in energy
     assert "ANN of the same shape, one pass per step" in energy

@@ -82,7 +82,7 @@ def _of_all(
             + "; ".join(
                 f"{m} {np.mean(list(rate.values())):.3f}"
                 for m, runs in students.items()
-                if (rate := mean_rates(runs))
+                if runs[0].config.student.neuron == "lif" and (rate := mean_rates(runs))
             ),
         ),
     }

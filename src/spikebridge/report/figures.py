@@ -128,8 +128,12 @@ def coefficients(groups: Groups) -> Figure | None:
 
 
 def spike_rates(groups: Groups) -> Figure | None:
-    """Mean spikes per neuron and time step on the test recordings, by layer and method."""
-    rates = {method: r for method, runs in groups.items() if (r := mean_rates(runs))}
+    """Mean spikes per neuron and time step on the test recordings, by layer and method.
+
+    Networks of ReLU are left out.
+    """
+    spiking = {m: r for m, r in groups.items() if r[0].config.student.neuron == "lif"}
+    rates = {method: r for method, runs in spiking.items() if (r := mean_rates(runs))}
     if not rates:
         return None
     layers = list(next(iter(rates.values())))
