@@ -8,7 +8,7 @@ for seed in ${SEEDS:-0 1 2}; do
     for precision in float32 bfloat16; do
         folder=$out/$precision-seed$seed
         [ -f "$folder/result.json" ] || spikebridge train digits --out "$folder" --seed "$seed" \
-            --teacher_run "$out/teacher-seed$seed" --train.epochs "$epochs" \
+            --teacher_run "$out/teacher-$precision-seed$seed" --train.epochs "$epochs" \
             --train.precision "$precision"
     done
 done
