@@ -56,10 +56,11 @@ def test_ckd_plus_stands_for_ckd_where_that_is_missing(make_run: MakeRun, report
     assert "CKD-plus reaches 75.0 % on the test recordings" in html
     assert "The highest mean of the 3 students here is that of kt: 90.0 %." in html
     assert "Training loss of ckd-plus" in html
-    html = plain(report([*made, make_run("ckd", 0, 95.0)]))
-    assert "CKD reaches 95.0 % on the test recordings" in html
-    assert "Of the 4 students here CKD has the highest mean." in html
     assert "CKA of ckd-plus" in html
+    made.append(make_run("ckd", 0, 95.0))
+    rows = compare(made)
+    assert "CKD reaches 95.0 % on the" in answer(rows, [read_run(run) for run in made])
+    assert "Of the 4 students here CKD has the highest mean." in verdict(rows)
 
 
 def test_unlike_settings_splits_and_protocols_are_told(make_run: MakeRun, report: Report) -> None:
