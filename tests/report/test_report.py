@@ -10,7 +10,9 @@ import pytest
 from report_fakes import TOP1, MakeRun, mean_and_interval, plain
 
 from spikebridge.errors import UserError
+from spikebridge.recipes import method_names
 from spikebridge.report import write_report
+from spikebridge.report.palette import style_of
 from spikebridge.report.read import binned, read_run
 
 Report = Callable[[Sequence[Path]], str]
@@ -239,3 +241,11 @@ def test_a_page_is_not_written_half(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UserError):
         write_report([*runs, tmp_path / "nothing"], page, title="x")
     assert page.read_text() == "the old one"
+
+
+def test_every_shipped_method_has_its_own_style() -> None:
+    styles = [style_of(method) for method in method_names()]
+    assert style_of("") not in styles
+    for kind in ("light", "dark", "glyph", "marker"):
+        assert len({getattr(style, kind) for style in styles}) == len(styles), kind
+    assert all(len(style.marker) == 1 for style in styles)  # Matplotlib takes it as a format too.

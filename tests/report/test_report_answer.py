@@ -8,7 +8,7 @@ import pytest
 from report_fakes import MakeRun, mean_and_interval, plain
 
 from spikebridge.compare import compare
-from spikebridge.report.answer import answer, overlap, signed, verdict
+from spikebridge.report.answer import answer, caveats, overlap, signed, verdict
 from spikebridge.report.read import read_run
 
 Report = Callable[[Sequence[Path]], str]
@@ -61,6 +61,14 @@ def test_ckd_plus_stands_for_ckd_where_that_is_missing(make_run: MakeRun, report
     rows = compare(made)
     assert "CKD reaches 95.0 % on the" in answer(rows, [read_run(run) for run in made])
     assert "Of the 4 students here CKD has the highest mean." in verdict(rows)
+
+
+def test_a_methods_own_settings_are_no_caveat(make_run: MakeRun) -> None:
+    made = [make_run(method, 0, 70.0) for method in ("scratch", "ann-on-frames", "ckd")]
+    runs = [read_run(run) for run in made]
+    assert [run.config.student.neuron for run in runs] == ["lif", "relu", "lif"]
+    assert caveats(runs) == []
+    assert "Of the 3 students here CKD has the highest mean." in verdict(compare(made))
 
 
 def test_unlike_settings_splits_and_protocols_are_told(make_run: MakeRun, report: Report) -> None:

@@ -68,6 +68,8 @@ def test_leaks_are_shown_first_and_verdicts_per_run(make_run: MakeRun, tmp_path:
         ("ckd", "✗ leak"),
     ]
     assert "1 of 2 runs</strong> LEAK" in html
+    assert "the audit found broken" in html
+    assert "read once" not in html
 
 
 def test_kt_is_said_to_select_on_test(make_run: MakeRun, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from spikebridge.compare import Row, interval_95
+from spikebridge.recipes import method_names, read_recipe
 from spikebridge.report.read import Run
 
 BASELINE = "scratch"
@@ -108,7 +109,7 @@ def _best(rows: Sequence[Row], subject: Row) -> str:
     students = [row for row in rows if row.method != "teacher"]
     if len(students) < 3:
         return ""
-    best = max(students, key=lambda row: row.mean)
+    best = max(students, key=lambda row: (row.mean, row.method == subject.method))
     if best.method == subject.method:
         name = SUBJECTS[subject.method]
         return f" Of the {len(students)} students here {name} has the highest mean."
@@ -171,13 +172,22 @@ def _different_settings(runs: Sequence[Run]) -> list[str]:
     found = {}
     for run in students:
         reference, own = _compared(students[0]), _compared(run)
-        names = [name for name in own if own[name] != reference[name]]
+        switches = _switches(students[0].method) | _switches(run.method)
+        names = [name for name in own if own[name] != reference[name] and name not in switches]
         if names:
             found[run.method] = ", ".join(f"{n} {own[n]} instead of {reference[n]}" for n in names)
     return [
         f"{method} was trained with other settings than {students[0].method}: {names}."
         for method, names in found.items()
     ]
+
+
+def _switches(method: str) -> set[str]:
+    """Settings that a method's preset sets."""
+    if method not in method_names():
+        return set()
+    own, plain = (_flat(read_recipe("digits", m)) for m in (method, BASELINE))
+    return {name for name in own if own[name] != plain.get(name)}
 
 
 def _compared(run: Run) -> dict[str, Any]:

@@ -25,8 +25,8 @@ class Style:
 
     light: str
     dark: str
-    marker: str | tuple[int, int, int]
-    """As Matplotlib takes it."""
+    marker: str
+    """Matplotlib's name."""
     glyph: str
     """The same sign as a character."""
 
@@ -42,12 +42,12 @@ _STYLES = {
     "kd-no-alignment": Style("#a89a00", "#f0e442", ">", "▶"),
     "ckd": Style("#d55e00", "#ee7a20", "X", "✖"),
     "tmkt": Style("#7b5ea7", "#a98fd6", "*", "★"),
-    "ann-on-frames": Style("#5f7f1f", "#a9cf5a", (6, 1, 0), "✶"),
+    "ann-on-frames": Style("#5f7f1f", "#a9cf5a", "h", "⬢"),
     "sim-only": Style("#0b8a8a", "#3fc8c8", "d", "⧫"),
     "sim-pretrain": Style("#3f3fbf", "#9a9cff", "H", "⬣"),
     "ckd-plus": Style("#8f0f8f", "#e57de5", "p", "⬟"),
 }
-_OTHER = Style("#8c6d46", "#b8956a", "h", "⬢")
+_OTHER = Style("#8c6d46", "#b8956a", "8", "⬤")
 
 
 def style_of(method: str) -> Style:
