@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import io
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from spikebridge.errors import UserError
@@ -103,7 +103,7 @@ class Manifest:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_COLUMNS)
         for entry in self.entries:
-            row = asdict(entry)
+            row = dict(vars(entry))
             row |= {"class": row.pop("class_name"), "role": self.role(entry)}
             row["protocol"] = self.protocol
             writer.writerow([row[column] for column in _COLUMNS])
