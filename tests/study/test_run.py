@@ -43,6 +43,7 @@ def test_command_runs_the_grid_and_shows_failures_as_rows(write_study, tmp_path,
     table = capsys.readouterr().out
     assert table == (out / "table.md").read_text()
     assert table.strip() in page.read_text()
+    assert f'made by "spikebridge study {file} --out {out} --page {page}"' in page.read_text()
     assert "| tiny | 4 | own test | ckd, seed 0 |  | not run yet |" in table
     (failed,) = [line for line in table.splitlines() if "| broken, seed 0 |" in line]
     assert "failed: its teacher failed: " in failed

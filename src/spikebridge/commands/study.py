@@ -51,7 +51,10 @@ def _study(given: Namespace) -> int:
     study = read_study(Path(given.study))
     out = Path(given.out) if given.out else Path("runs/studies") / study.name
     workers = default_workers() if given.jobs is None else given.jobs
-    command = f"spikebridge study {given.study}"
+    options = (("--out", given.out), ("--page", given.page))
+    command = " ".join(
+        ["spikebridge study", given.study, *(f"{name} {value}" for name, value in options if value)]
+    )
     rows = run_study(
         study,
         out,
@@ -60,7 +63,7 @@ def _study(given: Namespace) -> int:
         slurm=given.slurm,
         only=given.only,
         page=Path(given.page) if given.page else None,
-        command=command + (f" --page {given.page}" if given.page else ""),
+        command=command,
     )
     print(markdown(study, rows), end="")
     failed = [reason for row in rows for _, reason in row.failures if reason != NOT_RUN]
