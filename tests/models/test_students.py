@@ -39,7 +39,8 @@ class ByHand:
         self.rates = []
 
     def conv_norm(self, x_TBCHW, name, stride=1):
-        weight = self.tensors[f"{name}.layers.0.weight"].contiguous()
+        weight = self.tensors[f"{name}.layers.0.weight"]
+        weight = weight.clone(memory_format=torch.contiguous_format)
         shape = x_TBCHW.shape[:2]
         y = F.conv2d(
             x_TBCHW.flatten(0, 1).contiguous(), weight, None, stride, weight.shape[-1] // 2

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from spikebridge.models.pointwise import PointwiseConv2d
 from spikebridge.neurons import Neuron
 from spikebridge.neurons.norm import Stream, StreamBatchNorm2d
 
@@ -43,12 +44,12 @@ class OverTime(nn.Module):
 
 def conv_norm(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> OverTime:
     """Convolution without bias and stream-wise BatchNorm over T·B."""
-    return OverTime(
-        nn.Conv2d(
-            channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=False
-        ),
-        StreamBatchNorm2d(channels_out),
+    convolution = (
+        PointwiseConv2d(channels_in, channels_out, stride)
+        if kernel == 1
+        else nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, bias=False)
     )
+    return OverTime(convolution, StreamBatchNorm2d(channels_out))
 
 
 class Backbone(nn.Module):
