@@ -1,5 +1,6 @@
 """Runs one after the other and side by side: order, failures, Ctrl-C, death, going on."""
 
+import contextlib
 import json
 import os
 import signal
@@ -116,9 +117,11 @@ LONG = {"train": {"epochs": 60}}
 def workers_of_this_process():
     found = []
     for task in Path("/proc/self/task").iterdir():
-        for child in (task / "children").read_text().split():
-            words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
-            found += [int(child)] if "spikebridge.pool_worker" in words else []
+        # Threads and processes may end between being listed and being read.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for child in (task / "children").read_text().split():
+                words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+                found += [int(child)] if "spikebridge.pool_worker" in words else []
     return sorted(found)
 
 
