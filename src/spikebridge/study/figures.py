@@ -143,7 +143,9 @@ def _dot(axes: Axes, place: int, mean: float, interval: float, style: Style, tex
 
 
 def _name_lines(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), [name.replace(", selected", ",\nselected") for name in names])
+    axes.set_yticks(
+        range(len(names)), [name.replace(", selected", ",\nselected") for name in names]
+    )
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
