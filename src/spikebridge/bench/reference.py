@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from spikebridge.config import ObjectiveConfig, StudentConfig
 from spikebridge.data.batches import Batch
 from spikebridge.losses import alignment_loss, kd_loss, linear_cka, tet_loss
-from spikebridge.models.pointwise import PointwiseConv2d
+from spikebridge.models.convolution import square_convolution
 from spikebridge.models.student import StudentOutput
 from spikebridge.neurons.norm import Stream
 from spikebridge.streams import photo_sequence, replace_samples
@@ -110,11 +110,7 @@ class _Folded(nn.Module):
 
 
 def _conv_norm(parts: Parts, inner: int, outer: int, kernel: int = 3, stride: int = 1) -> nn.Module:
-    convolution = (
-        PointwiseConv2d(inner, outer, stride)
-        if kernel == 1
-        else nn.Conv2d(inner, outer, kernel, stride, kernel // 2, bias=False)
-    )
+    convolution = square_convolution(inner, outer, kernel, stride)
     return _Folded(parts, convolution, nn.BatchNorm2d(outer))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from spikebridge.models.pointwise import PointwiseConv2d
+from spikebridge.models.convolution import square_convolution
 from spikebridge.neurons import Neuron
 from spikebridge.neurons.norm import Stream, StreamBatchNorm2d
 
@@ -44,11 +44,7 @@ class OverTime(nn.Module):
 
 def conv_norm(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> OverTime:
     """Convolution without bias and stream-wise BatchNorm over T·B."""
-    convolution = (
-        PointwiseConv2d(channels_in, channels_out, stride)
-        if kernel == 1
-        else nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, bias=False)
-    )
+    convolution = square_convolution(channels_in, channels_out, kernel, stride)
     return OverTime(convolution, StreamBatchNorm2d(channels_out))
 
 

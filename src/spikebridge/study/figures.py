@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from spikebridge.data.manifest import SELECTED_ON_TEST
 from spikebridge.report.answer import signed
 from spikebridge.report.palette import INK, Style, style_of
 from spikebridge.report.svg import drawing, new_figure, save
@@ -144,7 +145,8 @@ def _dot(axes: Axes, place: int, mean: float, interval: float, style: Style, tex
 
 def _name_lines(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(
-        range(len(names)), [name.replace(", selected", ",\nselected") for name in names]
+        range(len(names)),
+        [name.replace(f", {SELECTED_ON_TEST}", f",\n{SELECTED_ON_TEST}") for name in names],
     )
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylim(len(names) - 0.5, -0.5)

@@ -1,4 +1,4 @@
-"""1×1 convolution with a stride, as one of every stride-th pixel."""
+"""Convolutions of spiking layers; 1×1 ones with a stride take every stride-th pixel."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,3 +18,12 @@ class PointwiseConv2d(nn.Conv2d):
         """y_NCHW of every stride-th row and column."""
         down, across = self.stride
         return F.conv2d(x_NCHW[:, :, ::down, ::across], self.weight)
+
+
+def square_convolution(
+    channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1
+) -> nn.Conv2d:
+    """Convolution of an odd kernel, without bias, that keeps the picture's size at stride 1."""
+    if kernel == 1:
+        return PointwiseConv2d(channels_in, channels_out, stride)
+    return nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, bias=False)
