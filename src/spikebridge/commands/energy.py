@@ -110,12 +110,7 @@ def _networks(report: "EnergyReport") -> "Table":
     if report.spiking:
         rows.append(("student, its neurons' updates too", report.nj + report.updates_nj))
         rows.append(("student, all MACs behind its pools", report.pools_as_macs_nj))
-    rows += [
-        ("ANN of the same shape, one pass per step", report.ann_nj),
-        ("ANN of the same shape, once on the summed frames", report.ann_once_nj),
-    ]
-    if report.teacher is not None:
-        rows.append((f"teacher {report.teacher.name}, one photo", report.teacher.nj))
+    rows += [(name, nj) for name, _, nj in report.beside]
     for name, nj in rows:
         table.add_row(name, f"{nj:,.1f}", f"{nj / report.nj:.2f}")
     if report.teacher_missing is not None:

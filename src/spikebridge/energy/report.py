@@ -124,6 +124,20 @@ class EnergyReport:
         return self.operations.dense_pj / 1e3
 
     @property
+    def beside(self) -> tuple[tuple[str, int, float], ...]:
+        """Name, multiply-accumulates and energy of the networks that do not spike."""
+        ann = "ANN of the same shape"
+        once_macs = self.ann_macs // self.time_steps
+        networks = [
+            (f"{ann}, one pass per step", self.ann_macs, self.ann_nj),
+            (f"{ann}, once on the summed frames", once_macs, self.ann_once_nj),
+        ]
+        if self.teacher is not None:
+            name = f"teacher {self.teacher.name}, one photo"
+            networks.append((name, self.teacher.macs, self.teacher.nj))
+        return tuple(networks)
+
+    @property
     def assumptions(self) -> tuple[str, ...]:
         """What the figures rest on, a sentence or two each."""
         layers = self.operations.layers

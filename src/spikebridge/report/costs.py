@@ -47,16 +47,5 @@ def costs(run: Run, teacher_folder: Path | None) -> Costs:
         return Costs(None, (), f"The energy could not be counted: {error}.")
     spikes, sops = (report.spikes, report.sops) if report.spiking else (None, None)
     student = Network("student", spikes, sops, report.macs, report.nj, 1.0)
-    others = [
-        ("ANN of the same shape, one pass per step", report.ann_macs, report.ann_nj),
-        (
-            "ANN of the same shape, once on the summed frames",
-            report.ann_macs / report.time_steps,
-            report.ann_once_nj,
-        ),
-    ]
-    if report.teacher is not None:
-        teacher = report.teacher
-        others.append((f"teacher {teacher.name}, one photo", teacher.macs, teacher.nj))
-    networks = [Network(n, None, None, macs, nj, nj / report.nj) for n, macs, nj in others]
+    networks = [Network(n, None, None, macs, nj, nj / report.nj) for n, macs, nj in report.beside]
     return Costs(report, (student, *networks))
