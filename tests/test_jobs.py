@@ -8,11 +8,12 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from factories import refused, tiny_recipe
-from spikebridge.jobs import FAILURE, Job, Schedule, attempt, run_jobs
+from spikebridge.jobs import FAILURE, Job, Schedule, attempt, data_of, run_jobs
 from spikebridge.recipes import merge, read_recipe
 from spikebridge.runs import unfinished
 from spikebridge.settings import config_from
@@ -112,6 +113,23 @@ def test_finished_student_is_evaluated_on_changed_data_once(make_job):
 # Several processes ------------------------------------------------------------------------------
 
 LONG = {"train": {"epochs": 60}}
+
+
+def test_processes_find_all_data_prepared_simulated_sources_too(make_job, tmp_path, monkeypatch):
+    data = {"cache": str(tmp_path / "cache")}
+    jobs = [make_job(f"run{seed}", "ckd-plus", seed=seed, data=data) for seed in range(2)]
+
+    def run_here(schedule, workers, threads):
+        with monkeypatch.context() as patch:
+            patch.delattr("spikebridge.data.cache.write_shard")
+            patch.delattr("spikebridge.data.calibrate._Search")
+            views = [data_of(job).photos["train"].simulated_NTCHW for job in schedule.waiting]
+        assert not np.array_equal(*views)
+        raise Interrupted("all there")
+
+    monkeypatch.setattr("spikebridge.pool.run_in_processes", run_here)
+    with pytest.raises(Interrupted, match="all there"):
+        run_jobs(jobs, workers=2)
 
 
 def workers_of_this_process():

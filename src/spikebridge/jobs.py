@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from joblib import Parallel, delayed
+from rich.progress import Progress
 
 from spikebridge.config import Config, DataConfig
 from spikebridge.console import console
@@ -94,7 +96,7 @@ def run_jobs(jobs: Sequence[Job], workers: int, threads: int | None = None) -> l
     if workers > 1:
         from spikebridge.pool import run_in_processes
 
-        _prepare_all(schedule.waiting)
+        _prepare_all(schedule.waiting, workers)
         run_in_processes(schedule, workers, threads or max(1, cores() // workers))
     elif workers == 1:
         with _torch_threads(threads):
@@ -298,12 +300,32 @@ def _prepared(needed: _Needed) -> PreparedData:
     return _data[key]
 
 
-def _prepare_all(jobs: Sequence[Job]) -> None:
-    """Prepare data once and on all cores before several processes ask for them.
+def _prepare_all(jobs: Sequence[Job], workers: int) -> None:
+    """Prepare data once before several processes ask for them.
 
-    What cannot be prepared fails again in its run, which then says so.
+    Recordings and photos one set after the other, each on all cores; then the simulated sources
+    side by side, for a calibration hardly uses more than one core. What cannot be prepared fails
+    again in its run, which then says so.
     """
     different = {repr(needed): needed for job in jobs for needed in _needed(job)}
-    for needed in different.values():
+    simulated = [needed for needed in different.values() if needed[2]]
+    workers = min(workers, len(simulated))
+    at_once = [(data, seed, False) for data, seed, _ in different.values()]
+    for needed in at_once if workers > 1 else different.values():
         with suppress(UserError):
             _prepared(needed)
+    if workers > 1:
+        with Progress(console=console, transient=True) as bar:
+            shown = bar.add_task("simulating photos", total=len(simulated))
+            ended = Parallel(workers, return_as="generator_unordered")(
+                delayed(_prepare_quietly)(*needed, max(1, cores() // workers))
+                for needed in simulated
+            )
+            for _ in ended:
+                bar.advance(shown)
+
+
+def _prepare_quietly(data: DataConfig, seed: int, simulated: bool, processes: int) -> None:
+    console.quiet = True
+    with suppress(UserError):
+        prepare(data, seed, simulated_source=simulated, processes=processes)
