@@ -36,14 +36,15 @@ def test_command_runs_the_grid_and_shows_failures_as_rows(write_study, tmp_path,
         },
         evaluate_at={"noisy": {"data": {"simulator": {"shot_noise_hz": 300.0}}}},
     )
-    page, out = tmp_path / "page.md", tmp_path / "out"
+    page, out = tmp_path / "my page.md", tmp_path / "out"
     page.write_text("<!-- study small: x -->\n<!-- end study small -->\n")
     command = ["study", str(file), "--out", str(out), "--jobs", "1"]
     assert main([*command, "--only", "scratch", "broken", "--page", str(page)]) == 1
     table = capsys.readouterr().out
     assert table == (out / "table.md").read_text()
     assert table.strip() in page.read_text()
-    assert f'made by "spikebridge study {file} --out {out} --page {page}"' in page.read_text()
+    words = f"spikebridge study {file} --out {out} --page '{page}'"
+    assert f'made by "{words}"' in page.read_text()
     assert "| tiny | 4 | own test | ckd, seed 0 |  | not run yet |" in table
     (failed,) = [line for line in table.splitlines() if "| broken, seed 0 |" in line]
     assert "failed: its teacher failed: " in failed

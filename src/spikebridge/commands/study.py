@@ -1,5 +1,6 @@
 """The command `study`."""
 
+import shlex
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
@@ -51,10 +52,9 @@ def _study(given: Namespace) -> int:
     study = read_study(Path(given.study))
     out = Path(given.out) if given.out else Path("runs/studies") / study.name
     workers = default_workers() if given.jobs is None else given.jobs
-    options = (("--out", given.out), ("--page", given.page))
-    command = " ".join(
-        ["spikebridge study", given.study, *(f"{name} {value}" for name, value in options if value)]
-    )
+    options = [("--out", given.out), ("--page", given.page)]
+    named = [word for option in options if option[1] for word in option]
+    command = shlex.join(["spikebridge", "study", given.study, *named])
     rows = run_study(
         study,
         out,

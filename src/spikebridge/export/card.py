@@ -122,12 +122,7 @@ def _accuracy(title: str, config: Config, result: dict[str, Any], manifest: Mani
 
 
 def _energy(energy: EnergyReport) -> str:
-    teacher = energy.teacher
-    rows = [
-        ("this network", energy.nj),
-        ("ANN of the same shape, one pass per step", energy.ann_nj),
-        *([(f"teacher {teacher.name}, one photo", teacher.nj)] if teacher else []),
-    ]
+    rows = [("this network", energy.nj), *((name, nj) for name, _, nj in energy.beside)]
     table = "\n".join(f"| {name} | {nj:,.0f} |" for name, nj in rows)
     return (
         "## Energy\n\n"
