@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
-# Sets everything up in .venv and runs the linter and the tests; arguments are pytest's.
+# Sets everything up in .venv and runs linter, type checker and tests; arguments are pytest's.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/venv.sh" dev
 ruff check
 ruff format --check
+if pyright --version >/dev/null 2>&1; then
+    pyright
+else
+    echo "pyright could not be fetched from the npm registry: types are not checked" >&2
+fi
 # One thread a worker: the workers share the cores.
 OMP_NUM_THREADS=1 pytest --numprocesses auto "$@"
