@@ -99,13 +99,15 @@ def build_teacher(config: TeacherConfig, classes: int, *, pretrained: bool = Tru
             + (f"; near names: {', '.join(near)}" if near else "; see timm.list_models()")
         )
     network = timm.create_model(name, num_classes=classes)
+    head = network.default_cfg["classifier"]
+    if pretrained and (lite or config.weights):
+        _clear(network, head)
     if pretrained and lite:
         _load_lite0(network)
     elif pretrained and config.weights:
         _load_backbone(network, Path(config.weights))
     mean = _LITE_MEAN if lite else tuple(network.default_cfg["mean"])
     std = _LITE_STD if lite else tuple(network.default_cfg["std"])
-    head = network.default_cfg["classifier"]
     return Teacher(network, head, mean=mean, std=std, **options)
 
 
@@ -131,6 +133,15 @@ def _small_cnn(classes: int, width: float) -> nn.Sequential:
     network.add_module("flatten", nn.Flatten())
     network.add_module("head", nn.Linear(4 * channels, classes))
     return network
+
+
+def _clear(network: nn.Module, head_prefix: str) -> None:
+    """Start a new head at zero: features are large, and what random weights make of them stays in
+    the logits that the student is taught, for a head is trained on few photos."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.startswith(head_prefix):
+                parameter.zero_()
 
 
 def _load_lite0(network: nn.Module) -> None:
