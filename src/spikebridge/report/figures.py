@@ -103,15 +103,18 @@ def coefficients(groups: Groups) -> Figure | None:
     starts = {
         1 / (1 + np.exp(-groups[method][0].config.objective.coefficient_start)) for method in final
     }
+    values = np.concatenate([c_RT.ravel() for c_RT in final.values()] + [np.array(list(starts))])
     for start in sorted(starts):
+        above = values.mean() < start
         axes.axhline(start, color=INK, lw=1, ls=":")
         axes.annotate(
             "at the start",
             (0.99, start),
             xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
+            xytext=(0, 3 if above else -3),
             textcoords="offset points",
             ha="right",
+            va="bottom" if above else "top",
             fontsize=9,
         )
     for place, (method, c_RT) in enumerate(final.items()):
@@ -119,7 +122,6 @@ def coefficients(groups: Groups) -> Figure | None:
         step_T = np.arange(1, c_RT.shape[1] + 1) + 0.12 * (place - (len(final) - 1) / 2)
         axes.vlines(step_T, c_RT.min(0), c_RT.max(0), color=style.light, lw=1.6)
         axes.plot(step_T, c_RT.mean(0), style.marker, color=style.light, ms=7)
-    values = np.concatenate([c_RT.ravel() for c_RT in final.values()] + [np.array(list(starts))])
     axes.set_ylim(max(0, values.min() - 0.03), min(1, values.max() + 0.03))
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
     axes.set_xlabel("time step t")
