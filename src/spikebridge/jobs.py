@@ -310,8 +310,8 @@ def _prepare_all(jobs: Sequence[Job], workers: int) -> None:
     different = {repr(needed): needed for job in jobs for needed in _needed(job)}
     simulated = [needed for needed in different.values() if needed[2]]
     workers = min(workers, len(simulated))
-    at_once = [(data, seed, False) for data, seed, _ in different.values()]
-    for needed in at_once if workers > 1 else different.values():
+    plain = {repr((data, seed)): (data, seed, False) for data, seed, _ in different.values()}
+    for needed in (plain if workers > 1 else different).values():
         with suppress(UserError):
             _prepared(needed)
     if workers > 1:
