@@ -18,6 +18,7 @@ from optuna.trial import TrialState, create_trial
 from factories import refused
 from spikebridge.cli import main
 from spikebridge.data.manifest import Manifest
+from spikebridge.errors import UserError
 from spikebridge.jobs import Job, data_of
 from spikebridge.settings import config_from
 from spikebridge.sweep.run import run_sweep
@@ -201,6 +202,16 @@ def test_importance_needs_enough_trials_that_differ():
     assert next(iter(found)) == "a"
     assert found["a"] > 0.7
     assert sum(found.values()) == pytest.approx(1)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux's list of open files")
+def test_a_refused_storage_is_closed(tmp_path):
+    (tmp_path / STORAGE).write_bytes(b"no database" * 100)
+    with pytest.raises(UserError) as refusal, opened(tmp_path, 2):
+        pass
+    assert refusal.tb is not None  # its frames hold what was not closed
+    files = [os.path.realpath(entry.path) for entry in os.scandir("/proc/self/fd")]
+    assert str(tmp_path / STORAGE) not in files
 
 
 def test_other_sweeps_damaged_storage_and_missing_optuna_are_one_line(

@@ -16,6 +16,7 @@ from optuna.distributions import (
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from spikebridge.errors import UserError
 from spikebridge.files import json_text
@@ -44,7 +45,8 @@ def opened(folder: Path, epochs: int) -> Iterator[tuple[optuna.Study, RDBStorage
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with locked(folder), refusing_failures(path):
         storage = RDBStorage(
-            f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": _WAIT_S}}
+            f"sqlite:///{path}",
+            engine_kwargs={"connect_args": {"timeout": _WAIT_S}, "poolclass": NullPool},
         )
         study = optuna.create_study(
             storage=storage,
@@ -57,7 +59,6 @@ def opened(folder: Path, epochs: int) -> Iterator[tuple[optuna.Study, RDBStorage
         yield study, storage
     finally:
         storage.remove_session()
-        storage.engine.dispose()
 
 
 @contextmanager
