@@ -396,6 +396,21 @@ def test_a_run_folder_with_other_settings(refuse: Refuse, run: Path, originals: 
     assert {f: f.read_bytes() for f in run.rglob("*") if f.is_file()} == before
 
 
+def test_a_setting_that_came_after_a_run_has_its_default_there(
+    run: Path, originals: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    del settings["teacher"]["channels"]
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    before = (run / "model.safetensors").stat().st_mtime_ns
+    assert main(["train", str(originals / "recipe.yaml"), "--out", str(run)]) == 0
+    assert (run / "model.safetensors").stat().st_mtime_ns == before
+    settings["teacher"]["width"] = 0.123
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert main(["train", str(originals / "recipe.yaml"), "--out", str(run)]) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
 def test_a_run_whose_data_have_changed(refuse: Refuse, data: Path) -> None:
     recipe = _write_recipe(data)
     run = data / "new"

@@ -323,11 +323,7 @@ def open_run(folder: Path, config: Config, resume: bool) -> dict[str, Any] | Non
     settings = _plain(dataclasses.asdict(config))
     path = folder / "config.yaml"
     if path.exists():
-        try:
-            there = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError(f"{path}: damaged; choose another folder or delete this one") from error
-        if there != settings:
+        if (there := _settings_at(path)) != settings:
             raise UserError(
                 f"{folder}: holds a run with other settings ({_difference(there, settings)}); "
                 "choose another folder or delete this one"
@@ -351,6 +347,17 @@ def _begin(
     data.manifest.write(folder / "manifest.csv")
     if seen_by_teacher is not None:
         seen_by_teacher.write(folder / TEACHER_MANIFEST)
+
+
+def _settings_at(path: Path) -> dict[str, Any]:
+    """A run's settings; one that this version added has its default there."""
+    try:
+        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: damaged; choose another folder or delete this one") from error
+    if not isinstance(written, dict):
+        raise UserError(f"{path}: damaged; choose another folder or delete this one")
+    return _plain(dataclasses.asdict(config_from(written, origin=str(path))))
 
 
 def _settings_text(config: Config) -> str:
