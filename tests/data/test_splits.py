@@ -45,7 +45,9 @@ def collections(draw: st.DrawFn) -> SimpleNamespace:
         photo_test=draw(st.sampled_from([0.0, 0.1, 0.4])),
         seed=draw(st.none() | st.integers(0, 3)),
     )
-    recordings = {name: draw(st.integers(7, 16)) for name in names}
+    needed = (config.labelled_per_class or 1) + config.validation_per_class
+    needed += config.test_per_class or 1
+    recordings = {name: draw(st.integers(needed, 16)) for name in names}
     # More photos than recordings, and fewer: photos without a recording and recordings without.
     photos = {name: draw(st.integers(4, 25)) for name in names}
     return SimpleNamespace(recordings=recordings, photos=photos, config=config)
