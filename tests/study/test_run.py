@@ -45,6 +45,8 @@ def test_command_runs_the_grid_and_shows_failures_as_rows(write_study, tmp_path,
     assert table.strip() in page.read_text()
     words = f"spikebridge study {file} --out {out} --page '{page}'"
     assert f'made by "{words}"' in page.read_text()
+    assert "![tiny: validation accuracy over training" in page.read_text()
+    assert ">scratch</text>" in (out / "validation-tiny.svg").read_text()
     assert "| tiny | 4 | own test | ckd, seed 0 |  | not run yet |" in table
     (failed,) = [line for line in table.splitlines() if "| broken, seed 0 |" in line]
     assert "failed: its teacher failed: " in failed

@@ -11,6 +11,7 @@ from scipy import stats
 
 from factories import refused
 from spikebridge.runs import teacher_settings
+from spikebridge.study import curves
 from spikebridge.study.figures import arm_styles, write_figures
 from spikebridge.study.page import update_page
 from spikebridge.study.plan import plan
@@ -150,6 +151,29 @@ def test_one_budget_is_a_line_for_each_arm(made, tmp_path):
     ((_, accuracy), (_, paired)) = write_figures(study, rows, tmp_path)
     assert "91.2 ± 3.1" in accuracy.read_text()
     assert "+21.0" in paired.read_text()
+
+
+def test_curves_are_means_over_the_seeds_that_validation_selected(made, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(curves, "save", lambda figure, path, _: drawn.append(figure) or path)
+    _, rows, outcomes = made({"ckd": CKD, "scratch": (None, None, 70.0)})
+    for one in outcomes:
+        if not one.result:
+            continue
+        seed, split = one.planned.seed, "validation"
+        if one.planned.arm == "ckd" and seed == 1:
+            split = "test"  # as under protocol kt
+        lines = [{"kind": "step", "epoch": 0}] + [
+            {"kind": "eval", "split": split, "epoch": e, "progress": e / 4, "top1": 10.0 * e + seed}
+            for e in (2, 4)
+        ]
+        text = "\n".join(json.dumps(line) for line in lines)
+        (one.planned.job.folder / "metrics.jsonl").write_text(text)
+    ((title, path),) = curves.write_curves(rows, outcomes, tmp_path)
+    assert (path.name, "mean over seeds" in title) == ("validation-tiny.svg", True)
+    (axes,) = drawn[0].axes
+    found = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert found == {"ckd": [[0.5, 21.0], [1.0, 41.0]], "scratch": [[0.5, 22.0], [1.0, 42.0]]}
 
 
 def test_page_holds_the_table_once_however_often_it_is_updated(tmp_path):

@@ -37,7 +37,7 @@ def training(groups: Mapping[str, Sequence[Run]], shown: Run | None) -> Figure:
     above, below = panels[0, 0], panels[-1, 0]
     for method, runs in groups.items():
         style = style_of(method)
-        u_E, top1_RE = validation_curve(runs)
+        u_E, top1_RE = validation_curve([run.evaluations for run in runs])
         if not len(u_E):
             continue
         above.fill_between(u_E, top1_RE.min(0), top1_RE.max(0), color=style.light, alpha=0.15, lw=0)

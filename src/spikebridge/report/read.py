@@ -156,9 +156,11 @@ def binned(
     return (np.arange(count) + 0.5) / count, np.array(filled)
 
 
-def validation_curve(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
+def validation_curve(
+    evaluations: Sequence[Sequence[dict[str, Any]]],
+) -> tuple[np.ndarray, np.ndarray]:
     """Progress u_E after the epochs that every run evaluated, and top1_RE in percent."""
-    curves = [{e["epoch"]: e for e in run.evaluations} for run in runs]
+    curves = [{e["epoch"]: e for e in of_run} for of_run in evaluations]
     epochs = sorted(set.intersection(*(set(curve) for curve in curves)))
     u_E = np.array([curves[0][epoch]["progress"] for epoch in epochs])
     return u_E, np.array([[curve[epoch]["top1"] for epoch in epochs] for curve in curves])

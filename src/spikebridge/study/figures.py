@@ -42,7 +42,7 @@ def write_figures(study: Study, rows: Sequence[Row], out: Path) -> list[tuple[st
             if not some:
                 continue
             where = recipe if tested_on is None else f"{recipe}, tested on {tested_on}"
-            name = re.sub(r"[^\w.+-]+", "-", where)
+            name = file_name(where)
             with drawing():
                 if len({row.budget for row in some}) > 1:
                     figure = _over_labels(some, styles)
@@ -69,6 +69,11 @@ def arm_styles(arms: Sequence[str]) -> dict[str, Style]:
         colour, marker = colours[place % len(colours)], _MARKERS[place % len(_MARKERS)]
         found[arm] = Style(colour, colour, marker, "")
     return found
+
+
+def file_name(words: str) -> str:
+    """Words as a part of a file's name."""
+    return re.sub(r"[^\w.+-]+", "-", words)
 
 
 def _over_labels(rows: Sequence[Row], styles: dict[str, Style]) -> Figure:

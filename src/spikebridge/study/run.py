@@ -7,6 +7,7 @@ from typing import Literal
 from spikebridge.errors import UserError
 from spikebridge.jobs import run_jobs
 from spikebridge.study.cluster import run_on_cluster
+from spikebridge.study.curves import write_curves
 from spikebridge.study.figures import write_figures
 from spikebridge.study.page import update_page
 from spikebridge.study.plan import plan
@@ -59,7 +60,7 @@ def run_study(
     outcomes = read_outcomes(plan(study, out), failures)
     rows = make_rows(study, outcomes)
     write_tables(study, rows, outcomes, out)
-    figures = write_figures(study, rows, out)
+    figures = [*write_figures(study, rows, out), *write_curves(rows, outcomes, out)]
     if page is not None:
         update_page(page, study.name, markdown(study, rows), figures, command)
     return rows
