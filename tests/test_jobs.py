@@ -15,7 +15,7 @@ import yaml
 from factories import refused, tiny_recipe
 from spikebridge.jobs import FAILURE, Job, Schedule, attempt, data_of, run_jobs
 from spikebridge.recipes import merge, read_recipe
-from spikebridge.runs import unfinished
+from spikebridge.run_folder import unfinished
 from spikebridge.settings import config_from
 from spikebridge.training.loop import Interrupted, StopOnInterrupt
 

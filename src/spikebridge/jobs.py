@@ -5,7 +5,6 @@ on, so that the same call can be repeated until everything is there.
 """
 
 import dataclasses
-import fcntl
 import os
 import traceback
 from collections import OrderedDict
@@ -24,9 +23,10 @@ from spikebridge.console import console
 from spikebridge.data.prepared import PreparedData, prepare
 from spikebridge.energy import energy_of_run
 from spikebridge.errors import UserError
-from spikebridge.files import settings_key, write_json, write_text, writing_failed
+from spikebridge.files import settings_key, write_json, write_text
 from spikebridge.retest import read_retest, retest
-from spikebridge.runs import open_run, teacher_settings, train_student, train_teacher, unfinished
+from spikebridge.run_folder import open_run, unfinished
+from spikebridge.runs import teacher_settings, train_student, train_teacher
 from spikebridge.training.loop import Interrupted
 
 FAILURE = "failure.txt"
@@ -155,8 +155,7 @@ def attempt(job: Job) -> str | None:
         Interrupted: Ctrl-C.
     """
     try:
-        with _alone(job.folder):
-            job.run()
+        job.run()
     except Interrupted:
         raise
     except UserError as error:
@@ -169,23 +168,6 @@ def attempt(job: Job) -> str | None:
         return f"{words[:200]} ({job.folder / FAILURE})"
     (job.folder / FAILURE).unlink(missing_ok=True)
     return None
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a run's folder, those of a study started twice, say."""
-    path = folder / ".lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(path, "w")  # noqa: SIM115
-    except OSError as error:
-        raise writing_failed(path, error) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder}: another process trains this run; wait for it") from error
-        yield
 
 
 def is_finished(job: Job) -> bool:

@@ -12,7 +12,6 @@ import torch
 import yaml
 from torch import Tensor
 
-from spikebridge.compare import read_result
 from spikebridge.config import Config, SourceConfig, TrainConfig
 from spikebridge.console import console
 from spikebridge.data.manifest import Manifest
@@ -23,6 +22,7 @@ from spikebridge.files import write_json, write_text
 from spikebridge.models.build import build_student
 from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher, build_teacher
+from spikebridge.run_folder import begun, open_run, plain_settings
 from spikebridge.settings import config_from
 from spikebridge.training.checkpoint import fill, load_model, save_model
 from spikebridge.training.distributed import on_main, size
@@ -90,15 +90,19 @@ def train_student(
         What ``result.json`` holds.
 
     Raises:
-        UserError: the folder holds another run, or the teacher does not fit.
+        UserError: the folder holds another run, another process trains it, or the teacher does
+            not fit.
         Interrupted: Ctrl-C.
     """
     if (finished := on_main(partial(open_run, folder, config, resume))) is not None:
         return finished
-    task, best, seconds, teacher = _fit_student(
-        config, data, folder, teacher_folder, teacher_config, resume
-    )
-    return on_main(partial(_finish, folder, config, data, task, best, seconds, teacher))
+    task, seen = _student_task(config, data, teacher_folder, teacher_config)
+    with begun(folder, config, resume) as (finished, _):
+        if finished is not None:
+            return finished
+        best, seconds = _fit_student(task, config, folder, seen, resume)
+        words = _teacher_in_words(task, seen)
+        return on_main(partial(_finish, folder, config, data, task, best, seconds, words))
 
 
 def select_student(
@@ -127,21 +131,14 @@ def select_student(
         UserError: the teacher does not fit.
         Interrupted: Ctrl-C.
     """
-    return _fit_student(config, data, folder, teacher_folder, teacher_config, False, on_evaluation)[
-        1
-    ]
+    task, seen = _student_task(config, data, teacher_folder, teacher_config)
+    return _fit_student(task, config, folder, seen, False, on_evaluation)[0]
 
 
-def _fit_student(
-    config: Config,
-    data: PreparedData,
-    folder: Path,
-    teacher_folder: Path,
-    teacher_config: Config | None,
-    resume: bool,
-    on_evaluation: Callable[[int, Evaluation], None] | None = None,
-) -> tuple[StudentTask, Best, float, str | None]:
-    """Train a student; the task, the selected epoch, seconds, and the teacher in words."""
+def _student_task(
+    config: Config, data: PreparedData, teacher_folder: Path, teacher_config: Config | None
+) -> tuple[StudentTask, Manifest | None]:
+    """What is to be trained, and what its teacher, if it needs one, was trained on."""
     device = pick_device(config.train.device)
     torch.manual_seed(config.seed)
     student = build_student(
@@ -151,12 +148,24 @@ def _fit_student(
         two_heads=config.objective.two_heads,
     )
     task = StudentTask(config, data, student, device)
-    seen_by_teacher = None
-    if config.objective.needs_teacher:
-        trained = ready_teacher(teacher_config or config, data, teacher_folder)
-        task.teacher, seen_by_teacher = cast(Teacher, trained.model).to(device), trained.manifest
-    on_main(partial(_begin, folder, config, data, seen_by_teacher))
-    best, seconds = fit(
+    if not config.objective.needs_teacher:
+        return task, None
+    trained = ready_teacher(teacher_config or config, data, teacher_folder)
+    task.teacher = cast(Teacher, trained.model).to(device)
+    return task, trained.manifest
+
+
+def _fit_student(
+    task: StudentTask,
+    config: Config,
+    folder: Path,
+    seen_by_teacher: Manifest | None,
+    resume: bool,
+    on_evaluation: Callable[[int, Evaluation], None] | None = None,
+) -> tuple[Best, float]:
+    """The selected epoch, and the seconds that training took."""
+    on_main(partial(_begin, folder, config, task.data, seen_by_teacher))
+    return fit(
         task,
         task.settings,
         folder,
@@ -164,13 +173,32 @@ def _fit_student(
         resume=resume,
         on_evaluation=on_evaluation,
     )
-    return task, best, seconds, _teacher_in_words(task, seen_by_teacher)
 
 
 def train_teacher(
-    config: Config, data: PreparedData, folder: Path, *, resume: bool = False
+    config: Config,
+    data: PreparedData,
+    folder: Path,
+    *,
+    resume: bool | None = False,
+    waiting: str | None = None,
 ) -> dict[str, Any]:
-    """Train a teacher on the legal photos, as `train_student` trains a student."""
+    """Train a teacher on the legal photos, as `train_student` trains a student.
+
+    Args:
+        config: Settings.
+        data: Prepared data.
+        folder: The run's folder.
+        resume: As for `open_run`.
+        waiting: What to say before waiting for another process that trains it; None refuses.
+
+    Returns:
+        What ``result.json`` holds.
+
+    Raises:
+        UserError: the folder holds another run, or another process trains it.
+        Interrupted: Ctrl-C.
+    """
     config = teacher_settings(config)
     if (finished := on_main(partial(open_run, folder, config, resume))) is not None:
         return finished
@@ -178,20 +206,18 @@ def train_teacher(
     torch.manual_seed(config.seed)
     teacher = build_teacher(config.teacher, len(data.classes))
     task = TeacherTask(config, data, teacher, device)
-    on_main(partial(_begin, folder, config, data))
-    best, seconds = fit(task, task.settings, folder, description=folder.name, resume=resume)
-    return on_main(partial(_finish, folder, config, data, task, best, seconds))
+    with begun(folder, config, resume, waiting=waiting) as (finished, going_on):
+        if finished is not None:
+            return finished
+        on_main(partial(_begin, folder, config, data))
+        best, seconds = fit(task, task.settings, folder, description=folder.name, resume=going_on)
+        return on_main(partial(_finish, folder, config, data, task, best, seconds))
 
 
 def _teacher_in_words(task: StudentTask, seen: Manifest | None) -> str | None:
     if not task.objective.config.needs_teacher:
         return None
     return TEACHER_MANIFEST if seen is not None else "unknown: the teacher carries no manifest"
-
-
-def unfinished(folder: Path) -> bool:
-    """Whether a folder holds an interrupted run."""
-    return (folder / "checkpoint.pt").exists() and not (folder / "result.json").exists()
 
 
 def teacher_settings(config: Config) -> Config:
@@ -218,7 +244,8 @@ def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Trained:
     given = config.teacher.checkpoint
     if given is None:
         try:
-            train_teacher(config, data, folder, resume=unfinished(folder))
+            words = f"{folder}: waiting for this teacher, which another process trains"
+            train_teacher(config, data, folder, resume=None, waiting=words)
         except Interrupted as stop:
             raise Interrupted(stop.stopped, option="") from stop
     path = folder if given is None else Path(given)
@@ -313,70 +340,14 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
     return task(config, data, model, device).evaluate(split)  # pyright: ignore[reportArgumentType]
 
 
-def open_run(folder: Path, config: Config, resume: bool) -> dict[str, Any] | None:
-    """Check a run's folder; the result when the run is already finished.
-
-    Raises:
-        UserError: it holds a run with other settings or an interrupted one that ``resume`` does not
-            go on with, or there is nothing to resume.
-    """
-    settings = _plain(dataclasses.asdict(config))
-    path = folder / "config.yaml"
-    if path.exists():
-        if (there := _settings_at(path)) != settings:
-            raise UserError(
-                f"{folder}: holds a run with other settings ({_difference(there, settings)}); "
-                "choose another folder or delete this one"
-            )
-        if (folder / "result.json").exists():
-            return read_result(folder)
-        if unfinished(folder) and not resume:
-            raise UserError(
-                f"{folder}: holds an interrupted run; add --resume, or delete it to start again"
-            )
-    if resume and not (folder / "checkpoint.pt").exists():
-        raise UserError(f"{folder}: no checkpoint to resume from; start without --resume")
-    return None
-
-
 def _begin(
     folder: Path, config: Config, data: PreparedData, seen_by_teacher: Manifest | None = None
 ) -> None:
     """Say in a run's folder what is trained; nothing that can be refused comes after it."""
-    write_text(folder / "config.yaml", _settings_text(config))
+    write_text(folder / "config.yaml", yaml.safe_dump(plain_settings(config), sort_keys=False))
     data.manifest.write(folder / "manifest.csv")
     if seen_by_teacher is not None:
         seen_by_teacher.write(folder / TEACHER_MANIFEST)
-
-
-def _settings_at(path: Path) -> dict[str, Any]:
-    """A run's settings; one that this version added has its default there."""
-    try:
-        written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: damaged; choose another folder or delete this one") from error
-    if not isinstance(written, dict):
-        raise UserError(f"{path}: damaged; choose another folder or delete this one")
-    return _plain(dataclasses.asdict(config_from(written, origin=str(path))))
-
-
-def _settings_text(config: Config) -> str:
-    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
-
-
-def _difference(there: Any, here: Any, name: str = "") -> str:
-    """The first setting that differs, in words."""
-    if not (isinstance(there, dict) and isinstance(here, dict)):
-        return f"{name} is {there!r} there and {here!r} here"
-    key = next(k for k in {**here, **there} if here.get(k) != there.get(k))
-    return _difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, for YAML and JSON."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _test_selected(task: StudentTask | TeacherTask, best: Best) -> Evaluation:
@@ -402,7 +373,7 @@ def _finish(
         best.weights or {},
         {
             "kind": kind,
-            "config": _plain(dataclasses.asdict(config)),
+            "config": plain_settings(config),
             "classes": list(data.classes),
             "sensor": None if data.sensor is None else list(data.sensor),
             "manifest": data.manifest.text(),

@@ -12,7 +12,7 @@ import pytest
 
 from factories import refused
 from spikebridge.cli import main
-from spikebridge.runs import unfinished
+from spikebridge.run_folder import unfinished
 from spikebridge.study.cluster import run_on_cluster
 from spikebridge.study.plan import plan
 from spikebridge.study.run import run_study

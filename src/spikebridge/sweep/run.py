@@ -8,9 +8,9 @@ from spikebridge.console import console
 from spikebridge.errors import UserError
 from spikebridge.files import write_text
 from spikebridge.jobs import Job, attempt, cores, data_of, run_jobs
+from spikebridge.locks import locked
 from spikebridge.pool import run_in_processes
 from spikebridge.study.plan import shared_teacher
-from spikebridge.sweep.locks import locked
 from spikebridge.sweep.spec import Sweep
 from spikebridge.sweep.storage import opened, require_same
 from spikebridge.sweep.trial import without_test

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from spikebridge.errors import UserError
 from spikebridge.files import json_text
-from spikebridge.sweep.locks import locked
+from spikebridge.locks import locked
 from spikebridge.sweep.space import Setting
 from spikebridge.sweep.spec import Sweep
 

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from spikebridge.console import console
 from spikebridge.errors import UserError
 from spikebridge.jobs import Job, Schedule
-from spikebridge.sweep.locks import locked, try_lock
+from spikebridge.locks import locked, try_lock
 from spikebridge.sweep.spec import Sweep
 from spikebridge.sweep.storage import STORAGE, distribution, refusing_failures, trial_id
 from spikebridge.sweep.trial import TrialJob

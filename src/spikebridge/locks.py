@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from spikebridge.console import console
+from spikebridge.errors import UserError
 from spikebridge.files import writing_failed
 
-_CLAIM = ".claim"
+_NAME = ".lock"
 
 
 @contextmanager
@@ -16,6 +18,29 @@ def locked(folder: Path) -> Iterator[None]:
     """Wait until no other process is within this block for the same folder."""
     with _open(folder) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def alone(folder: Path, *, waiting: str | None = None) -> Iterator[None]:
+    """Keep other processes from training in a run's folder.
+
+    Args:
+        folder: Made where there is none.
+        waiting: What to say before waiting for another process; None refuses.
+
+    Raises:
+        UserError: another process is within this block for the same folder.
+    """
+    lock = try_lock(folder)
+    if lock is None and waiting is None:
+        raise UserError(f"{folder}: another process trains this run; wait for it")
+    if lock is None:
+        console.print(waiting, soft_wrap=True, markup=False)
+        with locked(folder):
+            yield
+        return
+    with lock:
         yield
 
 
@@ -31,7 +56,7 @@ def try_lock(folder: Path) -> IO[str] | None:
 
 
 def _open(folder: Path) -> IO[str]:
-    path = folder / _CLAIM
+    path = folder / _NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return open(path, "w")

@@ -1,0 +1,115 @@
+"""A run's folder: whose run it holds, how far that is, and that one process at a time trains it."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spikebridge.compare import read_result
+from spikebridge.config import Config
+from spikebridge.errors import UserError
+from spikebridge.locks import alone
+from spikebridge.settings import config_from
+from spikebridge.training.distributed import on_main
+
+
+def unfinished(folder: Path) -> bool:
+    """Whether a folder holds an interrupted run."""
+    return (folder / "checkpoint.pt").exists() and not (folder / "result.json").exists()
+
+
+def open_run(folder: Path, config: Config, resume: bool | None) -> dict[str, Any] | None:
+    """Check a run's folder; the result when the run is already finished.
+
+    Args:
+        folder: The run's folder.
+        config: Its settings.
+        resume: Go on with an interrupted run; None where there is one.
+
+    Raises:
+        UserError: it holds a run with other settings or an interrupted one that ``resume`` does not
+            go on with, or there is nothing to resume.
+    """
+    settings = plain_settings(config)
+    path = folder / "config.yaml"
+    if path.exists():
+        if (there := _settings_at(path)) != settings:
+            raise UserError(
+                f"{folder}: holds a run with other settings ({_difference(there, settings)}); "
+                "choose another folder or delete this one"
+            )
+        if (folder / "result.json").exists():
+            return read_result(folder)
+        if unfinished(folder) and resume is False:
+            raise UserError(
+                f"{folder}: holds an interrupted run; add --resume, or delete it to start again"
+            )
+    if resume and not (folder / "checkpoint.pt").exists():
+        raise UserError(f"{folder}: no checkpoint to resume from; start without --resume")
+    return None
+
+
+@contextmanager
+def begun(
+    folder: Path, config: Config, resume: bool | None, *, waiting: str | None = None
+) -> Iterator[tuple[dict[str, Any] | None, bool]]:
+    """A run's folder to oneself, on all ranks; made where there is none.
+
+    Args:
+        folder: The run's folder.
+        config: Its settings.
+        resume: As for `open_run`.
+        waiting: What to say before waiting for another process that trains it; None refuses.
+
+    Yields:
+        What `open_run` returns, and whether there is something to go on with.
+
+    Raises:
+        UserError: as `open_run`, or another process trains this run.
+    """
+
+    def look() -> tuple[dict[str, Any] | None, bool]:
+        return open_run(folder, config, resume), unfinished(folder) if resume is None else resume
+
+    with ExitStack() as stack:
+        on_main(partial(_enter, stack, folder, waiting))
+        yield on_main(look)
+
+
+def _enter(stack: ExitStack, folder: Path, waiting: str | None) -> None:
+    stack.enter_context(alone(folder, waiting=waiting))
+
+
+def _settings_at(path: Path) -> dict[str, Any]:
+    """A run's settings; one that this version added has its default there."""
+    try:
+        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: damaged; choose another folder or delete this one") from error
+    if not isinstance(written, dict):
+        raise UserError(f"{path}: damaged; choose another folder or delete this one")
+    return plain_settings(config_from(written, origin=str(path)))
+
+
+def _difference(there: Any, here: Any, name: str = "") -> str:
+    """The first setting that differs, in words."""
+    if not (isinstance(there, dict) and isinstance(here, dict)):
+        return f"{name} is {there!r} there and {here!r} here"
+    key = next(k for k in {**here, **there} if here.get(k) != there.get(k))
+    return _difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
+
+
+def plain_settings(config: Config) -> dict[str, Any]:
+    """Settings as YAML and JSON have them."""
+    return _plain(dataclasses.asdict(config))
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, for YAML and JSON."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,55 @@
+"""Two processes on one run: a student is refused, a teacher that both need is waited for."""
+
+import shutil
+import threading
+
+import pytest
+
+from factories import refused
+from spikebridge.data.prepared import prepare
+from spikebridge.locks import alone
+from spikebridge.runs import train_student, train_teacher
+
+
+@pytest.fixture
+def data(make_config):
+    config = make_config()
+    return prepare(config.data, config.seed)
+
+
+def test_a_run_that_another_process_trains_is_refused(make_config, data, tmp_path):
+    config, folder = make_config(method="scratch"), tmp_path / "run"
+    with alone(folder):
+        refused(
+            lambda: train_student(config, data, folder, teacher_folder=tmp_path / "teacher"),
+            folder,
+            "another process trains this run",
+        )
+    assert [path.name for path in folder.iterdir()] == [".lock"]
+    train_student(config, data, folder, teacher_folder=tmp_path / "teacher")
+    with alone(folder):  # A finished run needs nobody.
+        train_student(config, data, folder, teacher_folder=tmp_path / "teacher")
+
+
+def test_a_teacher_that_another_process_trains_is_waited_for(
+    make_config, data, tmp_path, monkeypatch
+):
+    config, teacher = make_config(), tmp_path / "teacher"
+    train_teacher(config, data, tmp_path / "elsewhere")
+    asked, ended = threading.Event(), threading.Event()
+    monkeypatch.setattr("spikebridge.locks.console.print", lambda *_, **__: asked.set())
+
+    def train():
+        train_student(config, data, tmp_path / "student", teacher_folder=teacher)
+        ended.set()
+
+    thread = threading.Thread(target=train, daemon=True)
+    with alone(teacher):
+        thread.start()
+        assert asked.wait(60)
+        assert not ended.wait(0.5)
+        shutil.copytree(tmp_path / "elsewhere", teacher, dirs_exist_ok=True)
+        (teacher / "metrics.jsonl").unlink()
+    thread.join(120)
+    assert ended.is_set()
+    assert not (teacher / "metrics.jsonl").exists()  # It was not trained again.
