@@ -140,9 +140,21 @@ def test_an_unknown_option(refuse: Refuse, arguments: list[str], near: str) -> N
         (["train"], ("recipe",)),
         (["simulate", "--out", "b"], ("photos",)),
         (["evaluate", "run", "--split", "train"], ("split", "validation")),
-        (["train", "digits", "--seed", "one"], ("seed",)),
-        (["train", "digits", "--data.time_steps", "2.5"], ("time_steps",)),
-        (["train", "digits", "--data.bins", "width"], ("bins",)),
+        (["train", "digits", "--seed", "one"], ("seed must be a whole number, not one",)),
+        (
+            ["train", "digits", "--data.time_steps", "2.5"],
+            ("data.time_steps must be a whole number, not 2.5",),
+        ),
+        (
+            ["train", "digits", "--data.bins", "width"],
+            ("data.bins must be one of time, count, not width",),
+        ),
+        (
+            ["train", "digits", "--data.split.protocol", "some"],
+            ("data.split.protocol must be one of clean, few-shot, kt or null, not some",),
+        ),
+        (["train", "digits", "--data.size", "[1, 2, 3]"], ("data.size must be a list of 2",)),
+        (["train", "digits", "--objective.two_heads", "no!"], ("must be true or false, not no!",)),
         (["predict", "run"], ("files",)),
     ],
 )

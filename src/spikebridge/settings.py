@@ -1,5 +1,6 @@
 """From plain dictionaries and command-line overrides to a checked `Config`."""
 
+import re
 from functools import cache
 from typing import Any
 
@@ -43,6 +44,33 @@ def config_from(settings: dict[str, Any], origin: str) -> Config:
 
 
 def one_line(error: BaseException) -> str:
-    """A parser's message without line breaks and its own phrases."""
+    """A parser's message without line breaks, in words of people who write no Python."""
     words = " ".join(str(error).split())
-    return words.replace("Parser key ", "").replace("Expected a ", "expected ")[:300]
+    if (found := _WRONG_TYPE.fullmatch(words)) is None:
+        return words[:300]
+    key, expected, value = found["key"], found["subtypes"] or found["type"], found["value"]
+    kinds = [_kind(kind) for kind in _TYPE.finditer(expected)]
+    return f"{key} must be {' or '.join(kinds)}, not {value}"[:300] if kinds else words[:300]
+
+
+_WRONG_TYPE = re.compile(
+    r"""(?:Parser\ key\ )?"(?P<key>[\w.]+)":\ .*?
+    (?:Subtypes:\ \[(?P<subtypes>.*)\]\ Errors:.*Given\ value:
+    |Expected\ an?\ (?P<type>.*?)\.\ Got\ value:)\ (?P<value>.*)""",
+    re.VERBOSE,
+)
+"""How jsonargparse refuses a value."""
+_TYPE = re.compile(
+    r"<class '(?P<name>\w+)'>|Literal\[(?P<choices>.*?)\]|tuple\[(?P<items>.*?)\]"
+    r"|tuple with (?P<count>\d+)"
+)
+_KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "text",
+          "NoneType": "null", "list": "a list", "tuple": "a list", "dict": "settings"}  # fmt: skip
+
+
+def _kind(type_: re.Match[str]) -> str:
+    if type_["choices"]:
+        return "one of " + type_["choices"].replace("'", "")
+    if type_["items"] or type_["count"]:
+        return f"a list of {type_['count'] or len(type_['items'].split(','))}"
+    return _KINDS.get(type_["name"], type_["name"])
