@@ -11,6 +11,7 @@ from spikebridge.cli import main
 from spikebridge.config import DataConfig, SourceConfig, SplitConfig
 from spikebridge.data import calibrate as module
 from spikebridge.data.calibrate import Calibration
+from spikebridge.data.motion import Motion
 from spikebridge.data.prepared import calibrated, open_split, prepare
 from spikebridge.data.simulate import Simulator
 from spikebridge.data.statistics import largest_sensor, statistics
@@ -72,6 +73,24 @@ def test_the_recordings_camera_is_found_again(found: Calibration) -> None:
     assert camera.pos_threshold / camera.neg_threshold == pytest.approx(0.5 / 0.35, rel=0.1)
     assert camera.amplitude == pytest.approx(5.0, rel=0.25)
     assert camera.offset_y == pytest.approx(0.8, abs=0.6)
+
+
+@pytest.mark.parametrize(("recorded", "start"), [("saccade", "random"), ("random", "saccade")])
+def test_the_kind_of_motion_is_found(
+    config: DataConfig, recorded: Motion, start: Motion, tmp_path: Path
+) -> None:
+    truth = replace(TRUTH, motion=recorded, speed="constant", negative=False)
+    simulate_folder(Path(str(config.photos)), tmp_path / "events", truth, seed=0)
+    other = replace(
+        config,
+        events=str(tmp_path / "events"),
+        simulator=replace(START, motion=start),
+        cache=str(tmp_path / "cache"),
+    )
+    collection, manifest = open_split(other, 0)
+    camera = calibrated(other, manifest, collection).simulator
+    assert (camera.motion, camera.negative) == (recorded, False)
+    assert camera.pos_threshold / camera.neg_threshold == pytest.approx(0.5 / 0.35, rel=0.15)
 
 
 def test_it_sees_what_was_recorded(found: Calibration) -> None:

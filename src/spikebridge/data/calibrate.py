@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -21,13 +21,14 @@ from spikebridge.data.datasets import DATASETS
 from spikebridge.data.events import Events
 from spikebridge.data.frames import frame_events
 from spikebridge.data.manifest import Entry
+from spikebridge.data.motion import Motion, Speed
 from spikebridge.data.reading import read_recording, read_source
 from spikebridge.data.simulate import Simulator, simulate_photo
 from spikebridge.data.statistics import Statistics, largest_sensor, statistics
 from spikebridge.errors import UserError
 from spikebridge.files import settings_key, write_json
 
-_VERSION = 1
+_VERSION = 2
 _RECORDINGS = 200
 _PHOTOS = (16, 64)
 _PHOTO_PIXELS = 100_000  # of all photos' sensors; bounds the time on large sensors
@@ -65,7 +66,7 @@ def calibrate(
     """Find the camera that sees the photos as the recordings are.
 
     Sensor and duration are the recordings', the margin is ``config.photo_margin``; the rest starts
-    from ``config.source_simulator``. Photo or negative, speed, amplitude, height, place and
+    from ``config.source_simulator``. Motion, photo or negative, speed, amplitude, height, place and
     bandwidth are those whose mean simulated recording is most like the mean recording; thresholds
     give the median numbers of ON and OFF events; shot noise and background the numbers where
     least happens. What was found is kept by content: a second call reads nothing.
@@ -138,11 +139,12 @@ class _Search:
         return Calibration(camera, self.recorded, before, simulated, likeness_before, likeness)
 
     def _choose_kind(self) -> None:
-        """Take the negative or another speed where that is clearly more like the recordings."""
-        speeds = ("constant",) if self.camera.motion == "random" else ("constant", "smooth")
+        """Take another motion, the negative or another speed where that is clearly more like the
+        recordings."""
         kinds = [
-            replace(self.camera, speed=speed, negative=negative)
-            for speed in speeds
+            replace(self.camera, motion=motion, speed=speed, negative=negative)
+            for motion in get_args(Motion)
+            for speed in (get_args(Speed) if motion != "random" else ("constant",))
             for negative in (False, True)
         ]
         best = max(kinds, key=self._likeness)
