@@ -7,6 +7,7 @@ on, so that the same call can be repeated until everything is there.
 import dataclasses
 import os
 import traceback
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -297,7 +298,9 @@ def _prepare_all(jobs: Sequence[Job], workers: int) -> None:
         with suppress(UserError):
             _prepared(needed)
     if workers > 1:
-        with Progress(console=console, transient=True) as bar:
+        with Progress(console=console, transient=True) as bar, warnings.catch_warnings():
+            # joblib takes the photos' memory for a leak, and a new process for the next.
+            warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
             shown = bar.add_task("simulating photos", total=len(simulated))
             ended = Parallel(workers, return_as="generator_unordered")(
                 delayed(_prepare_quietly)(*needed, max(1, cores() // workers))
