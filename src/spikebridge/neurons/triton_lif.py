@@ -243,7 +243,7 @@ def backward(
     """Gradient with respect to the neurons' input and its sums; see `Kernels`."""
     steps, places, channels = x_TPC.shape
     blocks = _Blocks(places, channels, _KEPT_BLOCK, grouped=scale_C is not None)
-    kept = triton.cdiv(steps, triton.cdiv(steps, _KEPT_STEPS))
+    kept = -(-steps // -(-steps // _KEPT_STEPS))
     grad_TPC = torch.empty_like(x_TPC)
     size = 0 if scale_C is None else blocks.grid[0]
     parts_G2C = x_TPC.new_empty((size, 2, channels), dtype=torch.float32)
@@ -276,6 +276,6 @@ class _Blocks:
         height = size // width
         # One way of rounding on all machines: no fused multiply-add.
         self.sides = {"ROWS": height, "COLUMNS": width, "enable_fp_fusion": False}
-        down, across = triton.cdiv(rows, height), triton.cdiv(columns, width)
+        down, across = -(-rows // height), -(-columns // width)
         self.group = min(max(1, down * across // _PROGRAMS), _GROUP) if grouped else 1
-        self.grid = triton.cdiv(down, self.group), across
+        self.grid: tuple[int, int] = -(-down // self.group), across
