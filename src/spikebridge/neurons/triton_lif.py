@@ -272,7 +272,7 @@ class _Blocks:
     """How rows and columns are shared out: ``group`` blocks of rows a program, of columns one."""
 
     def __init__(self, rows: int, columns: int, size: int, *, grouped: bool = False) -> None:
-        width = min(triton.next_power_of_2(columns), _COLUMNS)
+        width = min(1 << (columns - 1).bit_length(), _COLUMNS)
         height = size // width
         # One way of rounding on all machines: no fused multiply-add.
         self.sides = {"ROWS": height, "COLUMNS": width, "enable_fp_fusion": False}
