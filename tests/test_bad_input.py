@@ -153,6 +153,10 @@ def test_an_unknown_option(refuse: Refuse, arguments: list[str], near: str) -> N
             ["train", "digits", "--data.split.protocol", "some"],
             ("data.split.protocol must be one of clean, few-shot, kt or null, not some",),
         ),
+        (
+            ["train", "digits", "--data.source.simulator", "3"],
+            ("data.source.simulator must be settings or null, not 3",),
+        ),
         (["train", "digits", "--data.size", "[1, 2, 3]"], ("data.size must be a list of 2",)),
         (["train", "digits", "--objective.two_heads", "no!"], ("must be true or false, not no!",)),
         (["predict", "run"], ("files",)),

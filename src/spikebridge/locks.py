@@ -33,14 +33,11 @@ def alone(folder: Path, *, waiting: str | None = None) -> Iterator[None]:
         UserError: another process is within this block for the same folder.
     """
     lock = try_lock(folder)
-    if lock is None and waiting is None:
-        raise UserError(f"{folder}: another process trains this run; wait for it")
     if lock is None:
+        if waiting is None:
+            raise UserError(f"{folder}: another process trains this run; wait for it")
         console.print(waiting, soft_wrap=True, markup=False)
-        with locked(folder):
-            yield
-        return
-    with lock:
+    with lock or locked(folder):
         yield
 
 

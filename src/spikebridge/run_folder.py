@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def open_run(folder: Path, config: Config, resume: bool | None) -> dict[str, Any
     settings = plain_settings(config)
     path = folder / "config.yaml"
     if path.exists():
-        if (there := _settings_at(path)) != settings:
+        if (there := _settings_at(path, settings)) != settings:
             raise UserError(
                 f"{folder}: holds a run with other settings ({_difference(there, settings)}); "
                 "choose another folder or delete this one"
@@ -76,22 +75,23 @@ def begun(
         return open_run(folder, config, resume), unfinished(folder) if resume is None else resume
 
     with ExitStack() as stack:
-        on_main(partial(_enter, stack, folder, waiting))
+        on_main(lambda: stack.enter_context(alone(folder, waiting=waiting)))
         yield on_main(look)
 
 
-def _enter(stack: ExitStack, folder: Path, waiting: str | None) -> None:
-    stack.enter_context(alone(folder, waiting=waiting))
+def _settings_at(path: Path, expected: dict[str, Any]) -> dict[str, Any]:
+    """A run's settings; one that this version added has its default there.
 
-
-def _settings_at(path: Path) -> dict[str, Any]:
-    """A run's settings; one that this version added has its default there."""
+    Parsing, which fills in defaults, takes a tenth of a second: what is as expected is not parsed.
+    """
     try:
         written = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: damaged; choose another folder or delete this one") from error
     if not isinstance(written, dict):
         raise UserError(f"{path}: damaged; choose another folder or delete this one")
+    if written == expected:
+        return written
     return plain_settings(config_from(written, origin=str(path)))
 
 

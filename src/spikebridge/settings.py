@@ -45,7 +45,7 @@ def config_from(settings: dict[str, Any], origin: str) -> Config:
 
 def one_line(error: BaseException) -> str:
     """A parser's message without line breaks, in words of people who write no Python."""
-    words = " ".join(str(error).split())
+    words = " ".join(str(error).split()).replace("Parser key ", "")
     if (found := _WRONG_TYPE.fullmatch(words)) is None:
         return words[:300]
     key, expected, value = found["key"], found["subtypes"] or found["type"], found["value"]
@@ -54,7 +54,7 @@ def one_line(error: BaseException) -> str:
 
 
 _WRONG_TYPE = re.compile(
-    r"""(?:Parser\ key\ )?"(?P<key>[\w.]+)":\ .*?
+    r""""(?P<key>[\w.]+)":\ .*?
     (?:Subtypes:\ \[(?P<subtypes>.*)\]\ Errors:.*Given\ value:
     |Expected\ an?\ (?P<type>.*?)\.\ Got\ value:)\ (?P<value>.*)""",
     re.VERBOSE,
@@ -62,7 +62,7 @@ _WRONG_TYPE = re.compile(
 """How jsonargparse refuses a value."""
 _TYPE = re.compile(
     r"<class '(?P<name>\w+)'>|Literal\[(?P<choices>.*?)\]|tuple\[(?P<items>.*?)\]"
-    r"|tuple with (?P<count>\d+)"
+    r"|tuple with (?P<count>\d+)|(?P<mapping>dict)\["
 )
 _KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "text",
           "NoneType": "null", "list": "a list", "tuple": "a list", "dict": "settings"}  # fmt: skip
@@ -73,4 +73,5 @@ def _kind(type_: re.Match[str]) -> str:
         return "one of " + type_["choices"].replace("'", "")
     if type_["items"] or type_["count"]:
         return f"a list of {type_['count'] or len(type_['items'].split(','))}"
-    return _KINDS.get(type_["name"], type_["name"])
+    name = type_["name"] or type_["mapping"]
+    return _KINDS.get(name, name)
