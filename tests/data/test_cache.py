@@ -267,7 +267,7 @@ settings = read_recipe("digits", "kt") | {
                  cache=str(root / "cache"),
                  split=dict(labelled_per_class=2, validation_per_class=1, test_per_class=1)),
     "student": dict(width=0.05),
-    "train": dict(epochs=1, batches_per_epoch=3, batch_size=8, warmup_epochs=0),
+    "train": dict(epochs=1, batches_per_epoch=3, batch_size=4, warmup_epochs=0),
 }
 config = config_from(settings, "test")
 data = prepare(config.data, 0, processes=1)
@@ -281,7 +281,7 @@ try:
     np.asarray(photos)
 except MemoryError:
     print("does not fit")
-config = replace(config, train=replace(config.train, batches_per_epoch=len(photos) // 8))
+config = replace(config, train=replace(config.train, batches_per_epoch=len(photos) // 4))
 result = train_student(config, data, root / "limited", teacher_folder=root / "teacher")
 print(result["test_top1"])
 """
