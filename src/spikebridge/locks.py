@@ -1,5 +1,6 @@
-"""Locks on folders that a process loses when it dies."""
+"""Locks on folders that a process loses when it dies; a file system without locks locks nothing."""
 
+import errno
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +12,25 @@ from spikebridge.errors import UserError
 from spikebridge.files import writing_failed
 
 _NAME = ".lock"
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Wait until no other process is within this block for the same folder."""
-    with _open(folder) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def locked(folder: Path, name: str = _NAME, *, waiting: str | None = None) -> Iterator[None]:
+    """Wait until no other process is within this block for the same folder and name.
+
+    Args:
+        folder: Made where there is none.
+        name: Of the file in it that is locked, and stays.
+        waiting: What to say before waiting for another process.
+    """
+    lock = try_lock(folder, name)
+    if lock is None:
+        if waiting:
+            console.print(waiting, soft_wrap=True, markup=False)
+        lock = _open(folder / name)
+        _lock(lock, fcntl.LOCK_EX)
+    with lock:
         yield
 
 
@@ -33,29 +46,34 @@ def alone(folder: Path, *, waiting: str | None = None) -> Iterator[None]:
         UserError: another process is within this block for the same folder.
     """
     lock = try_lock(folder)
-    if lock is None:
-        if waiting is None:
-            raise UserError(f"{folder}: another process trains this run; wait for it")
-        console.print(waiting, soft_wrap=True, markup=False)
-    with lock or locked(folder):
+    if lock is None and waiting is None:
+        raise UserError(f"{folder}: another process trains this run; wait for it")
+    with lock or locked(folder, waiting=waiting):
         yield
 
 
-def try_lock(folder: Path) -> IO[str] | None:
+def try_lock(folder: Path, name: str = _NAME) -> IO[str] | None:
     """A lock on a folder until the file is closed or this process ends; None where it is held."""
-    file = _open(folder)
+    file = _open(folder / name)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         return None
     return file
 
 
-def _open(folder: Path) -> IO[str]:
-    path = folder / _NAME
+def _lock(file: IO[str], how: int) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        fcntl.flock(file, how)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def _open(path: Path) -> IO[str]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         return open(path, "w")
     except OSError as error:
         raise writing_failed(path, error) from error

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -285,6 +286,24 @@ config = replace(config, train=replace(config.train, batches_per_epoch=len(photo
 result = train_student(config, data, root / "limited", teacher_folder=root / "teacher")
 print(result["test_top1"])
 """
+
+
+def test_two_that_need_the_same_arrays_make_each_once(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def slowly(number: int) -> np.ndarray:
+        made.append(number)
+        time.sleep(0.05)
+        return counts(number)
+
+    def ensure(numbers: range) -> int:
+        store = ArrayCache(tmp_path, "frames", ["settings"], SHAPE)
+        return store.ensure([Job(key_of(n), slowly, n) for n in numbers], "making", 1)
+
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(ensure, [range(8), range(2, 10)]))
+    assert sorted(made) == list(range(10))
+    assert sum(both) == 10
 
 
 def test_training_on_ten_times_the_memory_that_is_left(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Two processes on one run: a student is refused, a teacher that both need is waited for."""
 
+import errno
+import os
 import shutil
 import threading
 
@@ -53,3 +55,13 @@ def test_a_teacher_that_another_process_trains_is_waited_for(
     thread.join(120)
     assert ended.is_set()
     assert not (teacher / "metrics.jsonl").exists()  # It was not trained again.
+
+
+def test_a_file_system_without_locks_trains(make_config, data, tmp_path, monkeypatch):
+    def without(file, how):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("spikebridge.locks.fcntl.flock", without)
+    run = tmp_path / "run"
+    train_student(make_config(method="scratch"), data, run, teacher_folder=tmp_path / "teacher")
+    assert (run / "result.json").exists()

@@ -1,7 +1,7 @@
 """Integer arrays of one shape, prepared once and kept by content in memory-mapped shards.
 
 A shard is written whole or not at all and never changed, so that a killed preparation goes on
-where it was and several processes may prepare the same data at once.
+where it was. Of several processes that need the same arrays one makes them and the others wait.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from spikebridge.console import console
 from spikebridge.data.shards import RECORD, VERSION, Job, decode, read_index, write_shard
 from spikebridge.errors import UserError
 from spikebridge.files import remove_stale_temporaries, settings_key
+from spikebridge.locks import locked
 
 _SHARD_CELLS = 8 << 20
 _OPEN_FILES = 64
@@ -60,9 +61,18 @@ class ArrayCache:
         Raises:
             UserError: a source cannot be read, or the cache cannot be written.
         """
+        if not self._missing(jobs):
+            return 0
+        waiting = f"{self.folder}: waiting for this data, which another process prepares"
+        with locked(self.folder.parent, f".{self.folder.name}.lock", waiting=waiting):
+            return self._make(self._missing(jobs), description, processes)
+
+    def _missing(self, jobs: Sequence[Job]) -> list[Job]:
         self._scan()
         wanted = {job.key: job for job in jobs}
-        missing = [job for key, job in wanted.items() if key not in self._places]
+        return [job for key, job in wanted.items() if key not in self._places]
+
+    def _make(self, missing: list[Job], description: str, processes: int | None) -> int:
         if not missing:
             return 0
         remove_stale_temporaries(self.folder)

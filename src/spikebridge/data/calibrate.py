@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -27,6 +28,7 @@ from spikebridge.data.simulate import Simulator, simulate_photo
 from spikebridge.data.statistics import Statistics, largest_sensor, statistics
 from spikebridge.errors import UserError
 from spikebridge.files import settings_key, write_json
+from spikebridge.locks import locked
 
 _VERSION = 2
 _RECORDINGS = 200
@@ -89,12 +91,24 @@ def calibrate(
         *([e.sha256 for e in _sample(some, len(some))] for some in (recordings, photos)),
     )
     path = cache_folder(config) / f"calibration-{key}.json"
+    if found := _read(path):
+        return found
+    with (
+        console.status("calibrating the simulated camera"),
+        locked(path.parent, f".{path.stem}.lock"),
+    ):
+        if found := _read(path):  # Another process made it meanwhile.
+            return found
+        found = _Search(config, recordings, photos, sensor).result()
+        write_json(path, asdict(found))
+    return found
+
+
+def _read(path: Path) -> Calibration | None:
+    """What was kept; None where there is none that can be read."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         return _from_json(json.loads(path.read_text(encoding="utf-8")))
-    with console.status("calibrating the simulated camera"):
-        found = _Search(config, recordings, photos, sensor).result()
-    write_json(path, asdict(found))
-    return found
+    return None
 
 
 class _Search:
