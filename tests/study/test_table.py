@@ -13,6 +13,7 @@ from factories import refused
 from spikebridge.runs import teacher_settings
 from spikebridge.study import curves
 from spikebridge.study.figures import arm_styles, write_figures
+from spikebridge.study.hard import as_csv, read_tested
 from spikebridge.study.page import update_page
 from spikebridge.study.plan import plan
 from spikebridge.study.table import make_rows, read_outcomes
@@ -37,7 +38,12 @@ def made(make_study, tmp_path):
                 continue
             one.job.folder.mkdir(parents=True)
             rates = {} if one.arm == "teacher" else {"rates": {"lif1": 0.1, "lif2": 0.3}}
-            result = {"test_top1": value, "seconds": 10.0 + one.seed, "protocol": protocol} | rates
+            result = {
+                "test_top1": value,
+                "seconds": 10.0 + one.seed,
+                "protocol": protocol,
+                "classes": ["cup", "saw", "hat"],
+            } | rates
             (one.job.folder / "result.json").write_text(json.dumps(result))
             settings = teacher_settings(one.job.config) if one.arm == "teacher" else one.job.config
             plain = json.loads(json.dumps(dataclasses.asdict(settings)))
@@ -85,7 +91,7 @@ def test_equal_differences_have_no_p(made):
 
 def test_failed_run_is_a_row_and_everything_is_written(made, tmp_path):
     study, rows, outcomes = made({"ckd": (90.0, None, 91.0), "scratch": SCRATCH})
-    write_tables(study, rows, outcomes, tmp_path)
+    write_tables(study, rows, outcomes, [], tmp_path)
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert (
         "| tiny | 4 | scratch | 3 | 71.0 ± 9.0 | – | 70.0 75.0 68.0 | 11 | 0.200 | 2,000 |" in lines
@@ -151,6 +157,29 @@ def test_one_budget_is_a_line_for_each_arm(made, tmp_path):
     ((_, accuracy), (_, paired)) = write_figures(study, rows, tmp_path)
     assert "91.2 ± 3.1" in accuracy.read_text()
     assert "+21.0" in paired.read_text()
+
+
+def test_what_no_seed_gets_right_is_told_and_listed(made, tmp_path):
+    study, rows, outcomes = made({"ckd": CKD, "scratch": (None, 75.0, None)})
+    said = {
+        0: {"a.bin": (0, 0), "b.bin": (1, 2), "c.bin": (1, 2), "d.bin": (2, 0), "x.bin": (0, 1)},
+        1: {"a.bin": (0, 1), "b.bin": (1, 2), "c.bin": (1, 1)},
+        2: {"b.bin": (1, 0), "c.bin": (1, 2), "d.bin": (2, 1)},
+    }
+    for one in outcomes:
+        if one.result and one.planned.arm != "teacher":
+            lines = [f"{file},{l},{p},0.5" for file, (l, p) in said[one.planned.seed].items()]
+            text = "\n".join(["file,label,prediction,confidence", *lines])
+            (one.planned.job.folder / "predictions.csv").write_text(text)
+    tested = read_tested(outcomes)
+    # b and d of a, b, c and d; x was tested once, and scratch by one seed.
+    assert "of those that two or more test, %: tiny, k = 4: ckd 50.0." in markdown(
+        study, rows, tested
+    )
+    assert as_csv(tested).splitlines()[1:] == [
+        "tiny,4,ckd,b.bin,saw,hat; hat; cup",
+        "tiny,4,ckd,d.bin,hat,cup; saw",
+    ]
 
 
 def test_curves_are_means_over_the_seeds_that_validation_selected(made, tmp_path, monkeypatch):

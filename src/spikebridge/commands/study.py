@@ -47,7 +47,7 @@ def _study(given: Namespace) -> int:
     from spikebridge.study.run import run_study
     from spikebridge.study.spec import read_study
     from spikebridge.study.table import NOT_RUN
-    from spikebridge.study.write import markdown
+    from spikebridge.study.write import TABLE
 
     study = read_study(Path(given.study))
     out = Path(given.out) if given.out else Path("runs/studies") / study.name
@@ -65,7 +65,7 @@ def _study(given: Namespace) -> int:
         page=Path(given.page) if given.page else None,
         command=command,
     )
-    print(markdown(study, rows), end="")
+    print((out / TABLE).read_text(encoding="utf-8"), end="")
     failed = [reason for row in rows for _, reason in row.failures if reason != NOT_RUN]
     return 1 if failed else 0
 

@@ -81,25 +81,32 @@ class Run:
         Raises:
             UserError: predictions.csv is missing or damaged.
         """
-        path = self.folder / "predictions.csv"
-        try:
-            with open(path, encoding="utf-8", newline="") as stream:
-                found = [
-                    Prediction(
-                        r["file"], int(r["label"]), int(r["prediction"]), float(r["confidence"])
-                    )
-                    for r in csv.DictReader(stream)
-                ]
-            if not all(0 <= i < len(self.classes) for p in found for i in (p.label, p.prediction)):
-                raise ValueError("a class that the run does not have")
-            return found
-        except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-            raise UserError(f"{path}: missing or damaged; train the run again") from error
+        return read_predictions(self.folder, len(self.classes))
 
     @cached_property
     def config_text(self) -> str:
         """``config.yaml`` as it was written."""
         return (self.folder / "config.yaml").read_text(encoding="utf-8")
+
+
+def read_predictions(folder: Path, classes: int) -> list[Prediction]:
+    """What a run of so many classes said of its test samples.
+
+    Raises:
+        UserError: predictions.csv is missing or damaged.
+    """
+    path = folder / "predictions.csv"
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            found = [
+                Prediction(r["file"], int(r["label"]), int(r["prediction"]), float(r["confidence"]))
+                for r in csv.DictReader(stream)
+            ]
+        if not all(0 <= i < classes for p in found for i in (p.label, p.prediction)):
+            raise ValueError("a class that the run does not have")
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"{path}: missing or damaged; train the run again") from error
+    return found
 
 
 def read_run(folder: Path) -> Run:

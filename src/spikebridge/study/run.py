@@ -9,6 +9,7 @@ from spikebridge.jobs import run_jobs
 from spikebridge.study.cluster import run_on_cluster
 from spikebridge.study.curves import write_curves
 from spikebridge.study.figures import write_figures
+from spikebridge.study.hard import read_tested
 from spikebridge.study.page import update_page
 from spikebridge.study.plan import plan
 from spikebridge.study.spec import Study
@@ -33,7 +34,8 @@ def run_study(
 
     Args:
         study: What is compared.
-        out: Folder of the runs, ``table.md``, ``table.csv``, ``results.json`` and SVG figures.
+        out: Folder of the runs, ``table.md``, ``table.csv``, ``never-right.csv``, ``results.json``
+            and SVG figures.
         workers: Processes of this machine that train side by side.
         executor: `processes` here; `slurm`, or `local` to try that without a cluster, by submitit.
         slurm: KEY=VALUE for submitit's ``update_parameters``.
@@ -59,8 +61,9 @@ def run_study(
     failures = {job.folder: end for job, end in zip(jobs, ended, strict=True) if end is not None}
     outcomes = read_outcomes(plan(study, out), failures)
     rows = make_rows(study, outcomes)
-    write_tables(study, rows, outcomes, out)
+    tested = read_tested(outcomes)
+    write_tables(study, rows, outcomes, tested, out)
     figures = [*write_figures(study, rows, out), *write_curves(rows, outcomes, out)]
     if page is not None:
-        update_page(page, study.name, markdown(study, rows), figures, command)
+        update_page(page, study.name, markdown(study, rows, tested), figures, command)
     return rows

@@ -13,21 +13,39 @@ from typing import Any
 
 from spikebridge.files import write_json, write_text
 from spikebridge.report.answer import signed
+from spikebridge.study.hard import Tested, as_csv, never_right
 from spikebridge.study.spec import Study
 from spikebridge.study.table import NOT_RUN, Outcome, Paired, Row
 
 _SOFTWARE = ("spikebridge", "torch", "numpy", "scipy", "eventcv")
 
 
-def write_tables(study: Study, rows: Sequence[Row], outcomes: Sequence[Outcome], out: Path) -> None:
-    """Write ``table.md``, ``table.csv`` and ``results.json``."""
-    write_text(out / "table.md", markdown(study, rows))
+TABLE = "table.md"
+"""The table's file in the study's folder."""
+
+
+def write_tables(
+    study: Study,
+    rows: Sequence[Row],
+    outcomes: Sequence[Outcome],
+    tested: Sequence[Tested],
+    out: Path,
+) -> None:
+    """Write ``table.md``, ``table.csv``, ``never-right.csv`` and ``results.json``."""
+    write_text(out / TABLE, markdown(study, rows, tested))
     write_text(out / "table.csv", _csv(study, rows))
+    write_text(out / "never-right.csv", as_csv(tested))
     write_json(out / "results.json", _as_json(study, rows, outcomes))
 
 
-def markdown(study: Study, rows: Sequence[Row]) -> str:
-    """The table in Markdown, with a line for every run that failed."""
+def markdown(study: Study, rows: Sequence[Row], tested: Sequence[Tested] = ()) -> str:
+    """The table in Markdown, with a line for every run that failed.
+
+    Args:
+        study: What is compared.
+        rows: The table.
+        tested: What was said of each test recording.
+    """
     spiking = any(not math.isnan(row.spikes) for row in rows)
     counted = any(not math.isnan(row.energy_nj) for row in rows)
     head = ["data", "labelled per class", *(["tested on"] if study.evaluate_at else []), "arm",
@@ -67,6 +85,8 @@ def markdown(study: Study, rows: Sequence[Row]) -> str:
         notes.append("Spikes: per neuron and time step, mean over layers.")
     if counted:
         notes.append("Energy per recording by `spikebridge energy`.")
+    if hard := never_right(tested):
+        notes.append(hard)
     return "\n".join(lines) + "\n\n" + " ".join(notes) + "\n"
 
 

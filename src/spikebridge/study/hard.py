@@ -1,0 +1,85 @@
+"""Recordings that no run gets right: how much of an error lies in the data, not in a run's luck."""
+
+import csv
+import io
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from spikebridge.errors import UserError
+from spikebridge.report.read import read_predictions
+from spikebridge.study.table import Outcome
+
+_SEEDS = 2
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What the seeds of one arm said of one test recording."""
+
+    recipe: str
+    budget: str
+    arm: str
+    file: str
+    label: str
+    said: tuple[str, ...]
+    """The class that each seed names."""
+
+    @property
+    def never_right(self) -> bool:
+        """Whether each of two seeds or more is wrong."""
+        return len(self.said) >= _SEEDS and self.label not in self.said
+
+
+def read_tested(outcomes: Sequence[Outcome]) -> list[Tested]:
+    """The recordings that students were tested on; runs without readable predictions are left out.
+
+    Args:
+        outcomes: The runs.
+    """
+    said: dict[tuple[str, str, str, str, str], list[str]] = {}
+    for one in outcomes:
+        planned = one.planned
+        if not one.result or planned.job.kind != "student":
+            continue
+        with suppress(UserError):
+            names = one.result["classes"]
+            for found in read_predictions(planned.job.folder, len(names)):
+                place = (planned.recipe, planned.budget, planned.arm, found.file)
+                said.setdefault((*place, names[found.label]), []).append(names[found.prediction])
+    return [Tested(*place, tuple(names)) for place, names in said.items()]
+
+
+def never_right(tested: Sequence[Tested]) -> str:
+    """A sentence for each recipe and label budget; empty where no recording was tested twice."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for recipe, budget, arm in dict.fromkeys((t.recipe, t.budget, t.arm) for t in tested):
+        twice = [
+            t
+            for t in tested
+            if (t.recipe, t.budget, t.arm) == (recipe, budget, arm) and len(t.said) >= _SEEDS
+        ]
+        if twice:
+            share = 100 * sum(t.never_right for t in twice) / len(twice)
+            lines.setdefault((recipe, budget), []).append(f"{arm} {share:.1f}")
+    if not lines:
+        return ""
+    places = (
+        f"{recipe}, k = {budget.removeprefix('k')}: {', '.join(arms)}"
+        for (recipe, budget), arms in lines.items()
+    )
+    return (
+        "Test recordings that no seed gets right, of those that two or more test, %: "
+        f"{'; '.join(places)}."
+    )
+
+
+def as_csv(tested: Sequence[Tested]) -> str:
+    """Those recordings as CSV, and what they were taken for; the most often tested first."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["data", "labelled_per_class", "arm", "recording", "label", "taken_for"])
+    for one in sorted((t for t in tested if t.never_right), key=lambda t: -len(t.said)):
+        place = [one.recipe, one.budget.removeprefix("k"), one.arm, one.file]
+        writer.writerow([*place, one.label, "; ".join(one.said)])
+    return text.getvalue()
