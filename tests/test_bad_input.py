@@ -118,6 +118,7 @@ def _holds(line: str, *words: object) -> None:
 def test_an_unknown_command(refuse: Refuse) -> None:
     _holds(refuse("trian"), "'trian'", "did you mean train?", "--help")
     assert "did you mean" not in refuse("xyzzy")
+    _holds(refuse("data", "check", "ncaltech"), "invalid choice", "did you mean ncaltech101?")
 
 
 @pytest.mark.parametrize(

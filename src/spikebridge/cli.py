@@ -1,6 +1,7 @@
 """The command `spikebridge`: parsing and calling, nothing else."""
 
 import os
+import re
 import sys
 import threading
 from argparse import RawDescriptionHelpFormatter
@@ -109,6 +110,9 @@ def _explained(error: ArgumentError, parser: ArgumentParser) -> str:
         option = message.split(unknown)[1].split()[0].split("=")[0]
         known = [s for action in parser._actions for s in action.option_strings]
         return f"unknown option {option}{_near(option, known)}"
+    if choice := re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)$", message):
+        name, known = choice[1], choice[2].replace("'", "").split(", ")
+        return f"{message}{_near(name, known)}"
     return message
 
 

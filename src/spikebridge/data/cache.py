@@ -64,7 +64,7 @@ class ArrayCache:
         if not self._missing(jobs):
             return 0
         waiting = f"{self.folder}: waiting for this data, which another process prepares"
-        with locked(self.folder.parent, f".{self.folder.name}.lock", waiting=waiting):
+        with locked(self.folder.parent, f"{self.folder.name}.lock", waiting=waiting):
             return self._make(self._missing(jobs), description, processes)
 
     def _missing(self, jobs: Sequence[Job]) -> list[Job]:

@@ -95,7 +95,7 @@ def calibrate(
         return found
     with (
         console.status("calibrating the simulated camera"),
-        locked(path.parent, f".{path.stem}.lock"),
+        locked(path.parent, f"{path.stem}.lock"),
     ):
         if found := _read(path):  # Another process made it meanwhile.
             return found
