@@ -24,13 +24,11 @@ def locked(folder: Path, name: str = _NAME, *, waiting: str | None = None) -> It
         name: Of the file in it that is locked, and stays.
         waiting: What to say before waiting for another process.
     """
-    lock = try_lock(folder, name)
-    if lock is None:
-        if waiting:
-            console.print(waiting, soft_wrap=True, markup=False)
-        lock = _open(folder / name)
-        _lock(lock, fcntl.LOCK_EX)
-    with lock:
+    with _open(folder / name) as file:
+        if not _take(file, fcntl.LOCK_NB):
+            if waiting:
+                console.print(waiting, soft_wrap=True, markup=False)
+            _take(file)
         yield
 
 
@@ -55,20 +53,22 @@ def alone(folder: Path, *, waiting: str | None = None) -> Iterator[None]:
 def try_lock(folder: Path, name: str = _NAME) -> IO[str] | None:
     """A lock on a folder until the file is closed or this process ends; None where it is held."""
     file = _open(folder / name)
+    if _take(file, fcntl.LOCK_NB):
+        return file
+    file.close()
+    return None
+
+
+def _take(file: IO[str], how: int = 0) -> bool:
+    """Whether the lock is taken; False only under LOCK_NB."""
     try:
-        _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | how)
     except BlockingIOError:
-        file.close()
-        return None
-    return file
-
-
-def _lock(file: IO[str], how: int) -> None:
-    try:
-        fcntl.flock(file, how)
+        return False
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
+    return True
 
 
 def _open(path: Path) -> IO[str]:

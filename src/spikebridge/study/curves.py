@@ -37,7 +37,7 @@ def write_curves(
     for one in outcomes:
         found = _evaluations(one.planned.job.folder) if one.result else []
         if found and one.planned.job.kind == "student":
-            arms = recipes.setdefault(one.planned.recipe, {}).setdefault(one.planned.budget, {})
+            arms = recipes.setdefault(one.planned.recipe, {}).setdefault(one.planned.labelled, {})
             arms.setdefault(one.planned.arm, []).append(found)
     styles, made = arm_styles([row.arm for row in rows]), []
     for recipe, budgets in recipes.items():
@@ -65,10 +65,10 @@ def _figure(budgets: dict[str, Arms], styles: dict[str, Style]) -> Figure:
     figure = new_figure(0.6 + 2.0 * lines + 0.19 * -(-len(names) // 2))
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     panels = list(grid.flat)
-    for axes, (budget, arms) in zip(panels, budgets.items(), strict=False):
+    for axes, (labelled, arms) in zip(panels, budgets.items(), strict=False):
         _panel(axes, arms, styles)
         if len(budgets) > 1:
-            axes.set_title(f"k = {budget.removeprefix('k')}")
+            axes.set_title(f"k = {labelled}")
     for axes in panels[len(budgets) :]:
         axes.set_axis_off()
     for axes in panels[len(budgets) - columns : len(budgets)]:  # the lowest of each column

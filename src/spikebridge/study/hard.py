@@ -18,7 +18,7 @@ class Tested:
     """What the seeds of one arm said of one test recording."""
 
     recipe: str
-    budget: str
+    labelled: str
     arm: str
     file: str
     label: str
@@ -45,28 +45,24 @@ def read_tested(outcomes: Sequence[Outcome]) -> list[Tested]:
         with suppress(UserError):
             names = one.result["classes"]
             for found in read_predictions(planned.job.folder, len(names)):
-                place = (planned.recipe, planned.budget, planned.arm, found.file)
+                place = (planned.recipe, planned.labelled, planned.arm, found.file)
                 said.setdefault((*place, names[found.label]), []).append(names[found.prediction])
     return [Tested(*place, tuple(names)) for place, names in said.items()]
 
 
 def never_right(tested: Sequence[Tested]) -> str:
     """A sentence for each recipe and label budget; empty where no recording was tested twice."""
-    lines: dict[tuple[str, str], list[str]] = {}
-    for recipe, budget, arm in dict.fromkeys((t.recipe, t.budget, t.arm) for t in tested):
-        twice = [
-            t
-            for t in tested
-            if (t.recipe, t.budget, t.arm) == (recipe, budget, arm) and len(t.said) >= _SEEDS
-        ]
-        if twice:
-            share = 100 * sum(t.never_right for t in twice) / len(twice)
-            lines.setdefault((recipe, budget), []).append(f"{arm} {share:.1f}")
-    if not lines:
+    wrong: dict[str, dict[str, list[bool]]] = {}
+    for one in tested:
+        if len(one.said) >= _SEEDS:
+            place = f"{one.recipe}, k = {one.labelled}"
+            wrong.setdefault(place, {}).setdefault(one.arm, []).append(one.never_right)
+    if not wrong:
         return ""
     places = (
-        f"{recipe}, k = {budget.removeprefix('k')}: {', '.join(arms)}"
-        for (recipe, budget), arms in lines.items()
+        f"{place}: "
+        + ", ".join(f"{arm} {100 * sum(each) / len(each):.1f}" for arm, each in arms.items())
+        for place, arms in wrong.items()
     )
     return (
         "Test recordings that no seed gets right, of those that two or more test, %: "
@@ -80,6 +76,6 @@ def as_csv(tested: Sequence[Tested]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["data", "labelled_per_class", "arm", "recording", "label", "taken_for"])
     for one in sorted((t for t in tested if t.never_right), key=lambda t: -len(t.said)):
-        place = [one.recipe, one.budget.removeprefix("k"), one.arm, one.file]
+        place = [one.recipe, one.labelled, one.arm, one.file]
         writer.writerow([*place, one.label, "; ".join(one.said)])
     return text.getvalue()

@@ -31,6 +31,11 @@ class Planned:
     job: Job
 
     @property
+    def labelled(self) -> str:
+        """Labelled recordings per class: 2, all."""
+        return self.budget.removeprefix("k")
+
+    @property
     def seed(self) -> int:
         """The run's seed."""
         return self.job.config.seed

@@ -14,7 +14,7 @@ from spikebridge.study.page import update_page
 from spikebridge.study.plan import plan
 from spikebridge.study.spec import Study
 from spikebridge.study.table import Row, make_rows, read_outcomes
-from spikebridge.study.write import markdown, write_tables
+from spikebridge.study.write import write_tables
 
 Executor = Literal["processes", "slurm", "local"]
 
@@ -61,9 +61,8 @@ def run_study(
     failures = {job.folder: end for job, end in zip(jobs, ended, strict=True) if end is not None}
     outcomes = read_outcomes(plan(study, out), failures)
     rows = make_rows(study, outcomes)
-    tested = read_tested(outcomes)
-    write_tables(study, rows, outcomes, tested, out)
+    table = write_tables(study, rows, outcomes, read_tested(outcomes), out)
     figures = [*write_figures(study, rows, out), *write_curves(rows, outcomes, out)]
     if page is not None:
-        update_page(page, study.name, markdown(study, rows, tested), figures, command)
+        update_page(page, study.name, table, figures, command)
     return rows

@@ -18,8 +18,6 @@ from spikebridge.study.spec import Study
 from spikebridge.study.table import NOT_RUN, Outcome, Paired, Row
 
 _SOFTWARE = ("spikebridge", "torch", "numpy", "scipy", "eventcv")
-
-
 TABLE = "table.md"
 """The table's file in the study's folder."""
 
@@ -30,12 +28,18 @@ def write_tables(
     outcomes: Sequence[Outcome],
     tested: Sequence[Tested],
     out: Path,
-) -> None:
-    """Write ``table.md``, ``table.csv``, ``never-right.csv`` and ``results.json``."""
-    write_text(out / TABLE, markdown(study, rows, tested))
+) -> str:
+    """Write ``table.md``, ``table.csv``, ``never-right.csv`` and ``results.json``.
+
+    Returns:
+        The table in Markdown.
+    """
+    table = markdown(study, rows, tested)
+    write_text(out / TABLE, table)
     write_text(out / "table.csv", _csv(study, rows))
     write_text(out / "never-right.csv", as_csv(tested))
     write_json(out / "results.json", _as_json(study, rows, outcomes))
+    return table
 
 
 def markdown(study: Study, rows: Sequence[Row], tested: Sequence[Tested] = ()) -> str:
