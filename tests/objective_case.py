@@ -51,8 +51,8 @@ def make_batch(samples=SAMPLES, photo_size=16, simulated=True):
         label_B=torch.arange(samples) % CLASSES,
         photo_B3HW=torch.rand(samples, 3, photo_size, photo_size, generator=random),
         simulated_TBCHW=torch.rand(shape, generator=random) * 2 if simulated else None,
-        recording_B=np.arange(samples),
-        source_B=np.arange(samples),
+        recording_B=torch.arange(samples),
+        source_B=torch.arange(samples),
     )
 
 

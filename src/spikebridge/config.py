@@ -395,6 +395,9 @@ class TrainConfig:
     memory: Literal["normal", "low"] = "normal"
     """`low` keeps little of the student's forward passes and computes them again for the backward
     pass: about two thirds of the memory for a third more time, the same result."""
+    cuda_graph: bool = True
+    """On CUDA, capture each kind of step once and replay it, instead of launching its kernels one
+    by one; the result is the same."""
     device: str = "auto"
     """`auto` takes a CUDA device where there is one."""
 

@@ -1,11 +1,56 @@
-"""From the host's memory to the device's without waiting for it."""
+"""Tensors on their way to a device, alone and in plain containers."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+_T = TypeVar("_T")
+
+
+def pinned(x: Tensor) -> Tensor:
+    """Copy a host tensor into page-locked memory, which a GPU reads while the host goes on."""
+    # Pinning copies stride by stride: an expanded tensor would be written many times to one place.
+    return x if x.is_pinned() else x.contiguous().pin_memory()
+
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
     """A host tensor on the device; a GPU copies it while the host goes on."""
-    if device.type == "cuda" and x.device.type == "cpu" and not x.is_pinned():
-        x = x.pin_memory()
+    if device.type == "cuda" and x.device.type == "cpu":
+        x = pinned(x)
     return x.to(device, non_blocking=True)
+
+
+def map_tensors(act: Callable[[Tensor], Any], value: _T) -> _T:
+    """Rebuild dataclasses, dicts, tuples and lists with each tensor replaced by ``act`` of it."""
+    found: Any = value
+    if isinstance(value, Tensor):
+        found = act(value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changed = {
+            field.name: map_tensors(act, getattr(value, field.name))
+            for field in dataclasses.fields(value)
+        }
+        found = dataclasses.replace(value, **changed)
+    elif isinstance(value, dict):
+        found = {key: map_tensors(act, part) for key, part in value.items()}
+    elif isinstance(value, tuple | list):
+        found = type(value)(map_tensors(act, part) for part in value)
+    return found
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield what such containers hold, tensors and others, in a fixed order."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from leaves(getattr(value, field.name))
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from leaves(part)
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from leaves(part)
+    else:
+        yield value

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spikebridge.data.prepared import EventSet, PhotoSet
-from spikebridge.devices import to_device
 from spikebridge.files import write_text
 from spikebridge.models.inference import deploy
 from spikebridge.models.student import Student
@@ -71,7 +70,7 @@ def evaluate_student(
     for rows in _batches(len(events.label_N), batch_size):
         frames_BTCHW = torch.from_numpy(events.input(rows))
         with autocast():
-            output = network(to_device(frames_BTCHW, device).transpose(0, 1))
+            output = network(frames_BTCHW.to(device).transpose(0, 1))
         logits.append(output.logits_TBC.float().mean(0))
         found.append((output.rates, len(frames_BTCHW)))
     student.train(training)
@@ -98,7 +97,7 @@ def evaluate_teacher(
     for rows in _batches(len(photos.label_N), batch_size):
         photo_B3HW = torch.from_numpy(photos.photos_N3HW[rows].astype(np.float32))
         with autocast():
-            logits.append(teacher(to_device(photo_B3HW, device).div_(255)).float())
+            logits.append(teacher(photo_B3HW.to(device).div_(255)).float())
     teacher.train(training)
     return Evaluation(torch.cat(logits).cpu(), photos.label_N, photos.files, {})
 

@@ -16,11 +16,11 @@ class HybridBatch:
     frames_TBCHW: Tensor
     """The stream's input: a replaced frame is its DVS sample's, bit for bit."""
     replaced_TB: Tensor
-    """True where the frame was replaced; on the CPU, where it is drawn."""
+    """True where the frame was replaced; where it was given, the CPU for one that was drawn."""
 
     @property
     def share_B(self) -> Tensor:
-        """Share of each sample's time steps that were replaced; on the CPU."""
+        """Share of each sample's time steps that were replaced."""
         return self.replaced_TB.float().mean(0)
 
 
@@ -63,8 +63,9 @@ def replace_samples(
         ValueError: the shapes differ.
     """
     steps, batch = dvs_TBCHW.shape[:2]
-    replaced_B = _uniform((), batch, generator, share) < probability
-    return _replaced(source_TBCHW, dvs_TBCHW, replaced_B.expand(steps, batch))
+    return replaced(
+        source_TBCHW, dvs_TBCHW, draw_samples(steps, batch, probability, generator, share)
+    )
 
 
 def replace_steps(
@@ -80,8 +81,9 @@ def replace_steps(
     the DVS sample at its position. Arguments and errors are those of `replace_samples`.
     """
     steps, batch = dvs_TBCHW.shape[:2]
-    draws_TB = _uniform((steps,), batch, generator, share)
-    return _replaced(source_TBCHW, dvs_TBCHW, draws_TB < probability)
+    return replaced(
+        source_TBCHW, dvs_TBCHW, draw_steps(steps, batch, probability, generator, share)
+    )
 
 
 def replace_tails(
@@ -98,9 +100,44 @@ def replace_tails(
     steps. Arguments and errors are those of `replace_samples`.
     """
     steps, batch = dvs_TBCHW.shape[:2]
+    return replaced(
+        source_TBCHW, dvs_TBCHW, draw_tails(steps, batch, probability, generator, share)
+    )
+
+
+def draw_samples(
+    steps: int,
+    batch: int,
+    probability: float,
+    generator: torch.Generator,
+    share: Share | None = None,
+) -> Tensor:
+    """Draw which samples `replace_samples` replaces, replaced_TB on the CPU."""
+    replaced_B = _uniform((), batch, generator, share) < probability
+    return replaced_B.expand(steps, -1)
+
+
+def draw_steps(
+    steps: int,
+    batch: int,
+    probability: float,
+    generator: torch.Generator,
+    share: Share | None = None,
+) -> Tensor:
+    """Draw which time steps `replace_steps` replaces, replaced_TB on the CPU."""
+    return _uniform((steps,), batch, generator, share) < probability
+
+
+def draw_tails(
+    steps: int,
+    batch: int,
+    probability: float,
+    generator: torch.Generator,
+    share: Share | None = None,
+) -> Tensor:
+    """Draw which time steps `replace_tails` replaces, replaced_TB on the CPU."""
     draws_TB = _uniform((steps,), batch, generator, share)
-    changed_TB = draws_TB < change_probability(probability, steps)
-    return _replaced(source_TBCHW, dvs_TBCHW, changed_TB.cumsum(0) > 0)
+    return (draws_TB < change_probability(probability, steps)).cumsum(0) > 0
 
 
 def change_probability(expected_share: float, steps: int) -> float:
@@ -129,7 +166,12 @@ def _uniform(
     return torch.rand(*leading, share.batch, generator=generator)[..., share.rows]
 
 
-def _replaced(source_TBCHW: Tensor, dvs_TBCHW: Tensor, replaced_TB: Tensor) -> HybridBatch:
+def replaced(source_TBCHW: Tensor, dvs_TBCHW: Tensor, replaced_TB: Tensor) -> HybridBatch:
+    """Put the DVS sample's frames where ``replaced_TB``, on any device, is true.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
     if source_TBCHW.shape != dvs_TBCHW.shape:
         raise ValueError(
             f"source {tuple(source_TBCHW.shape)} and DVS {tuple(dvs_TBCHW.shape)} shapes differ"

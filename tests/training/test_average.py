@@ -1,6 +1,7 @@
 """The moving average of weights: its values, and that it is what a run selects and saves."""
 
 import copy
+import itertools
 import json
 import os
 import signal
@@ -131,16 +132,16 @@ def test_an_interrupted_run_goes_on_with_the_same_average(make_config, tmp_path,
     config = make_config("kt", train={"ema": 0.9})
     data = prepare(config.data, config.seed)
     train_student(config, data, tmp_path / "whole", teacher_folder=tmp_path / "teacher")
-    original = StudentTask.step
+    original, number = StudentTask.losses, itertools.count()
 
-    def stopping(self, batch, number, progress):
-        result = original(self, batch, number, progress)
-        if number == step:
+    def stopping(self, tensors):
+        result = original(self, tensors)
+        if next(number) == step:
             os.kill(os.getpid(), signal.SIGINT)
         return result
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(StudentTask, "step", stopping)
+        patch.setattr(StudentTask, "losses", stopping)
         train_student(config, data, tmp_path / "parts", teacher_folder=tmp_path / "teacher")
     train_student(
         config, data, tmp_path / "parts", teacher_folder=tmp_path / "teacher", resume=True

@@ -1,12 +1,15 @@
 """The log of a run: JSON lines, TensorBoard, resuming, a full disk."""
 
 import json
+import math
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import spikebridge.training.record
 from spikebridge.errors import UserError
+from spikebridge.training.packing import Packed, unpacked
 from spikebridge.training.record import Recorder
 
 
@@ -42,29 +45,50 @@ def test_a_resumed_log_forgets_what_came_after_the_checkpoint(tmp_path):
     assert lines(tmp_path) == [record(0), record(1) | {"again": 1}]
 
 
-class Watched(torch.Tensor):
-    """Counts how often it is read."""
-
-    read = 0
-
-    def tolist(self):
-        Watched.read += 1
-        return super().tolist()
+def computed(step, **losses):
+    losses = {"dvs": step / 4} | losses
+    tensors = {name: torch.tensor(value) for name, value in losses.items()}
+    return Packed.of({"losses": tensors, "cka": torch.tensor([0.5, step / 8])})
 
 
-def test_tensors_are_read_when_many_have_come_or_someone_looks(tmp_path, monkeypatch):
-    monkeypatch.setattr(Watched, "read", 0)
+def test_tensors_are_read_in_one_go_when_many_have_come_or_someone_looks(tmp_path, monkeypatch):
+    reads = []
+
+    def reading(packed):
+        if packed:
+            reads.append(len(packed))
+        return unpacked(packed)
+
+    monkeypatch.setattr(spikebridge.training.record, "unpacked", reading)
     recorder = Recorder(tmp_path)
     seen = []
     for step in range(25):
-        value = torch.tensor([0.5, step / 8]).as_subclass(Watched)
-        recorder.write(record(step) | {"cka": value, "losses": {"dvs": torch.tensor(step / 4)}})
-        seen.append(Watched.read)
+        recorder.write({"kind": "step", "step": step}, computed(step))
+        seen.append(sum(reads))
     assert seen == [0] * 19 + [20] * 6
     assert recorder.position() == (tmp_path / "metrics.jsonl").stat().st_size
-    assert Watched.read == 25
+    assert reads == [20, 5]
     recorder.close()
     assert lines(tmp_path) == [record(step) for step in range(25)]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_ends_training_with_its_name_and_step(tmp_path, value):
+    recorder = Recorder(tmp_path)
+    for step in range(3):
+        recorder.write({"kind": "step", "step": step}, computed(step))
+    recorder.write({"kind": "step", "step": 3}, computed(3, total=value, kd=value))
+    with pytest.raises(UserError, match=rf"diverged: the loss 'kd' is {value} at step 3; .*lr"):
+        recorder.flush()
+    recorder.close()
+    assert lines(tmp_path) == [record(step) for step in range(3)]
+
+
+def test_the_log_is_json_where_a_value_is_not_a_number(tmp_path):
+    recorder = Recorder(tmp_path)
+    recorder.write(record(0) | {"cka": [math.nan, 0.5]})
+    recorder.close()
+    assert lines(tmp_path) == [record(0) | {"cka": [None, 0.5]}]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -1,5 +1,6 @@
 """An interrupted run goes on to the bit-identical result of an uninterrupted one."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -20,16 +21,16 @@ from spikebridge.training.tasks import StudentTask, TeacherTask
 
 
 def run_until(monkeypatch, task, step, action):
-    """Makes a task's step number `step` end with an action."""
-    original = task.step
+    """Makes a task's step number `step`, counted from the call's first, end with an action."""
+    original, number = task.losses, itertools.count()
 
-    def patched(self, batch, number, progress):
-        result = original(self, batch, number, progress)
-        if number == step:
+    def patched(self, tensors):
+        result = original(self, tensors)
+        if next(number) == step:
             action()
         return result
 
-    monkeypatch.setattr(task, "step", patched)
+    monkeypatch.setattr(task, "losses", patched)
 
 
 def send_interrupt():
@@ -71,7 +72,7 @@ def test_student_killed_after_its_last_checkpoint(make_config, data, tmp_path, m
         run_until(patch, StudentTask, 2, send_interrupt)
         train_student(config, data, folder, teacher_folder=tmp_path / "teacher")
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        run_until(patch, StudentTask, 7, die)
+        run_until(patch, StudentTask, 4, die)  # after steps 0 to 2
         train_student(config, data, folder, teacher_folder=tmp_path / "teacher", resume=True)
     assert len((folder / "metrics.jsonl").read_text().splitlines()) > 4
     train_student(config, data, folder, teacher_folder=tmp_path / "teacher", resume=True)

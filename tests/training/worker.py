@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import os
 import shutil
 import signal
@@ -23,8 +24,9 @@ from spikebridge.models.teacher import build_teacher
 from spikebridge.recipes import merge, read_recipe
 from spikebridge.settings import config_from
 from spikebridge.training.distributed import processes
-from spikebridge.training.loop import _optimiser, _train_step
-from spikebridge.training.objective import StepResult
+from spikebridge.training.loop import learning_rate
+from spikebridge.training.packing import unpacked
+from spikebridge.training.step import StepResult, TrainingStep, make_optimiser
 from spikebridge.training.tasks import StudentTask
 
 CPU = torch.device("cpu")
@@ -52,8 +54,8 @@ def make_task(recipe: str, method: str, changes: dict) -> StudentTask:
     task.extras.double()
     task.teacher = build_teacher(config.teacher, 3).double().eval()
     task.settings = dataclasses.replace(task.settings, epochs=2, batches_per_epoch=5)
-    make = task.batch
-    task.batch = lambda step: doubled(make(step))
+    make = task.batches.assembled
+    task.batches.assembled = lambda drawn: doubled(make(drawn))
     return task
 
 
@@ -68,13 +70,16 @@ def train(task: StudentTask, steps: int) -> dict[str, Any]:
     """Losses and gradients of each step, and the weights and statistics after them."""
     modules = torch.nn.ModuleList([task.model, task.extras])
     trained = [p for p in modules.parameters() if p.requires_grad]
-    optimiser = _optimiser(trained, task.settings)
+    settings = task.settings
+    optimiser = make_optimiser(trained, settings.lr, settings.weight_decay, CPU)
+    take = TrainingStep(task.losses, trained, optimiser, CPU, capture=False)
     found: dict[str, Any] = {"losses": [], "grads": []}
     for step in range(2, 2 + steps):
-        batch = task.batch(step)
-        record = _train_step(task, batch, optimiser, trained, task.settings, step)
-        weight = batch.share.weight if batch.share else 1.0
-        found["losses"].append({k: v.item() * weight for k, v in record["losses"].items()})
+        inputs = task.batch(step)
+        [computed] = unpacked([take(inputs.tensors, learning_rate(step, settings))])
+        share = inputs.tensors[0].share
+        weight = share.weight if share else 1.0
+        found["losses"].append({k: v * weight for k, v in computed["losses"].items()})
         found["grads"].append(
             {name: None if p.grad is None else p.grad.clone() for name, p in named(modules)}
         )
@@ -90,14 +95,14 @@ def named(modules: torch.nn.ModuleList) -> list[tuple[str, torch.nn.Parameter]]:
 @contextlib.contextmanager
 def rank_1_stopped_at(step: int) -> Iterator[None]:
     """Ctrl-C, which one process alone gets."""
-    original = StudentTask.step
+    original, number = StudentTask.losses, itertools.count()
 
-    def patched(task: StudentTask, batch: Batch, number: int, progress: float) -> StepResult:
-        if number == step and os.environ["RANK"] == "1":
+    def patched(task: StudentTask, tensors: Any) -> StepResult:
+        if next(number) == step and os.environ["RANK"] == "1":
             os.kill(os.getpid(), signal.SIGINT)
-        return original(task, batch, number, progress)
+        return original(task, tensors)
 
-    with mock.patch.object(StudentTask, "step", patched):
+    with mock.patch.object(StudentTask, "losses", patched):
         yield
 
 

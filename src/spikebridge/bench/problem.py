@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -85,8 +84,8 @@ def random_batch(settings: BenchSettings) -> Batch:
         label_B=torch.randint(settings.classes, (batch,), generator=random).to(device),
         photo_B3HW=torch.rand(batch, 3, side, side, generator=random).to(device),
         simulated_TBCHW=None,
-        recording_B=np.arange(batch),
-        source_B=np.arange(batch),
+        recording_B=torch.arange(batch),
+        source_B=torch.arange(batch),
     )
 
 

@@ -127,14 +127,7 @@ class Geometry:
         Returns:
             A tensor of the same shape; ``x_BCHW`` itself where nothing is switched on.
         """
-        if self.shift_B2 is not None:
-            x_BCHW = self._cropped(x_BCHW, self.shift_B2)
-        if self.flip_B is not None:
-            flip_B = torch.from_numpy(self.flip_B).view(-1, *(1,) * (x_BCHW.dim() - 1))
-            x_BCHW = torch.where(flip_B, x_BCHW.flip(-1), x_BCHW)
-        if self.degrees_B is not None:
-            x_BCHW = self._rotated(x_BCHW, self.degrees_B)
-        return x_BCHW
+        return self.moves(x_BCHW.shape[-2], x_BCHW.shape[-1])(x_BCHW)
 
     def of(self, rows: slice) -> "Geometry":
         """The draws of some of the samples."""
@@ -144,28 +137,78 @@ class Geometry:
         )
         return replace(self, shift_B2=shift_B2, flip_B=flip_B, degrees_B=degrees_B)
 
-    def _cropped(self, x_BCHW: Tensor, shift_B2: np.ndarray) -> Tensor:
-        height, width = x_BCHW.shape[-2:]
+    def moves(self, height: int, width: int) -> "Moves":
+        """The same for views of one size, as tensors."""
         reach_2 = self.padding * np.array([height / self.size[0], width / self.size[1]])
-        rows, columns = pixels_2 = np.round(reach_2).astype(int)
-        padded = F.pad(x_BCHW, (columns, columns, rows, rows))
-        start_B2 = np.round(pixels_2 + shift_B2 * reach_2).astype(int).clip(0, 2 * pixels_2)
-        return torch.stack(
-            [
-                padded[b, ..., top : top + height, left : left + width]
-                for b, (top, left) in enumerate(start_B2)
-            ]
+        pixels_2 = np.round(reach_2).astype(int)
+        corner_B2, flip_B, source_B23 = None, None, None
+        if self.shift_B2 is not None:
+            start_B2 = np.round(pixels_2 + self.shift_B2 * reach_2).astype(int)
+            corner_B2 = torch.from_numpy(start_B2.clip(0, 2 * pixels_2))
+        if self.flip_B is not None:
+            flip_B = torch.from_numpy(self.flip_B)
+        if self.degrees_B is not None:
+            source_B23 = self._rotation(self.degrees_B)
+        return Moves((int(pixels_2[0]), int(pixels_2[1])), corner_B2, flip_B, source_B23)
+
+    def _rotation(self, degrees_B: np.ndarray) -> Tensor:
+        """Where each pixel's value comes from, in coordinates that are ±1 at the borders."""
+        aspect = self.size[1] / self.size[0]
+        angle_B = torch.from_numpy(np.deg2rad(degrees_B)).to(torch.float32)
+        cos_B, sin_B, zero_B = angle_B.cos(), angle_B.sin(), torch.zeros_like(angle_B)
+        return torch.stack([cos_B, -sin_B / aspect, zero_B, sin_B * aspect, cos_B, zero_B], 1).view(
+            -1, 2, 3
         )
 
-    def _rotated(self, x_BCHW: Tensor, degrees_B: np.ndarray) -> Tensor:
-        aspect = self.size[1] / self.size[0]
-        angle_B = torch.from_numpy(np.deg2rad(degrees_B)).to(x_BCHW.dtype)
-        cos_B, sin_B, zero_B = angle_B.cos(), angle_B.sin(), torch.zeros_like(angle_B)
-        # Where each pixel's value comes from, in coordinates that are ±1 at the picture's borders.
-        source_B23 = torch.stack(
-            [cos_B, -sin_B / aspect, zero_B, sin_B * aspect, cos_B, zero_B], 1
-        ).view(-1, 2, 3)
+
+@dataclass(frozen=True)
+class Moves:
+    """A `Geometry` for views of one size, where the views are; None where it is switched off."""
+
+    padding: tuple[int, int]
+    """Rows and columns of zeros around a view."""
+    corner_B2: Tensor | None
+    """Row and column of the padded view at which the crop begins."""
+    flip_B: Tensor | None
+    """True where left and right are exchanged."""
+    source_B23: Tensor | None
+    """Affine map from a pixel to where its value comes from."""
+
+    def __call__(self, x_BCHW: Tensor) -> Tensor:
+        """Move views, as `Geometry` does."""
+        if self.corner_B2 is not None:
+            x_BCHW = self._cropped(x_BCHW, self.corner_B2)
+        if self.flip_B is not None:
+            flip_B = self.flip_B.view(-1, *(1,) * (x_BCHW.dim() - 1))
+            x_BCHW = torch.where(flip_B, x_BCHW.flip(-1), x_BCHW)
+        if self.source_B23 is not None:
+            x_BCHW = self._rotated(x_BCHW, self.source_B23)
+        return x_BCHW
+
+    def _cropped(self, x_BCHW: Tensor, corner_B2: Tensor) -> Tensor:
+        (rows, columns), (height, width) = self.padding, x_BCHW.shape[-2:]
+        padded = F.pad(x_BCHW, (columns, columns, rows, rows))
+        if corner_B2.device.type == "cpu":  # Slices, much faster than indices.
+            starts = enumerate(corner_B2.tolist())
+            return torch.stack(
+                [padded[b, ..., y : y + height, x : x + width] for b, (y, x) in starts]
+            )
+        flat_BCHW = padded.flatten(1, -3)
+        batch, channels = flat_BCHW.shape[:2]
+        at_B, at_C, at_H, at_W = (
+            torch.arange(n, device=corner_B2.device) for n in (batch, channels, height, width)
+        )
+        cropped = flat_BCHW[
+            at_B[:, None, None, None],
+            at_C[:, None, None],
+            (corner_B2[:, :1] + at_H)[:, None, :, None],
+            (corner_B2[:, 1:] + at_W)[:, None, None, :],
+        ]
+        return cropped.view(x_BCHW.shape)
+
+    def _rotated(self, x_BCHW: Tensor, source_B23: Tensor) -> Tensor:
         flat_BCHW = x_BCHW.flatten(1, -3)
+        source_B23 = source_B23.to(x_BCHW.dtype)
         grid = F.affine_grid(source_B23, list(flat_BCHW.shape), align_corners=False)
         rotated = F.grid_sample(flat_BCHW, grid, padding_mode="zeros", align_corners=False)
         return rotated.reshape(x_BCHW.shape)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from spikebridge.config import AugmentConfig
-from spikebridge.data.augment import augment_counts, changes_counts, draw_geometry
-from spikebridge.data.frames import network_input
+from spikebridge.data.augment import Moves, augment_counts, changes_counts, draw_geometry
 from spikebridge.data.prepared import EventSet, PhotoSet
-from spikebridge.devices import to_device
+from spikebridge.data.resident import FrameRows, Frames, Room, Rows
+from spikebridge.devices import map_tensors, to_device
 
 _ORDER, _SOURCE, _RECORDING_MOVES, _PHOTO_MOVES, _RECORDING_EVENTS, _SIMULATED_EVENTS = range(1, 7)
 _VIEW = 7
@@ -46,12 +46,28 @@ class Batch:
     """Source photos in [0, 1] at photo size, as the teacher sees them."""
     simulated_TBCHW: Tensor | None
     """Simulated recordings of the same photos, where the set has them."""
-    recording_B: np.ndarray
+    recording_B: Tensor
     """Index of each recording in its set."""
-    source_B: np.ndarray
+    source_B: Tensor
     """Index of each photo in its set."""
     share: Share | None = None
     """Which part of the batch this is, where several processes share it."""
+
+
+@dataclass(frozen=True)
+class DrawnBatch:
+    """What a `Batch` is made of: all that is drawn, and the samples that are not on the device."""
+
+    label_B: Tensor
+    recording_B: Tensor
+    source_B: Tensor
+    recordings: FrameRows
+    photos: Tensor
+    simulated: FrameRows | None
+    move_recording: Moves
+    move_photo: Moves
+    move_simulated: Moves | None
+    share: Share | None
 
 
 class PairedBatches:
@@ -90,6 +106,13 @@ class PairedBatches:
         self.one_pass = batches_per_epoch is None
         self.batches_per_epoch = passes if batches_per_epoch is None else batches_per_epoch
         self.augment, self.seed, self.device = augment, seed, device
+        room = Room(device)
+        self._recordings = Frames(events.frames_NTCHW, events.scale, room)
+        self._photos = Rows(photos.photos_N3HW, room)
+        simulated_NTCHW = photos.simulated_NTCHW
+        self._simulated = (
+            None if simulated_NTCHW is None else Frames(simulated_NTCHW, events.scale, room)
+        )
         self._photos_of = {
             int(label): np.flatnonzero(photos.label_N == label) for label in set(events.label_N)
         }
@@ -103,37 +126,60 @@ class PairedBatches:
 
     def __call__(self, step: int) -> Batch:
         """The batch of a global step."""
+        drawn = self.drawn(step)
+        device = self.device
+        return self.assembled(map_tensors(lambda x: to_device(x, device), drawn))
+
+    def drawn(self, step: int) -> DrawnBatch:
+        """Draw the batch of a global step, on the CPU."""
         epoch, position = divmod(step, self.batches_per_epoch)
         recording_B = self._epoch_order(epoch)[position]
         share = Share(len(recording_B), self.rows)
         source_B = self._draw_sources(self.events.label_N[recording_B], step)[self.rows]
         recording_B = recording_B[self.rows]
-        label_B = self.events.label_N[recording_B]
-        size = (self.events.frames_NTCHW.shape[-2], self.events.frames_NTCHW.shape[-1])
+        height, width = self.events.frames_NTCHW.shape[-2:]
         move_recording, move_photo = (
-            draw_geometry(self.augment, size, share.batch, self._random(draws, step)).of(self.rows)
+            draw_geometry(self.augment, (height, width), share.batch, self._random(draws, step)).of(
+                self.rows
+            )
             for draws in (_RECORDING_MOVES, _PHOTO_MOVES)
         )
-        dvs_BTCHW = torch.from_numpy(self._recordings(recording_B, step, share))
-        photo_B3HW = torch.from_numpy(self.photos.photos_N3HW[source_B]).float().div_(255)
+        simulated, move_simulated = None, None
+        if self._simulated is not None:
+            rows_B = self._draw_views(source_B, step)
+            simulated = self._counts(self._simulated, rows_B, _SIMULATED_EVENTS, step, share)
+            move_simulated = move_photo.moves(height, width)
+        return DrawnBatch(
+            torch.from_numpy(self.events.label_N[recording_B]),
+            torch.from_numpy(recording_B),
+            torch.from_numpy(source_B),
+            self._counts(self._recordings, recording_B, _RECORDING_EVENTS, step, share),
+            self._photos.drawn(source_B),
+            simulated,
+            move_recording.moves(height, width),
+            move_photo.moves(*self.photos.photos_N3HW.shape[-2:]),
+            move_simulated,
+            None if self.rows == slice(None) else share,
+        )
+
+    def assembled(self, drawn: DrawnBatch) -> Batch:
+        """Make a batch of what was drawn, where that is; a GPU needs nothing of the host."""
         simulated_TBCHW = None
-        if self.photos.simulated_NTCHW is not None:
-            counts_BTCHW = augment_counts(
-                self.photos.simulated_NTCHW[self._draw_views(source_B, step)],
-                self.augment,
-                self._random(_SIMULATED_EVENTS, step),
-                share.positions_B,
-            )
-            simulated_BTCHW = torch.from_numpy(network_input(counts_BTCHW, self.events.scale))
-            simulated_TBCHW = self._to_device(move_photo(simulated_BTCHW)).transpose(0, 1)
+        if drawn.simulated is not None:
+            assert self._simulated is not None
+            assert drawn.move_simulated is not None
+            simulated_BTCHW = drawn.move_simulated(self._simulated.input(drawn.simulated))
+            simulated_TBCHW = simulated_BTCHW.transpose(0, 1)
+        dvs_BTCHW = drawn.move_recording(self._recordings.input(drawn.recordings))
+        photo_B3HW = self._photos.rows(drawn.photos).float().div_(255)
         return Batch(
-            dvs_TBCHW=self._to_device(move_recording(dvs_BTCHW)).transpose(0, 1),
-            label_B=self._to_device(torch.from_numpy(label_B)),
-            photo_B3HW=self._to_device(move_photo(photo_B3HW)),
+            dvs_TBCHW=dvs_BTCHW.transpose(0, 1),
+            label_B=drawn.label_B,
+            photo_B3HW=drawn.move_photo(photo_B3HW),
             simulated_TBCHW=simulated_TBCHW,
-            recording_B=recording_B,
-            source_B=source_B,
-            share=None if self.rows == slice(None) else share,
+            recording_B=drawn.recording_B,
+            source_B=drawn.source_B,
+            share=drawn.share,
         )
 
     def _draw_sources(self, label_B: np.ndarray, step: int) -> np.ndarray:
@@ -146,17 +192,16 @@ class PairedBatches:
         view_B = self._random(_VIEW, step).integers(self.photos.views, size=len(source_B))
         return view_B * len(self.photos.files) + source_B
 
-    def _recordings(self, rows_B: np.ndarray, step: int, share: Share) -> np.ndarray:
-        """Network input x_BTCHW."""
+    def _counts(
+        self, frames: Frames, rows_B: np.ndarray, draws: int, step: int, share: Share
+    ) -> FrameRows:
+        """Some recordings, with their events changed as the augmentation asks."""
         if not changes_counts(self.augment):
-            return self.events.input(rows_B)
-        counts_BTCHW = augment_counts(
-            self.events.frames_NTCHW[rows_B],
-            self.augment,
-            self._random(_RECORDING_EVENTS, step),
-            share.positions_B,
+            return frames.drawn(rows_B)
+        random = self._random(draws, step)
+        return frames.given(
+            augment_counts(frames.counts_NTCHW[rows_B], self.augment, random, share.positions_B)
         )
-        return network_input(counts_BTCHW, self.events.scale)
 
     def _random(self, draws: int, step: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, draws, step])
@@ -169,6 +214,3 @@ class PairedBatches:
         needed = self.batches_per_epoch * self.batch_size
         passes = [random.permutation(count) for _ in range(-(-needed // count))]
         return np.split(np.concatenate(passes)[:needed], self.batches_per_epoch)
-
-    def _to_device(self, x: Tensor) -> Tensor:
-        return to_device(x, self.device)

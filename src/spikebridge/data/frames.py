@@ -70,10 +70,14 @@ def network_input(counts_BTCHW: np.ndarray, scale: Literal["recording", "none"])
     x_BTCHW = counts_BTCHW.astype(np.float32)
     if scale == "recording":
         for counts_TCHW, x_TCHW in zip(counts_BTCHW, x_BTCHW, strict=True):
-            if (top := _percentile_95(counts_TCHW)) > 1:
-                x_TCHW /= top
+            x_TCHW /= full_scale(counts_TCHW)
         x_BTCHW.clip(max=1, out=x_BTCHW)
     return x_BTCHW
+
+
+def full_scale(counts_TCHW: np.ndarray) -> float:
+    """The count that `network_input` makes 1, at least 1."""
+    return max(1.0, _percentile_95(counts_TCHW))
 
 
 def _percentile_95(counts_TCHW: np.ndarray) -> float:

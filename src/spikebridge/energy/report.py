@@ -10,7 +10,6 @@ import torch
 from spikebridge.config import Config
 from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import EventSet, photo_size, prepare
-from spikebridge.devices import to_device
 from spikebridge.energy.connections import count_macs
 from spikebridge.energy.operations import (
     AC_PJ,
@@ -291,7 +290,7 @@ def _count(student: Student, config: Config, events: EventSet, limit: int | None
     for start in range(0, len(rows_N), _BATCH):
         x_BTCHW = torch.from_numpy(events.input(rows_N[start : start + _BATCH]))
         with autocast():
-            found.append(count_operations(student, to_device(x_BTCHW, device).transpose(0, 1)))
+            found.append(count_operations(student, x_BTCHW.to(device).transpose(0, 1)))
     return joined(found)
 
 

@@ -138,10 +138,20 @@ def _small_cnn(classes: int, width: float) -> nn.Sequential:
             ),
         )
         channels = channels_out
-    network.add_module("pool", nn.AdaptiveAvgPool2d(2))
+    network.add_module("pool", _Pool2(2))
     network.add_module("flatten", nn.Flatten())
     network.add_module("head", nn.Linear(4 * channels, classes))
     return network
+
+
+class _Pool2(nn.AdaptiveAvgPool2d):
+    """Average pool to 2×2 whose gradient does not depend on the run."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """y_BC22."""
+        if input.is_cuda:  # There the gradient of the other layout is added up in any order.
+            input = input.contiguous(memory_format=torch.channels_last)
+        return super().forward(input)
 
 
 def _clear(network: nn.Module, head_prefix: str) -> None:

@@ -230,4 +230,4 @@ def _laid_out(grad: Tensor | None, like: Tensor, kind: torch.dtype) -> Tensor | 
     """A gradient in the memory layout of a tensor."""
     if grad is None or (grad.stride() == like.stride() and grad.dtype == kind):
         return grad
-    return torch.empty_strided(like.shape, like.stride(), dtype=kind).copy_(grad)
+    return grad.new_empty_strided(like.shape, like.stride(), dtype=kind).copy_(grad)

@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 import torch
 
+from spikebridge.devices import map_tensors, pinned
+
 _T = TypeVar("_T")
 
 
@@ -15,10 +17,10 @@ class Ahead(AbstractContextManager, Generic[_T]):
     """A function of a step whose next values a thread makes while the last one is used.
 
     A failure is raised by the call that asks for the value. As a context it leaves no thread
-    behind.
+    behind. The thread leaves the device alone, but for a GPU it pins the values' tensors.
 
     Args:
-        make: What it gives must depend on the step alone.
+        make: What it gives must depend on the step alone, and lie on the CPU.
         stop: Step before which it ends.
         device: Device that the thread works for.
         count: How many values to make ahead.
@@ -27,9 +29,13 @@ class Ahead(AbstractContextManager, Generic[_T]):
     def __init__(
         self, make: Callable[[int], _T], stop: int, device: torch.device, count: int = 2
     ) -> None:
-        self._make, self._stop, self._count = make, stop, count
+        self._stop, self._count = stop, count
         self._made: dict[int, Future[_T]] = {}
-        start = partial(torch.cuda.set_device, device) if device.type == "cuda" else None
+        start, self._make = None, make
+        if device.type == "cuda":
+            index = torch.cuda.current_device() if device.index is None else device.index
+            start = partial(torch.cuda.set_device, index)
+            self._make = lambda step: map_tensors(pinned, make(step))
         self._pool = ThreadPoolExecutor(1, "batches", start)
 
     def __call__(self, step: int) -> _T:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class WeightAverage:
@@ -16,24 +16,25 @@ class WeightAverage:
     soon forgotten.
 
     Args:
-        model: The trained model, on its device.
+        model: The trained model, on its device, where its tensors stay.
         decay: d in [0, 1); 0 keeps no average, and the weights themselves are evaluated.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self._model, self._decay, self._updates = model, decay, 0
-        self._average = {k: v.clone() for k, v in self._live().items()} if decay else {}
+        self._decay, self._updates = decay, 0
+        self._live = {k: v.detach() for k, v in model.state_dict().items()} if decay else {}
+        self._average = {k: v.clone() for k, v in self._live.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the weights of one more step."""
-        live = self._live()
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
-        for name, average in self._average.items():
-            if average.is_floating_point():
-                average.lerp_(live[name], 1 - decay)
-            else:
-                average.copy_(live[name])
+        real = [name for name, average in self._average.items() if average.is_floating_point()]
+        if real:
+            averages, live = ([of[name] for name in real] for of in (self._average, self._live))
+            torch._foreach_lerp_(averages, live, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+        for name in self._average.keys() - set(real):
+            self._average[name].copy_(self._live[name])
         self._updates += 1
 
     @contextmanager
@@ -57,11 +58,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        live = self._live()
         for name, average in self._average.items():
-            kept = live[name].clone()
-            live[name].copy_(average)
+            kept = self._live[name].clone()
+            self._live[name].copy_(average)
             average.copy_(kept)
-
-    def _live(self) -> dict[str, Tensor]:
-        return {k: v.detach() for k, v in self._model.state_dict().items()}

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from spikebridge.allocator import keep_freed_memory
 from spikebridge.console import console
+from spikebridge.devices import map_tensors, to_device
 from spikebridge.errors import UserError
 from spikebridge.evaluate import Evaluation
 from spikebridge.training.ahead import Ahead
@@ -31,10 +32,9 @@ from spikebridge.training.distributed import (
     on_main,
     rank,
     size,
-    sum_gradients_,
 )
-from spikebridge.training.objective import StepResult
 from spikebridge.training.record import NoRecorder, Recorder
+from spikebridge.training.step import StepInputs, StepResult, TrainingStep, make_optimiser
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,26 @@ class Task(ABC):
     selecting: str = "validation"
     """Split on which the epoch is selected: `validation`, or `test` under protocol `kt`."""
 
-    @abstractmethod
-    def batch(self, step: int) -> Any:
-        """The batch of a global step, which depends on the step alone; a thread may make it."""
+    captures: bool = False
+    """Whether a step can be captured as a CUDA graph."""
 
     @abstractmethod
-    def step(self, batch: Any, step: int, progress: float) -> StepResult:
-        """Losses of a global step's batch at progress u."""
+    def batch(self, step: int) -> StepInputs:
+        """What a global step is given, on the CPU; a thread may make it."""
+
+    @abstractmethod
+    def losses(self, tensors: Any) -> StepResult:
+        """Losses of a step from the tensors of its `StepInputs`, all of them on the device.
+
+        Nothing else may change from step to step, and nothing here may read the device.
+        """
+
+    def step(self, inputs: StepInputs) -> StepResult:
+        """Losses of a step, wherever its inputs are."""
+        device = self.device
+        result = self.losses(map_tensors(lambda x: to_device(x, device), inputs.tensors))
+        result.logged = {**inputs.logged, **result.logged}
+        return result
 
     @abstractmethod
     def validate(self) -> Evaluation:
@@ -87,7 +100,7 @@ class Task(ABC):
 
 
 class Interrupted(Exception):
-    """Ctrl-C: training stopped after a whole step, and its checkpoint is written.
+    """Ctrl-C, SIGTERM or SIGHUP: training stopped after a step, and its checkpoint is written.
 
     Args:
         stopped: Where it stopped.
@@ -147,7 +160,7 @@ def fit(
         p for module in (task.model, task.extras) for p in module.parameters() if p.requires_grad
     ]
     keep_freed_memory()
-    optimiser = _optimiser(trained, settings)
+    optimiser = make_optimiser(trained, settings.lr, settings.weight_decay, task.device)
     average = WeightAverage(task.model, settings.ema)
     best, start = Best(), 0
     checkpoint = folder / "checkpoint.pt"
@@ -158,7 +171,8 @@ def fit(
         _require_processes(checkpoint, state["world_size"])
         task.model.load_state_dict(state["model"])
         task.extras.load_state_dict(state["extras"])
-        optimiser.load_state_dict(state["optimiser"])
+        # The groups are this device's: what computes a step, and where its rate is.
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": state["optimiser"]})
         average.load_state_dict(state["average"])
         _set_random_state(state["random"][rank()], task.device)
         best, start = Best(**state["best"]), state["step"]
@@ -173,7 +187,9 @@ def fit(
         with average.applied():
             evaluation = task.validate()
             if best.improved_by(evaluation):
-                weights = {k: v.cpu().clone() for k, v in task.model.state_dict().items()}
+                weights = {
+                    k: v.detach().to("cpu", copy=True) for k, v in task.model.state_dict().items()
+                }
                 best = Best(epoch, evaluation.top1, evaluation.loss, weights)
         recorder.write(_evaluation_record(task, evaluation, epoch, step, settings))
         recorder.flush()
@@ -187,7 +203,7 @@ def fit(
                 "world_size": size(),
                 "model": task.model.state_dict(),
                 "extras": task.extras.state_dict(),
-                "optimiser": optimiser.state_dict(),
+                "optimiser": optimiser.state_dict()["state"],
                 "average": average.state_dict(),
                 "random": random,
                 "best": vars(best),
@@ -198,6 +214,7 @@ def fit(
         )
 
     saved_at = time.monotonic()
+    take = TrainingStep(task.losses, trained, optimiser, task.device, capture=task.captures)
     task.model.train()
     try:
         with StopOnInterrupt() as stop, _progress_bar() as bar, ExitStack() as stack:
@@ -206,8 +223,8 @@ def fit(
                 batches = stack.enter_context(Ahead(task.batch, settings.steps, task.device))
             shown = bar.add_task(description, total=settings.steps, completed=start, note="")
             for step in range(start, settings.steps):
-                record = _train_step(task, batches(step), optimiser, trained, settings, step)
-                recorder.write(record)
+                inputs, lr = batches(step), learning_rate(step, settings)
+                recorder.write(_step_record(inputs, lr, settings), take(inputs.tensors, lr))
                 average.update()
                 epoch, batch = divmod(step + 1, settings.batches_per_epoch)
                 last = step + 1 == settings.steps
@@ -246,7 +263,7 @@ def _random_state(device: torch.device) -> dict[str, Tensor]:
 
 def _set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
-    if device.type == "cuda":
+    if device.type == "cuda" and "cuda" in state:  # A CPU's checkpoint has none.
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
@@ -258,39 +275,13 @@ def learning_rate(step: int, settings: LoopSettings) -> float:
     return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _optimiser(trained: list[nn.Parameter], settings: LoopSettings) -> torch.optim.Optimizer:
-    groups = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr)
-
-
-def _train_step(
-    task: Task,
-    batch: Any,
-    optimiser: torch.optim.Optimizer,
-    trained: list[nn.Parameter],
-    settings: LoopSettings,
-    step: int,
-) -> dict[str, Any]:
-    progress = step / settings.steps
-    lr = learning_rate(step, settings)
-    for group in optimiser.param_groups:
-        group["lr"] = lr
-    result = task.step(batch, step, progress)
-    total = result.total
-    optimiser.zero_grad(set_to_none=True)
-    (result.weight * total).backward()
-    sum_gradients_(trained)
-    optimiser.step()
+def _step_record(inputs: StepInputs, lr: float, settings: LoopSettings) -> dict[str, Any]:
     return {
         "kind": "step",
-        "epoch": step // settings.batches_per_epoch,
-        "step": step,
-        "progress": progress,
-        "losses": {"total": total.detach(), **{k: v.detach() for k, v in result.losses.items()}},
-        **result.logged,
+        "epoch": inputs.step // settings.batches_per_epoch,
+        "step": inputs.step,
+        "progress": inputs.step / settings.steps,
+        **inputs.logged,
         "lr": lr,
     }
 
@@ -321,7 +312,11 @@ def _progress_bar() -> Progress:
 
 
 class StopOnInterrupt(AbstractContextManager["StopOnInterrupt"]):
-    """Turns the first Ctrl-C into a request; a second one interrupts at once."""
+    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a request; a second Ctrl-C ends at once."""
+
+    _SIGNALS = tuple(
+        getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+    )
 
     def __init__(self) -> None:
         self.requested = False
@@ -329,11 +324,11 @@ class StopOnInterrupt(AbstractContextManager["StopOnInterrupt"]):
     def __enter__(self) -> "StopOnInterrupt":
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
-            self._previous = signal.signal(signal.SIGINT, self._request)
+            self._previous = {n: signal.signal(n, self._request) for n in self._SIGNALS}
         return self
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
         console.print("stopping after this step …")
@@ -345,4 +340,5 @@ class StopOnInterrupt(AbstractContextManager["StopOnInterrupt"]):
         trace: TracebackType | None,
     ) -> None:
         if self._main:
-            signal.signal(signal.SIGINT, self._previous)
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)

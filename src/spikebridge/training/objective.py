@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spikebridge.config import ObjectiveConfig
-from spikebridge.data.batches import Batch
-from spikebridge.devices import to_device
+from spikebridge.data.batches import Batch, Share
+from spikebridge.devices import map_tensors, to_device
 from spikebridge.losses import (
     MixupHeads,
     TemporalCoefficient,
@@ -30,34 +31,42 @@ from spikebridge.losses import (
 from spikebridge.models.student import Student, StudentOutput
 from spikebridge.streams import (
     HybridBatch,
+    draw_samples,
+    draw_steps,
+    draw_tails,
     photo_sequence,
-    replace_samples,
-    replace_steps,
-    replace_tails,
+    replaced,
 )
 from spikebridge.training.distributed import gather
+from spikebridge.training.step import StepResult
 
 _MIN_CKA_ROWS = {"biased": 2, "debiased": 4}
 _MIN_CKA_CLASSES = 3
-_REPLACE = {"sample": replace_samples, "time-step": replace_steps, "tail": replace_tails}
+_DRAW = {"sample": draw_samples, "time-step": draw_steps, "tail": draw_tails}
 _KD_LOSSES = {"kl": kd_loss, "dist": dist_loss}
 
 
-@dataclass
-class StepResult:
-    """What one training step gives the loop: losses to minimise and values to log."""
+@dataclass(frozen=True)
+class Draws:
+    """What a step draws, and reads off its schedules, before the device has anything to do.
 
-    losses: dict[str, Tensor]
-    """Weighted terms; their sum is minimised."""
-    logged: dict[str, float | Tensor | dict[str, Tensor]]
-    """Further values, without gradient; reading tensors is left to the loop, for it waits."""
-    weight: float = 1.0
-    """Part of the batch that the losses are means over, where several processes share it."""
+    All that changes from step to step is in the tensors; the rest changes a few times a run.
+    """
 
-    @property
-    def total(self) -> Tensor:
-        """L."""
-        return torch.stack([loss.float() for loss in self.losses.values()]).sum()
+    dvs: bool
+    """Whether the DVS stream is trained."""
+    hybrid: bool
+    """Whether the hybrid stream is."""
+    distils: bool
+    """Whether the teacher is asked."""
+    replaced_TB: Tensor | None = None
+    """Frames of the hybrid stream that are replaced."""
+    simulated_B: Tensor | None = None
+    """Samples of a `staged` source that are simulated recordings."""
+    guidance: Tensor | None = None
+    """w_KD W(u), a scalar."""
+    kept_B: np.ndarray | None = None
+    """Under `align_on: rgb`, the samples of which less than half is replaced."""
 
 
 class CKDObjective(nn.Module):
@@ -75,7 +84,7 @@ class CKDObjective(nn.Module):
         self, config: ObjectiveConfig, time_steps: int, threshold: float, features: int = 0
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.time_steps = config, time_steps
         self.threshold = threshold
         self.coefficient = (
             TemporalCoefficient(
@@ -88,6 +97,13 @@ class CKDObjective(nn.Module):
         )
         perceives = (config.modality_weight or config.ratio_weight) and config.hybrid_until
         self.mixup_heads = MixupHeads(features) if perceives else None
+
+    @property
+    def waits(self) -> bool:
+        """Whether a step reads the device, or has shapes that depend on what was drawn."""
+        return self.coefficient is not None and (
+            self.config.align == "class" or self.config.align_on == "rgb"
+        )
 
     def forward(
         self,
@@ -106,22 +122,82 @@ class CKDObjective(nn.Module):
             progress: u in [0, 1).
             generator: CPU generator of the replacement draws.
         """
+        draws, logged = self.draw(progress, len(batch.label_B), generator, batch.share)
+        device = batch.dvs_TBCHW.device
+        draws = map_tensors(lambda x: to_device(x, device), draws)
+        result = self.losses(student, teacher, batch, draws)
+        result.logged = {**logged, **result.logged}
+        return result
+
+    def draw(
+        self, progress: float, batch: int, generator: torch.Generator, share: Share | None = None
+    ) -> tuple[Draws, dict[str, float]]:
+        """Draw what a step replaces, on the CPU; and what of it is to be logged.
+
+        Args:
+            progress: u in [0, 1).
+            batch: Number of samples.
+            generator: CPU generator.
+            share: Which part of the batch the samples are; None where they are all.
+        """
+        config = self.config
+        dvs, hybrid = progress >= config.dvs_from, progress < config.hybrid_until
+        if not hybrid:
+            return Draws(dvs, hybrid, False), {}
+        simulated_B = None
+        if config.source == "staged":
+            simulated_B = draw_samples(1, batch, config.staging(progress), generator, share)[0]
+        probability = config.replacement(progress)
+        replaced_TB = _DRAW[config.replace](self.time_steps, batch, probability, generator, share)
+        share_B = replaced_TB.float().mean(0)
+        weight = config.distillation(progress, probability)
+        logged = {"replacement": probability, "replaced": share_B.mean().item()}
+        if simulated_B is not None:
+            logged["simulated"] = (simulated_B.float() * (1 - share_B)).mean().item()
+        logged["distillation"] = weight
+        guidance = weight * config.kd_weight
+        draws = Draws(
+            dvs,
+            hybrid,
+            bool(guidance),
+            replaced_TB,
+            simulated_B,
+            torch.tensor(guidance) if guidance else None,
+            (share_B < 0.5).numpy() if config.align_on == "rgb" else None,
+        )
+        return draws, logged
+
+    def losses(
+        self,
+        student: Student,
+        teacher: Callable[[Tensor], Tensor] | None,
+        batch: Batch,
+        draws: Draws,
+    ) -> StepResult:
+        """Compute the losses of a batch from what was drawn, all of it on the device.
+
+        Args:
+            student: Called once per stream.
+            teacher: Maps photos to logits; called where ``draws`` says so.
+            batch: Both streams' samples.
+            draws: From `draw`.
+
+        Raises:
+            ValueError: a teacher or simulated recordings are needed and not there.
+        """
         config = self.config
         result = StepResult({}, {}, batch.share.weight if batch.share else 1.0)
         step_weight_T = None
-        dvs = student(batch.dvs_TBCHW, "dvs") if progress >= config.dvs_from else None
-        if progress < config.hybrid_until:
-            stream = self._hybrid_stream(batch, progress, generator, result)
+        dvs = student(batch.dvs_TBCHW, "dvs") if draws.dvs else None
+        if draws.hybrid:
+            stream = self._hybrid_stream(batch, draws)
             hybrid = student(stream.frames_TBCHW, "hybrid" if config.statistics == "dvs" else "dvs")
             result.losses["hybrid"] = self._classification(hybrid.logits_TBC, batch.label_B)
-            weight = config.distillation(progress, config.replacement(progress))
-            result.logged["distillation"] = weight
-            if weight and config.kd_weight:
+            if draws.distils:
+                assert draws.guidance is not None
                 if teacher is None:
                     raise ValueError("this objective distils, but no teacher was given")
-                result.losses["kd"] = (
-                    weight * config.kd_weight * self._distil(hybrid, teacher, batch, stream)
-                )
+                result.losses["kd"] = draws.guidance * self._distil(hybrid, teacher, batch, stream)
             if self.mixup_heads is not None:
                 self._perceive(self.mixup_heads, hybrid, stream, result)
             if dvs and config.contrast_weight:
@@ -136,7 +212,7 @@ class CKDObjective(nn.Module):
                 step_weight_T = 1 - coefficient_T
                 result.logged["coefficient"] = coefficient_T.detach()
                 result.logged |= _logged_cka(hybrid.membrane_TBN, dvs.membrane_TBN)
-                cka_T = self._similarity(hybrid, dvs, batch, stream)
+                cka_T = self._similarity(hybrid, dvs, batch, draws.kept_B)
                 if cka_T is not None:
                     result.losses["alignment"] = config.alignment_weight * alignment_loss(
                         cka_T, coefficient_T
@@ -151,34 +227,20 @@ class CKDObjective(nn.Module):
             result.logged["rates"] = dvs.rates
         return result
 
-    def _hybrid_stream(
-        self, batch: Batch, progress: float, generator: torch.Generator, result: StepResult
-    ) -> HybridBatch:
-        """The hybrid stream's input; what was drawn is logged."""
-        config = self.config
-        simulated_B = torch.zeros(len(batch.label_B))
-        if config.source == "photo":
+    def _hybrid_stream(self, batch: Batch, draws: Draws) -> HybridBatch:
+        """The hybrid stream's input."""
+        assert draws.replaced_TB is not None
+        if self.config.source == "photo":
             source_TBCHW = _photo_frames(batch)
-        elif config.source == "simulated":
+        elif self.config.source == "simulated":
             source_TBCHW = _simulated_frames(batch)
         else:
-            staged = replace_samples(
-                _photo_frames(batch),
-                _simulated_frames(batch),
-                config.staging(progress),
-                generator,
-                batch.share,
-            )
-            source_TBCHW, simulated_B = staged.frames_TBCHW, staged.share_B
-        probability = config.replacement(progress)
-        stream = _REPLACE[config.replace](
-            source_TBCHW, batch.dvs_TBCHW, probability, generator, batch.share
-        )
-        result.logged["replacement"] = probability
-        result.logged["replaced"] = stream.share_B.mean()
-        if config.source == "staged":
-            result.logged["simulated"] = (simulated_B * (1 - stream.share_B)).mean()
-        return stream
+            assert draws.simulated_B is not None
+            simulated_TB = draws.simulated_B.expand(self.time_steps, -1)
+            source_TBCHW = replaced(
+                _photo_frames(batch), _simulated_frames(batch), simulated_TB
+            ).frames_TBCHW
+        return replaced(source_TBCHW, batch.dvs_TBCHW, draws.replaced_TB)
 
     def _distil(
         self,
@@ -192,7 +254,7 @@ class CKDObjective(nn.Module):
         teacher_BC = teacher(batch.photo_B3HW)
         weight_B = None
         if config.kd_on == "rgb":
-            weight_B = to_device(1 - stream.share_B, teacher_BC.device)
+            weight_B = 1 - stream.share_B
         if config.kd_confidence:
             sure_B = confidence(teacher_BC)
             weight_B = sure_B if weight_B is None else weight_B * sure_B
@@ -212,39 +274,39 @@ class CKDObjective(nn.Module):
     ) -> None:
         """Time-step mixup's auxiliary losses."""
         config = self.config
-        replaced_TB = to_device(stream.replaced_TB, hybrid.features_TBF.device)
         logit_TB, share_B = heads(hybrid.features_TBF)
         if config.modality_weight:
-            loss = modality_loss(logit_TB, replaced_TB)
+            loss = modality_loss(logit_TB, stream.replaced_TB)
             result.losses["modality"] = config.modality_weight * loss
         if config.ratio_weight:
-            result.losses["ratio"] = config.ratio_weight * ratio_loss(share_B, replaced_TB)
+            result.losses["ratio"] = config.ratio_weight * ratio_loss(share_B, stream.replaced_TB)
 
     def _similarity(
-        self, hybrid: StudentOutput, dvs: StudentOutput, batch: Batch, stream: HybridBatch
+        self, hybrid: StudentOutput, dvs: StudentOutput, batch: Batch, kept: np.ndarray | None
     ) -> Tensor | None:
         """CKA of the two streams' membrane potentials at each step; None if the rows are too few.
 
-        Under `align_on: rgb` the hybrid rows are those of which less than half is replaced.
+        Under `align_on: rgb` the hybrid rows are those that ``kept`` names.
         """
         config = self.config
         x_TBN, y_TBN, label_B = hybrid.membrane_TBN, dvs.membrane_TBN, batch.label_B
         needed = _MIN_CKA_ROWS[config.cka]
-        kept_B = stream.share_B < 0.5
+        kept_B = None if kept is None else torch.from_numpy(kept)
         if config.gather_alignment and batch.share:
             whole = batch.share.batch
             x_TBN, y_TBN = gather(x_TBN, 1, whole), gather(y_TBN, 1, whole)
-            label_B, kept_B = gather(label_B, 0, whole), gather(kept_B, 0, whole)
+            label_B = gather(label_B, 0, whole)
+            kept_B = None if kept_B is None else gather(kept_B, 0, whole)
         if config.align == "class":
             needed = max(needed, _MIN_CKA_CLASSES)
             kept_label_B = label_B
-            if config.align_on == "rgb":
+            if kept_B is not None:
                 kept_label_B = label_B.where(to_device(kept_B, label_B.device), -1)
             classes_K = kept_label_B.unique()  # Waits for the device.
             classes_K = classes_K[classes_K >= 0]
             x_TBN = class_means(x_TBN, kept_label_B, classes_K)
             y_TBN = class_means(y_TBN, label_B, classes_K)
-        elif config.align_on == "rgb":
+        elif kept_B is not None:
             # A mask on the device would have to be counted there, and waited for.
             rows_K = to_device(kept_B.nonzero()[:, 0], x_TBN.device)
             x_TBN, y_TBN = x_TBN[:, rows_K], y_TBN[:, rows_K]

@@ -1,16 +1,18 @@
 """What a run writes while it trains: JSONL and TensorBoard."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from spikebridge.errors import UserError
 from spikebridge.files import writing_failed
+from spikebridge.training.packing import Packed, unpacked
 
 _HELD_RECORDS = 20
 
@@ -18,8 +20,8 @@ _HELD_RECORDS = 20
 class Recorder:
     """Appends one JSON object a line to ``metrics.jsonl``, and its scalars to TensorBoard.
 
-    Records may hold tensors. They are read, for which a host has to wait for its device, when 20
-    have come together.
+    What a step computed is read, for which a host has to wait for its device, when 20 steps have
+    come together; then a loss that is not finite is noticed, too.
 
     Args:
         folder: The run's folder.
@@ -29,30 +31,38 @@ class Recorder:
 
     def __init__(self, folder: Path, position: int = 0, step: int = 0) -> None:
         self._path = folder / "metrics.jsonl"
-        self._held: list[dict[str, Any]] = []
+        self._held: list[tuple[dict[str, Any], Packed | None]] = []
         with self._refusing_failures():
             self._file = open(self._path, "ab")  # noqa: SIM115
             self._file.truncate(position)
             self._file.seek(0, os.SEEK_END)
             self._board = SummaryWriter(folder / "tensorboard", purge_step=step if step else None)
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Log one record, which has a key `step`.
+    def write(self, record: dict[str, Any], computed: Packed | None = None) -> None:
+        """Log one record, which has a key `step`, and what was computed beside it.
 
         Raises:
-            UserError: the disk is full.
+            UserError: the disk is full, or a loss of the last steps is not finite.
         """
-        self._held.append(record)
+        self._held.append((record, computed))
         if len(self._held) >= _HELD_RECORDS:
             self.flush()
 
     def flush(self) -> None:
-        """Write all records that have come."""
+        """Write all records that have come.
+
+        Raises:
+            UserError: as `write`; what came before the loss that is not finite is written.
+        """
         held, self._held = self._held, []
+        found = iter(unpacked([computed for _, computed in held if computed is not None]))
         with self._refusing_failures():
-            for record in map(_read, held):
+            for record, computed in held:
+                record = record if computed is None else {**record, **next(found)}
+                _require_finite(record)
+                record = _finite(record)
                 prefix = record.get("split", "train")
-                self._file.write(json.dumps(record).encode() + b"\n")
+                self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
                 for name, value in _scalars(record):
                     if name not in ("step", "epoch", "batch"):
                         self._board.add_scalar(f"{prefix}/{name}", value, record["step"])
@@ -79,7 +89,7 @@ class Recorder:
 class NoRecorder:
     """Writes nothing: for all processes of a run but its first."""
 
-    def write(self, record: dict[str, Any]) -> None:
+    def write(self, record: dict[str, Any], computed: Packed | None = None) -> None:
         """Forget the record."""
 
     def flush(self) -> None:
@@ -93,11 +103,24 @@ class NoRecorder:
         """Nothing is open."""
 
 
-def _read(value: Any) -> Any:
-    """The same with numbers in place of tensors."""
+def _require_finite(record: dict[str, Any]) -> None:
+    losses = _scalars(record.get("losses", {"validation": record.get("loss", 0.0)}))
+    wrong = [(name, value) for name, value in losses if not math.isfinite(value)]
+    if wrong:  # The total comes first, and says nothing where a term does.
+        name, value = wrong[-1]
+        raise UserError(
+            f"training diverged: the loss {name!r} is {value} at step {record['step']}; lower "
+            "train.lr or that loss's weight; the last checkpoint is from before it"
+        )
+
+
+def _finite(value: Any) -> Any:
+    """The same with null in place of what JSON has no number for."""
     if isinstance(value, dict):
-        return {name: _read(part) for name, part in value.items()}
-    return value.tolist() if isinstance(value, Tensor) else value
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _scalars(record: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
@@ -106,7 +129,7 @@ def _scalars(record: dict[str, Any], prefix: str = "") -> list[tuple[str, float]
         if isinstance(value, dict):
             found += _scalars(value, f"{prefix}{name}/")
         elif isinstance(value, list):
-            found += [(f"{prefix}{name}/{i}", v) for i, v in enumerate(value)]
+            found += _scalars({str(i): v for i, v in enumerate(value)}, f"{prefix}{name}/")
         elif isinstance(value, int | float):
             found.append((prefix + name, value))
     return found

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spikebridge.config import Config
-from spikebridge.data.augment import draw_geometry
-from spikebridge.data.batches import Batch, PairedBatches
+from spikebridge.data.augment import Moves, draw_geometry
+from spikebridge.data.batches import Batch, DrawnBatch, PairedBatches
 from spikebridge.data.prepared import PreparedData
-from spikebridge.devices import to_device
+from spikebridge.data.resident import Room, Rows
 from spikebridge.errors import UserError
 from spikebridge.evaluate import Autocast, Evaluation, evaluate_student, evaluate_teacher
 from spikebridge.models.student import Student
@@ -20,7 +20,8 @@ from spikebridge.models.teacher import Teacher
 from spikebridge.neurons.norm import StreamBatchNorm2d
 from spikebridge.training.distributed import share, size, total
 from spikebridge.training.loop import LoopSettings, Task
-from spikebridge.training.objective import CKDObjective, StepResult
+from spikebridge.training.objective import CKDObjective, Draws
+from spikebridge.training.step import StepInputs, StepResult
 
 _EVALUATION_BATCH = 100
 _REPLACEMENT_STREAM = 0x5EED
@@ -63,6 +64,7 @@ class StudentTask(Task):
         self.student, self.data, self.seed, self.device = student, data, config.seed, device
         self.selecting = data.manifest.selecting
         self.autocast, self.augment = make_autocast(config, device), config.data.augment
+        self._captures = config.train.cuda_graph
         self.batches = PairedBatches(
             data.events["train"],
             data.photos["train"],
@@ -90,15 +92,26 @@ class StudentTask(Task):
             ema=train.ema,
         )
 
-    def batch(self, step: int) -> Batch:
-        """Both streams' samples."""
-        return self.batches(step)
-
-    def step(self, batch: Batch, step: int, progress: float) -> StepResult:
-        """One step of both streams."""
+    def batch(self, step: int) -> StepInputs:
+        """Both streams' samples, and what is drawn of the step."""
+        drawn = self.batches.drawn(step)
         generator = torch.Generator().manual_seed(_mixed(self.seed, _REPLACEMENT_STREAM, step))
+        draws, logged = self.objective.draw(
+            step / self.settings.steps, len(drawn.label_B), generator, drawn.share
+        )
+        return StepInputs(step, (drawn, draws), logged)
+
+    def losses(self, tensors: tuple[DrawnBatch, Draws]) -> StepResult:
+        """Both streams' losses."""
+        drawn, draws = tensors
+        batch = self.batches.assembled(drawn)
         with self.autocast():
-            return self.objective(self.student, self._guidance(batch), batch, progress, generator)
+            return self.objective.losses(self.student, self._guidance(batch), batch, draws)
+
+    @property
+    def captures(self) -> bool:
+        """Whether a step can be captured as a CUDA graph."""
+        return self._captures and not self.objective.waits
 
     def _guidance(self, batch: Batch) -> Callable[[Tensor], Tensor] | None:
         """Teacher logits of a batch's photos; photos that never move are shown to it once."""
@@ -109,8 +122,7 @@ class StudentTask(Task):
         few = self.settings.steps * self.batches.batch_size < len(self.data.photos["train"].label_N)
         if moving or few:
             return torch.no_grad()(self.teacher)
-        source_B = to_device(torch.from_numpy(batch.source_B), self.device)
-        return lambda _: self._teacher_logits_NC[source_B]
+        return lambda _: self._teacher_logits_NC[batch.source_B]
 
     @cached_property
     def _teacher_logits_NC(self) -> Tensor:
@@ -150,7 +162,9 @@ class TeacherTask(Task):
         self.config, self.data, self.device = config, data, device
         self.selecting = data.manifest.selecting
         self.photos = data.photos["train"]
+        self.rows = Rows(self.photos.photos_N3HW, Room(device))
         self.autocast = make_autocast(config, device)
+        self.captures = config.train.cuda_graph
         count, batch = len(self.photos.label_N), config.teacher.batch_size
         _require_rows(count // -(-count // batch), "teacher.batch_size")
         self.settings = LoopSettings(
@@ -163,8 +177,8 @@ class TeacherTask(Task):
             checkpoint_minutes=config.train.checkpoint_minutes,
         )
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, float]:
-        """Photos_B3HW in [0, 1], label_B, and their part of the whole batch."""
+    def batch(self, step: int) -> StepInputs:
+        """Photos and how they move, labels, and their part of the whole batch."""
         epoch, position = divmod(step, self.settings.batches_per_epoch)
         order = np.random.default_rng([self.config.seed, epoch]).permutation(
             len(self.photos.label_N)
@@ -173,19 +187,20 @@ class TeacherTask(Task):
         data, random = self.config.data, np.random.default_rng([self.config.seed, 1, step])
         move = draw_geometry(data.augment, data.size, len(rows), random).of(share())
         own = rows[share()]
-        photo_B3HW = move(torch.from_numpy(self.photos.photos_N3HW[own]).float().div_(255))
         label_B = torch.from_numpy(self.photos.label_N[own])
-        part = len(own) / len(rows)
-        return to_device(photo_B3HW, self.device), to_device(label_B, self.device), part
+        moves = move.moves(*self.photos.photos_N3HW.shape[-2:])
+        part = None if size() == 1 else len(own) / len(rows)
+        return StepInputs(step, (self.rows.drawn(own), moves, label_B, part), {})
 
-    def step(self, batch: tuple[Tensor, Tensor, float], step: int, progress: float) -> StepResult:
+    def losses(self, tensors: tuple[Tensor, Moves, Tensor, float | None]) -> StepResult:
         """Cross-entropy of a batch."""
-        photo_B3HW, label_B, part = batch
+        photos, move, label_B, part = tensors
+        photo_B3HW = move(self.rows.rows(photos).float().div_(255))
         with self.autocast():
             logits_BC = self.teacher(photo_B3HW)
         smoothing = self.config.teacher.label_smoothing
         loss = F.cross_entropy(logits_BC.float(), label_B, label_smoothing=smoothing)
-        return StepResult({"classification": loss}, {}, part)
+        return StepResult({"classification": loss}, {}, 1.0 if part is None else part)
 
     def validate(self) -> Evaluation:
         """Photos that select the epoch."""

@@ -1,0 +1,113 @@
+"""One step of training: losses, gradients, AdamW; on CUDA captured as a graph and replayed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikebridge.devices import map_tensors, to_device
+from spikebridge.training.distributed import size, sum_gradients_
+from spikebridge.training.graph import Graphs
+from spikebridge.training.packing import Packed
+
+
+@dataclass
+class StepResult:
+    """What one training step computes: losses to minimise and values to log."""
+
+    losses: dict[str, Tensor]
+    """Weighted terms; their sum is minimised."""
+    logged: dict[str, Any]
+    """Further values, without gradient; reading tensors is left to the loop, for it waits."""
+    weight: float = 1.0
+    """Part of the batch that the losses are means over, where several processes share it."""
+
+    @property
+    def total(self) -> Tensor:
+        """L."""
+        return torch.stack([loss.float() for loss in self.losses.values()]).sum()
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """What one step is given, made on the CPU from its number alone."""
+
+    step: int
+    tensors: Any
+    """What `Task.losses` takes: tensors in plain containers. Beside them stands only what changes
+    a few times a run, and decides what is computed."""
+    logged: dict[str, float]
+    """Values that are known before the step."""
+
+
+def make_optimiser(
+    trained: list[nn.Parameter], lr: float, weight_decay: float, device: torch.device
+) -> torch.optim.AdamW:
+    """Make AdamW, which lets matrices and kernels decay, and vectors not.
+
+    Args:
+        trained: Parameters on ``device``.
+        lr: Learning rate.
+        weight_decay: For parameters of more than one dimension.
+        device: On CUDA the optimiser is one kernel, and its learning rate a tensor there.
+    """
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    groups = [g for g in groups if g["params"]]
+    if device.type != "cuda":
+        return torch.optim.AdamW(groups, lr=lr)
+    rate = torch.tensor(lr, device=device)
+    return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=True)
+
+
+class TrainingStep:
+    """Losses, backward pass and optimiser of one step.
+
+    Args:
+        losses: Maps a step's tensors, on the device, to what it minimises.
+        trained: Parameters that it changes.
+        optimiser: From `make_optimiser`.
+        device: Where all is.
+        capture: Capture the step as a CUDA graph, which ``losses`` must allow: nothing of it reads
+            the device. Without effect on a CPU and where processes share the work.
+    """
+
+    def __init__(
+        self,
+        losses: Callable[[Any], StepResult],
+        trained: list[nn.Parameter],
+        optimiser: torch.optim.Optimizer,
+        device: torch.device,
+        *,
+        capture: bool,
+    ) -> None:
+        self._losses, self._trained, self._optimiser = losses, trained, optimiser
+        self._device = device
+        graphs = capture and device.type == "cuda" and size() == 1
+        self._run = Graphs(self._computed, device) if graphs else self._moved
+
+    def __call__(self, tensors: Any, lr: float) -> Packed:
+        """Take one step at a learning rate; what it computed is still on the device."""
+        for group in self._optimiser.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+        return self._run(tensors)
+
+    def _moved(self, tensors: Any) -> Packed:
+        return self._computed(map_tensors(lambda x: to_device(x, self._device), tensors))
+
+    def _computed(self, tensors: Any) -> Packed:
+        result = self._losses(tensors)
+        total = result.total
+        self._optimiser.zero_grad(set_to_none=True)
+        (result.weight * total).backward()
+        sum_gradients_(self._trained)
+        self._optimiser.step()
+        losses = {"total": total.detach(), **{k: v.detach() for k, v in result.losses.items()}}
+        return Packed.of({"losses": losses, **result.logged})
