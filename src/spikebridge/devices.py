@@ -1,6 +1,8 @@
 """Tensors on their way to a device, alone and in plain containers."""
 
 import dataclasses
+import os
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -8,6 +10,21 @@ import torch
 from torch import Tensor
 
 _T = TypeVar("_T")
+
+
+def steady(device: torch.device) -> None:
+    """Have a GPU compute in the precision it is told, and the same way each time.
+
+    Without it cuDNN takes TF32, 10 bits of mantissa, for float32, and sums whose order differs
+    from run to run. It holds for the whole process; a CPU needs nothing.
+    """
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        with warnings.catch_warnings():  # PyTorch 2.9 has another name for it, but needs this one.
+            warnings.simplefilter("ignore", UserWarning)
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
 
 
 def pinned(x: Tensor) -> Tensor:

@@ -64,8 +64,10 @@ def evaluate_student(
     """Run the DVS head over a split, with the running statistics of the DVS stream."""
     training = student.training
     student.eval()
-    with autocast():
-        network = deploy(student)
+    network: torch.nn.Module = student
+    if device.type == "cpu":
+        with autocast():
+            network = deploy(student)
     logits, found = [], []
     for rows in _batches(len(events.label_N), batch_size):
         frames_BTCHW = torch.from_numpy(events.input(rows))

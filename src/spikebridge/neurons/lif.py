@@ -89,6 +89,10 @@ class LIF(nn.Module):
         )
         return (spikes_TBCHW, membrane_TBCHW) if membrane else spikes_TBCHW
 
+    def compiled(self, x: Tensor) -> bool:
+        """Whether kernels compute the neurons of a tensor of this kind."""
+        return self._kernels(x) is not None
+
     def _kernels(self, x: Tensor) -> Kernels | None:
         return kernels_for(x, self.backend, self.surrogate.name)
 

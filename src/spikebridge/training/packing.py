@@ -1,7 +1,7 @@
 """Many small values of a step in one tensor, so that they are read from a device in one go."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,10 +27,6 @@ class Packed:
         """Pack the tensors, of one dimension at most, of containers that hold nothing else."""
         values_N = torch.cat([x.detach().reshape(-1) for x in leaves(value)])
         return Packed(values_N, map_tensors(lambda x: x.shape, value))
-
-    def clone(self) -> "Packed":
-        """The same in memory of its own."""
-        return replace(self, values_N=self.values_N.clone())
 
 
 def unpacked(packed: Sequence[Packed]) -> list[Any]:

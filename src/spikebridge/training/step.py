@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from spikebridge.devices import map_tensors, to_device
+from spikebridge.graphs import Graphs
 from spikebridge.training.distributed import size, sum_gradients_
-from spikebridge.training.graph import Graphs
 from spikebridge.training.packing import Packed
 
 

@@ -2,20 +2,21 @@
 
 from collections import Counter
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from spikebridge.console import console
 from spikebridge.devices import leaves, map_tensors, pinned
-from spikebridge.training.packing import Packed
+
+_T = TypeVar("_T")
 
 _WARM = 3
 """Calls before a capture: they compile kernels, and make the optimiser's state."""
 
 
-class Graphs:
+class Graphs(Generic[_T]):
     """A function of tensors on a device, captured for each kind of input and then replayed.
 
     Inputs of one kind have the same shapes and the same values beside the tensors. The first calls
@@ -24,23 +25,23 @@ class Graphs:
     one note says so.
 
     Args:
-        act: Maps tensors in plain containers to a `Packed`; nothing in it reads the device or
-            depends on anything else that changes.
+        act: Maps tensors in plain containers to such; nothing in it reads the device or depends on
+            anything else that changes.
         device: A CUDA device.
         warm: Calls of each kind before it is captured.
     """
 
     def __init__(
-        self, act: Callable[[Any], Packed], device: torch.device, *, warm: int = _WARM
+        self, act: Callable[[Any], _T], device: torch.device, *, warm: int = _WARM
     ) -> None:
         self._act, self._device, self._warm = act, device, warm
         self._calls: Counter[Hashable] = Counter()
         self._inputs: dict[Hashable, Any] = {}
-        self._captured: dict[Hashable, tuple[torch.cuda.CUDAGraph, Packed]] = {}
+        self._captured: dict[Hashable, tuple[torch.cuda.CUDAGraph, _T]] = {}
         self._stream = torch.cuda.Stream(device)
         self._failed = False
 
-    def __call__(self, inputs: Any) -> Packed:
+    def __call__(self, inputs: Any) -> _T:
         """Call the function.
 
         Args:
@@ -58,13 +59,14 @@ class Graphs:
         if kind in self._captured:
             graph, found = self._captured[kind]
             graph.replay()
-            return found.clone()
+            return map_tensors(torch.clone, found)
         return self._called(kind)
 
+    @torch.inference_mode(False)  # So that it can be written in any mode.
     def _buffer(self, x: Tensor) -> Tensor:
         return torch.empty(x.shape, dtype=x.dtype, device=self._device)
 
-    def _called(self, kind: Hashable) -> Packed:
+    def _called(self, kind: Hashable) -> _T:
         """Call on the stream that captures, which then has its workspaces."""
         here = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(here)

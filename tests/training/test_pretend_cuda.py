@@ -1,0 +1,307 @@
+"""Training on a GPU as far as a CPU can tell: every method, captured, bit for bit as on the CPU."""
+
+import contextlib
+import dataclasses
+import json
+
+import pytest
+import torch
+from run_checks import same_run
+
+import pretend_cuda
+from pretend_cuda import CUDA, inner, pretend
+from spikebridge.data.prepared import prepare
+from spikebridge.devices import map_tensors, pinned, to_device
+from spikebridge.graphs import Graphs
+from spikebridge.models.build import build_student
+from spikebridge.models.teacher import build_teacher
+from spikebridge.recipes import method_names
+from spikebridge.runs import train_student
+from spikebridge.training import loop
+from spikebridge.training.average import WeightAverage
+from spikebridge.training.packing import unpacked
+from spikebridge.training.step import TrainingStep
+from spikebridge.training.tasks import StudentTask, TeacherTask
+
+CPU = torch.device("cpu")
+
+
+def one_kernel_adam(trained, lr, weight_decay, device):
+    """A GPU's optimiser, on any device: its rounding is its own."""
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    rate = torch.tensor(lr, device=device)
+    capturable = device.type == "cuda"
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=capturable)
+
+
+def steps_of(task, teacher=None):
+    """Takes all steps of a task: what they computed, and the weights and their average after them.
+
+    Also the lines at which the host waited.
+    """
+    if teacher is not None:
+        task.teacher = teacher.to(task.device)
+    trained = [p for m in (task.model, task.extras) for p in m.parameters() if p.requires_grad]
+    settings = task.settings
+    optimiser = one_kernel_adam(trained, settings.lr, settings.weight_decay, task.device)
+    take = TrainingStep(task.losses, trained, optimiser, task.device, capture=task.captures)
+    average = WeightAverage(task.model, 0.6)
+    task.model.train()
+    computed, waits, before = [], [], len(pretend_cuda.waits)
+    for step in range(settings.steps):
+        inputs = task.batch(step).tensors
+        if task.device.type == "cuda":
+            inputs = map_tensors(pinned, inputs)
+        computed.append(take(inputs, loop.learning_rate(step, settings)))
+        average.update()
+    waits = pretend_cuda.waits[before:]
+    state = task.model.state_dict() | task.extras.state_dict() | average.state_dict()["average"]
+    return unpacked(computed), {k: inner(v) for k, v in state.items()}, waits, take._run
+
+
+def student_steps(config, data, device):
+    torch.manual_seed(3)
+    two_heads = config.objective.two_heads
+    student = build_student(config.student, 3, config.data.size, two_heads=two_heads)
+    teacher = build_teacher(config.teacher, 3).eval()
+    task = StudentTask(config, data, student, device)
+    return steps_of(task, teacher if config.objective.needs_teacher else None)
+
+
+def same_on_both(act):
+    """What ``act`` finds on the CPU and on the pretended GPU is the same; returns the latter."""
+    here = act(CPU)
+    with pretend():
+        there = act(CUDA)
+    assert here[0] == there[0]
+    assert here[1].keys() == there[1].keys()
+    for name, value in here[1].items():
+        assert torch.equal(value, there[1][name]), name
+    return there
+
+
+@pytest.mark.parametrize("memory", ["normal", "low"])
+@pytest.mark.parametrize("student", ["vgg-snn", "resnet18-snn"])
+@pytest.mark.parametrize("method", method_names())
+def test_every_method_is_captured_and_computes_what_a_cpu_does(
+    make_config, method, student, memory
+):
+    config = make_config(
+        method,
+        student={"name": student, "width": 0.05},
+        train={"memory": memory, "epochs": 3, "batches_per_epoch": 3},
+    )
+    data = prepare(config.data, config.seed, simulated_source=config.needs_simulated_source)
+    _, _, waits, graphs = same_on_both(lambda device: student_steps(config, data, device))
+    assert isinstance(graphs, Graphs)
+    assert sum(graph.replays for graph, _ in graphs._captured.values()) >= 2
+    # The teacher's logits of photos that never move, and notes of what a capture needs, once.
+    assert [w for w in waits if "tasks.py" not in w and "evaluate.py" not in w] == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "bfloat16"},
+        {"augment": {"crop": 0, "flip": False}},
+        {"augment": {"crop": 2, "flip": True, "rotate": 20.0}},
+        {"augment": {"event_drop": 0.3, "time_jitter": 0.4}},
+        {"objective": {"kd_on": "rgb", "kd_confidence": True, "kd_loss": "dkd"}},
+        {"objective": {"kd_loss": "dist", "contrast_weight": 0.3, "cka": "debiased"}},
+        {"objective": {"replace": "tail", "classification": "ce", "coefficient": "fixed"}},
+        {"objective": {"source": "staged", "replace": "time-step"}},
+        {"objective": {"align_on": "rgb"}},
+        {"objective": {"align": "class"}},
+        {"student": {"neuron": "relu"}},
+        {"student": {"neuron_backend": "eager", "surrogate": "sigmoid"}},
+        {"train": {"batches_per_epoch": None, "batch_size": 5, "epochs": 7}},
+        {"train": {"cuda_graph": False}},
+    ],
+    ids=lambda changes: json.dumps(changes),
+)
+def test_every_switch_computes_what_a_cpu_does(make_config, changes):
+    changes = {"train": {"epochs": 3, "batches_per_epoch": 5}} | changes
+    if "precision" in changes:
+        changes["train"] = changes["train"] | {"precision": changes.pop("precision")}
+    if "augment" in changes:
+        changes["data"] = {"augment": changes.pop("augment")}
+    config = make_config("ckd", **changes)
+    data = prepare(config.data, config.seed, simulated_source=config.needs_simulated_source)
+    same_on_both(lambda device: student_steps(config, data, device))
+
+
+@pytest.mark.parametrize("memory", [2**34, 0])
+def test_samples_are_kept_on_the_device_or_sent_to_the_same_effect(make_config, memory):
+    config = make_config("ckd-plus", train={"epochs": 2, "batches_per_epoch": 4})
+    data = prepare(config.data, config.seed, simulated_source=True)
+    here = student_steps(config, data, CPU)
+    with pretend(memory):
+        there = student_steps(config, data, CUDA)
+        kept = StudentTask(config, data, build_student(config.student, 3, (8, 8)), CUDA).batches
+        assert kept._photos.kept == kept._recordings._rows.kept == (memory > 0)
+    assert here[0] == there[0]
+
+
+def test_a_teacher_computes_what_a_cpu_does(make_config):
+    config = make_config(teacher={"epochs": 3})
+    data = prepare(config.data, config.seed)
+
+    def steps(device):
+        torch.manual_seed(1)
+        return steps_of(TeacherTask(config, data, build_teacher(config.teacher, 3), device))
+
+    *_, graphs = same_on_both(steps)
+    assert graphs._captured
+
+
+@contextlib.contextmanager
+def same_optimiser():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_optimiser", one_kernel_adam)
+        yield
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.8])
+def test_a_whole_run_ends_as_on_a_cpu(make_config, tmp_path, ema):
+    """With batches made ahead, evaluation, selection, checkpoint, test and energy's inputs."""
+    config = make_config("ckd", train={"ema": ema, "epochs": 3})
+    data = prepare(config.data, config.seed)
+    with same_optimiser():
+        train_student(config, data, tmp_path / "cpu", teacher_folder=tmp_path / "teacher")
+        with pretend():
+            train_student(config, data, tmp_path / "gpu", teacher_folder=tmp_path / "teacher")
+    same_run(tmp_path / "cpu", tmp_path / "gpu")
+
+
+@pytest.mark.parametrize(("first", "then"), [("cpu", "gpu"), ("gpu", "cpu"), ("gpu", "gpu")])
+def test_a_run_goes_on_on_another_device(make_config, tmp_path, first, then):
+    config = make_config("kt", train={"epochs": 4, "ema": 0.5})
+    data = prepare(config.data, config.seed)
+    devices = {"cpu": contextlib.nullcontext, "gpu": pretend}
+    folders = {"teacher_folder": tmp_path / "teacher"}
+
+    def stop(epoch, evaluation):
+        if epoch == 1:
+            raise loop.Interrupted("here")
+
+    with same_optimiser():
+        train_student(config, data, tmp_path / "whole", **folders)
+        with devices[first](), pytest.MonkeyPatch.context() as patch:
+            original = loop.StopOnInterrupt.__enter__
+            take = TrainingStep.__call__
+
+            def entered(self):
+                patch.setattr(TrainingStep, "__call__", lambda *a: counted(self, *a))
+                return original(self)
+
+            def counted(stopping, *args):
+                counted.steps += 1
+                stopping.requested = counted.steps == 11
+                return take(*args)
+
+            counted.steps = 0
+            patch.setattr(loop.StopOnInterrupt, "__enter__", entered)
+            with pytest.raises(loop.Interrupted):
+                train_student(config, data, tmp_path / "parts", **folders)
+        with devices[then]():
+            train_student(config, data, tmp_path / "parts", **folders, resume=True)
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+# What the pretended GPU is worth: it refuses what a GPU does --------------------------------------
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.arange(4.0).expand(3, 4),
+        torch.arange(12).view(3, 4)[:, ::2],
+        torch.arange(12).view(3, 4).T,
+        torch.empty(0, 3),
+        torch.rand(2, 3, 4, 5).contiguous(memory_format=torch.channels_last),
+        torch.tensor(2.5),
+        (torch.rand(5) < 0.5).expand(4, 5),
+    ],
+    ids=["expanded", "strided", "transposed", "empty", "channels last", "scalar", "mask"],
+)
+def test_any_host_tensor_reaches_the_device(x):
+    with pretend():
+        there = to_device(x, CUDA)
+        assert there.device == CUDA
+        assert torch.equal(inner(there), x)
+
+
+def test_pinning_refuses_what_torch_refuses():
+    with pytest.raises(RuntimeError, match="single memory location"):
+        pretend_cuda.pin(torch.arange(4).expand(3, 4))
+
+
+def _plus_host(x):
+    return x + torch.ones(3)
+
+
+def _read(x):
+    return x * x.sum().item()
+
+
+def _masked(x):
+    return x[x > 0]
+
+
+def _from_host(x):
+    return x + torch.ones(3).to(CUDA)
+
+
+@pytest.mark.parametrize("act", [_plus_host, _read, _masked, _from_host])
+def test_a_capture_refuses_what_reads_or_needs_the_host(act):
+    with pretend():
+        x = torch.ones(3, device=CUDA)
+        graph = torch.cuda.CUDAGraph()
+        with pytest.raises(RuntimeError), torch.cuda.graph(graph):
+            act(x)
+
+
+def test_a_capture_leaves_no_trace_and_a_replay_computes_with_new_values():
+    with pretend():
+        x, state = torch.tensor([1.0, 2.0], device=CUDA), torch.zeros(2, device=CUDA)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            state.add_(x)
+            y = (torch.ones(2, device=CUDA) + x).mul_(state)
+        assert inner(state).tolist() == [0, 0]
+        for _ in range(2):
+            x.copy_(torch.tensor([3.0, 4.0]))
+            graph.replay()
+        assert inner(state).tolist() == [6, 8]
+        assert inner(y).tolist() == [24, 40]
+
+
+def test_graphs_that_cannot_be_captured_run_as_they_are(capsys):
+    from spikebridge.training.packing import Packed
+
+    with pretend():
+        graphs = Graphs(lambda x: Packed.of({"y": x * x.sum().item()}), CUDA)
+        found = [unpacked([graphs(torch.full((2,), float(i)))]) for i in range(6)]
+    assert found == [[{"y": [2.0 * i * i] * 2}] for i in range(6)]
+    said = capsys.readouterr().err
+    assert said.count("cannot be captured as a CUDA graph") == 1
+
+
+def test_replaying_keeps_no_number_of_the_step_it_was_captured_at(make_config):
+    """A guard of the guard: a step whose weight is a Python number is found out."""
+    config = make_config("ckd", train={"epochs": 4, "batches_per_epoch": 5})
+    data = prepare(config.data, config.seed)
+    original = StudentTask.losses
+
+    def numbered(self, tensors):
+        drawn, draws = tensors
+        number = None if draws.guidance is None else float(inner(draws.guidance))
+        return original(self, (drawn, dataclasses.replace(draws, guidance=number)))
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(AssertionError):
+        patch.setattr(StudentTask, "losses", numbered)
+        same_on_both(lambda device: student_steps(config, data, device))
