@@ -29,6 +29,7 @@ from torch.utils._python_dispatch import return_and_correct_aliasing
 CUDA = torch.device("cuda", 0)
 _MIXES = {"copy_", "index", "index_put_", "_index_put_impl_", "_to_copy", "set_"}
 _READS = {"_unique2", "nonzero", "_local_scalar_dense", "masked_select", "equal"}
+_INDEXES = {"index", "index_put_", "_index_put_impl_"}
 _READERS = tuple(getattr(Tensor, n) for n in ("item", "tolist", "__bool__", "__float__", "__int__"))
 
 waits: list[str] = []
@@ -135,7 +136,9 @@ class OnCuda(torch.Tensor):
                 f"{name}: Expected all tensors to be on the same device, but found at least two "
                 "devices, cuda:0 and cpu"
             )
-        if name in _READS:
+        if name in _READS or (
+            name in _INDEXES and any(x.dtype == torch.bool for x in _tensors(args[1]))
+        ):
             _wait(name)
         if name == "copy_" and not isinstance(args[0], OnCuda):
             _wait("copy to the host")
@@ -363,6 +366,7 @@ def pretend(memory: int = 2**34) -> Iterator[None]:
         "Stream": _Stream,
         "current_stream": lambda _=None: _Stream(),
         "stream": lambda _: contextlib.nullcontext(),
+        "set_sync_debug_mode": lambda _: None,
         "CUDAGraph": Graph,
         "graph": _capture,
     }

@@ -1,0 +1,43 @@
+"""Tests that need a GPU: `SPIKEBRIDGE_GPU=1 pytest tests/gpu -m gpu -n 0`.
+
+With SPIKEBRIDGE_GPU=pretend they run on the CPU's imitation of one: a rehearsal of the tests, not
+of the program.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from pretend_cuda import pretend
+from training.conftest import make_config, photo_folder, recipe  # noqa: F401
+
+HERE = Path(__file__).parent
+WANTED = os.environ.get("SPIKEBRIDGE_GPU")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark all tests of this folder, and skip them where no GPU is wanted or none is there."""
+    there = WANTED == "pretend" or (WANTED == "1" and torch.cuda.is_available())
+    reason = "no CUDA device here" if WANTED else "needs a GPU: SPIKEBRIDGE_GPU=1 pytest tests/gpu"
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.gpu)
+            if not there:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=WANTED == "pretend")
+def pretended():
+    """An imitation of a GPU, for a rehearsal."""
+    with pretend():
+        yield
+
+
+@pytest.fixture
+def gpu():
+    """The GPU, set up as training sets it up."""
+    from spikebridge.runs import pick_device
+
+    return pick_device("cuda")
