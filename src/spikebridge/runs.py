@@ -18,7 +18,7 @@ from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import PreparedData, prepare
 from spikebridge.errors import UserError
 from spikebridge.evaluate import Evaluation
-from spikebridge.files import write_json, write_text
+from spikebridge.files import expand_path, write_json, write_text
 from spikebridge.models.build import build_student
 from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher, build_teacher
@@ -248,7 +248,7 @@ def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Trained:
             train_teacher(config, data, folder, resume=None, waiting=words)
         except Interrupted as stop:
             raise Interrupted(stop.stopped, option="") from stop
-    path = folder if given is None else Path(given)
+    path = folder if given is None else expand_path(given)
     trained = load_run(path)
     if not isinstance(trained.model, Teacher):
         raise UserError(f"{path}: holds a student, not a teacher; set teacher.checkpoint")
