@@ -202,7 +202,8 @@ def test_only_rank_0_writes_and_speaks(two):
     names = {path.name for path in (folder / "whole").iterdir()}
     assert names == {
         "config.yaml", "precision.txt", "manifest.csv", "teacher-manifest.csv", "metrics.jsonl",
-        "tensorboard", "checkpoint.pt", "model.safetensors", "result.json", "predictions.csv", ".lock",
+        "tensorboard", "checkpoint.pt", "model.safetensors", "result.json", "predictions.csv",
+        ".lock",
     }  # fmt: skip
     assert len(list((folder / "whole" / "tensorboard").iterdir())) == 1
     assert len((folder / "whole" / "metrics.jsonl").read_text().splitlines()) == 6 + 2
