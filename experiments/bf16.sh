@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # bfloat16 beside float32: validation accuracy of the digits recipe over seeds, and the paired
-# difference with its 95 % interval. EPOCHS=4 SEEDS="0 1 2" OUT=runs/bf16 bash experiments/bf16.sh
+# difference with its 95 % interval. EPOCHS=4 SEEDS="0 1 2 3 4" OUT=runs/bf16 bash experiments/bf16.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${OUT:-runs/bf16} epochs=${EPOCHS:-16}
-for seed in ${SEEDS:-0 1 2}; do
+for seed in ${SEEDS:-0 1 2 3 4}; do
     for precision in float32 bfloat16; do
         folder=$out/$precision-seed$seed
         [ -f "$folder/result.json" ] || spikebridge train digits --out "$folder" --seed "$seed" \

@@ -1,4 +1,8 @@
-"""Shared fixtures; lying here it also puts tests/ on the import path, for `oracles.reference`."""
+"""Shared fixtures; lying here it also puts tests/ on the import path, for `oracles.reference`.
+
+Tests run on the CPU, also where there is a GPU; those marked gpu are run by
+``SPIKEBRIDGE_GPU=1 pytest tests/gpu -m gpu -n 0``.
+"""
 
 import json
 import os
@@ -10,13 +14,33 @@ from typing import Any
 
 import hypothesis
 import pytest
-import torch
+
+GPU = os.environ.get("SPIKEBRIDGE_GPU")
+if GPU != "1":  # Before torch is imported, and for all processes that tests start.
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+import torch  # noqa: E402
 
 torch.set_num_threads(1)  # The tensors are tiny; threads would only wait for each other.
 
 # Machines under load are slow, and a test that failed once must fail again.
 hypothesis.settings.register_profile("spikebridge", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("spikebridge")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked gpu are skipped where there is none to run on, or it is hidden."""
+    if GPU == "pretend":  # tests/gpu rehearses.
+        return
+    if GPU != "1":
+        why = "hidden from tests on the CPU: SPIKEBRIDGE_GPU=1 pytest tests/gpu -m gpu -n 0"
+    elif not torch.cuda.is_available():
+        why = "no CUDA device here"
+    else:
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason=why))
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +55,8 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(home))
+        for compiler in ("TRITON", "TORCHINDUCTOR"):
+            patch.setenv(f"{compiler}_CACHE_DIR", str(home / compiler.lower()))
         yield home
 
 

@@ -324,6 +324,16 @@ def test_too_few_recordings(refuse: Refuse, data: Path) -> None:
 # Runs and checkpoints ----------------------------------------------------------------------------
 
 
+def test_a_gpu_without_memory(refuse: Refuse, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has …")
+
+    monkeypatch.setattr("spikebridge.runs.StudentTask", fail)
+    line = refuse(*_train(_write_recipe(data)))
+    _holds(line, "Tried to allocate 20.00 MiB;", "train.batch_size", "train.memory low")
+    assert "GPU 0" not in line
+
+
 @pytest.mark.parametrize("command", ["evaluate", "compare"])
 def test_a_run_that_is_not_finished(refuse: Refuse, run: Path, command: str) -> None:
     for name in ("result.json", "model.safetensors"):

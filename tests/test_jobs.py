@@ -10,14 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from factories import refused, tiny_recipe
-from spikebridge.jobs import FAILURE, Job, Schedule, attempt, data_of, run_jobs
+from spikebridge.jobs import FAILURE, Job, Schedule, attempt, data_of, default_workers, run_jobs
 from spikebridge.recipes import merge, read_recipe
 from spikebridge.run_folder import unfinished
 from spikebridge.settings import config_from
 from spikebridge.training.loop import Interrupted, StopOnInterrupt
+from spikebridge.training.tasks import StudentTask
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +160,40 @@ def when_all_train(jobs, act):
     thread = threading.Thread(target=watch)
     thread.start()
     return thread
+
+
+FULL = (
+    "CUDA out of memory. Tried to allocate 2.25 GiB. GPU 0 has a total capacity of 79.11 GiB of "
+    "which 1.00 GiB is free. If reserved memory is large try setting PYTORCH_ALLOC_CONF"
+)
+
+
+def test_a_full_gpu_is_one_line_that_says_what_to_do(make_job, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError(FULL)
+
+    monkeypatch.setattr(StudentTask, "step", fail)
+    job = make_job("big")
+    assert attempt(job) == (
+        "CUDA out of memory. Tried to allocate 2.25 GiB; give a smaller train.batch_size "
+        "(a teacher: teacher.batch_size), or train.memory low"
+    )
+    assert not (job.folder / FAILURE).exists()
+
+
+@pytest.mark.parametrize(
+    ("gpu", "devices", "one"),
+    [
+        (True, ["cpu", "auto"], True),
+        (True, ["cuda"], True),
+        (True, ["cpu", "cpu"], False),
+        (False, ["auto"], False),
+    ],
+)
+def test_runs_that_would_share_a_gpu_are_not_run_side_by_side(monkeypatch, gpu, devices, one):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr("spikebridge.jobs.cores", lambda: 5)
+    assert default_workers(devices) == (1 if one else 5)
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")

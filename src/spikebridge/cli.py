@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from jsonargparse import ArgumentError, ArgumentParser
 
 from spikebridge.commands import COMMANDS
-from spikebridge.errors import UserError
+from spikebridge.errors import UserError, gpu_is_full
 
 _DESCRIPTION = """Cross Knowledge Distillation: train a spiking network on event recordings
 with help from labelled photos of the same classes and from an ANN that knows them.
@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 1 for a leak that the audit found, 2 for bad input, 130 for Ctrl-C.
     """
+    import torch
+
     from spikebridge.training.loop import Interrupted
 
     threading.excepthook = _quiet_about_full_disks
@@ -33,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(list(sys.argv[1:] if arguments is None else arguments))
     except UserError as error:
         return _complain(str(error), 2)
+    except torch.OutOfMemoryError as error:
+        return _complain(str(gpu_is_full(error)), 2)
     except Interrupted as stop:
         return _complain(str(stop), 130)
     except KeyboardInterrupt:

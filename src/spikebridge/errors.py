@@ -10,3 +10,12 @@ class UserError(Exception):
     def __str__(self) -> str:
         """One line, even where a file name in it has several."""
         return " ".join(super().__str__().splitlines())
+
+
+def gpu_is_full(error: Exception) -> UserError:
+    """The error to raise for torch.OutOfMemoryError."""
+    said = str(error).split(". ")[:2]  # What follows is advice on PyTorch's allocator.
+    return UserError(
+        f"{'. '.join(said).rstrip('.')}; give a smaller train.batch_size (a teacher: "
+        "teacher.batch_size), or train.memory low"
+    )

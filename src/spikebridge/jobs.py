@@ -9,7 +9,7 @@ import os
 import traceback
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from spikebridge.config import Config, DataConfig
 from spikebridge.console import console
 from spikebridge.data.prepared import PreparedData, prepare
 from spikebridge.energy import energy_of_run
-from spikebridge.errors import UserError
+from spikebridge.errors import UserError, gpu_is_full
 from spikebridge.files import settings_key, write_json, write_text
 from spikebridge.retest import read_retest, retest
 from spikebridge.run_folder import open_run, unfinished
@@ -70,9 +70,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_workers() -> int:
-    """A process for each core, at most 8; one where a CUDA device would be shared."""
-    return 1 if torch.cuda.is_available() else min(cores(), _MOST_WORKERS)
+def default_workers(devices: Iterable[str] = ("auto",)) -> int:
+    """A process for each core, at most 8; one where a CUDA device would be shared.
+
+    Args:
+        devices: Each run's ``train.device``.
+    """
+    shared = torch.cuda.is_available() and any(device != "cpu" for device in devices)
+    return 1 if shared else min(cores(), _MOST_WORKERS)
 
 
 def run_jobs(jobs: Sequence[Job], workers: int, threads: int | None = None) -> list[str | None]:
@@ -161,6 +166,8 @@ def attempt(job: Job) -> str | None:
         raise
     except UserError as error:
         return str(error)
+    except torch.OutOfMemoryError as error:
+        return str(gpu_is_full(error))
     except Exception as error:
         # A study of many hours must not end by one run's mistake, nor hide it.
         with suppress(UserError):

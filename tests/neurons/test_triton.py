@@ -1,5 +1,6 @@
 """Triton's neurons: the checks of `triton_checks.py`, compiling without a GPU, and the choice."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -42,13 +43,6 @@ def checks(folder, **environment):
 @needs_triton
 def test_by_the_cpu_interpreter(tmp_path):
     checks(tmp_path / "checks", TRITON_INTERPRET="1", CUDA_VISIBLE_DEVICES="")
-
-
-@needs_triton
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_on_cuda(tmp_path):
-    checks(tmp_path / "checks")
 
 
 COMPILE = """
@@ -119,21 +113,114 @@ def test_without_cuda_it_is_refused_in_one_line(monkeypatch):
     refused(lambda: build_student(config, 3, (8, 8)), "neuron_backend", "CUDA")
 
 
-def test_without_triton_it_is_refused_in_one_line(monkeypatch):
+class OnCUDA:
+    """Says that it is on a GPU."""
+
+    is_cuda, device, dtype = True, torch.device("cpu"), torch.float32
+
+
+class FakeKernels:
+    """`triton_lif` on a machine where a launch fails, or does not."""
+
+    def __init__(self, failure=None):
+        self.failure, self.launches = failure, 0
+
+    def takes(self, x, surrogate):
+        return True
+
+    def forward(self, x_TPC, scale_C, shift_C, tau, threshold, *, membrane):
+        self.launches += 1
+        assert x_TPC.numel() == 1
+        if self.failure is not None:
+            raise self.failure
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """Puts something in the place of the module `triton_lif`, or lets its import fail."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(kernels, "_triton", lambda: None)
+    monkeypatch.setattr(torch, "zeros", lambda *shape, device: torch.ones(shape))
+
+    def put(module):
+        name = "spikebridge.neurons.triton_lif"
+        monkeypatch.setitem(sys.modules, name, module)
+        return module
+
+    for function in (kernels._triton, kernels._note):
+        function.cache_clear()
+    yield put
+    for function in (kernels._triton, kernels._note):
+        function.cache_clear()
+
+
+def test_without_triton_it_is_refused_in_one_line(use):
+    use(None)
     refused(lambda: LIF(2.0, 0.5, surrogate("qgate"), "triton"), "package triton", "auto")
     assert kernels.kernels_for(torch.ones(1), "triton", "qgate") is None
 
 
+def test_auto_does_without_triton_and_says_so(use, capsys):
+    use(None)
+    for _ in range(2):
+        assert kernels.kernels_for(OnCUDA(), "auto", "qgate") is None
+    note = capsys.readouterr().err
+    assert note.count("\n") == 1
+    assert "install the Python package triton" in note
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        RuntimeError("Failed to find C compiler. Please\nset CC"),
+        subprocess.CalledProcessError(1, ["/usr/bin/gcc", "Python.h"]),
+        FileNotFoundError("ptxas"),
+    ],
+)
+def test_a_triton_that_cannot_launch_is_told_and_done_without(use, failure, capsys):
+    module = use(FakeKernels(failure))
+    for _ in range(3):
+        assert kernels.kernels_for(OnCUDA(), "auto", "qgate") is None
+    assert module.launches == 1
+    note, what = capsys.readouterr().err, str(failure).split()[-1]
+    assert note.count("\n") == 1
+    assert all(word in note for word in ("plain PyTorch", what, "C compiler"))
+    line = refused(lambda: LIF(2.0, 0.5, surrogate("qgate"), "triton"), what, "choose auto")
+    assert "student.neuron_backend triton" in line
+    assert capsys.readouterr().err == ""
+
+
+def test_a_triton_that_launches_is_tried_once(use, capsys):
+    module = use(FakeKernels())
+    for backend in ("auto", "triton", "auto"):
+        assert kernels.kernels_for(OnCUDA(), backend, "qgate") is module
+    assert module.launches == 1
+    assert capsys.readouterr().err == ""
+
+
+@needs_triton
+@pytest.mark.parametrize(("capability", "taken"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_gpus_that_emulate_bfloat16_do_not_get_it(monkeypatch, capability, taken):
+    triton_lif = importlib.import_module("spikebridge.neurons.triton_lif")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    triton_lif._converts_bfloat16.cache_clear()
+    x = OnCUDA()
+    assert triton_lif.takes(x, "qgate")
+    x.dtype = torch.bfloat16
+    assert triton_lif.takes(x, "qgate") == taken
+    triton_lif._converts_bfloat16.cache_clear()
+
+
+@needs_triton
 def test_what_it_does_not_take_is_left_to_plain_pytorch(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    triton_lif = importlib.import_module("spikebridge.neurons.triton_lif")
+    monkeypatch.setattr(kernels, "_triton", lambda device: kernels._Triton(triton_lif))
     lif = LIF(2.0, 0.5, surrogate("qgate"), "triton")
     assert lif(torch.ones(3, 1)).tolist() == [[1.0], [1.0], [1.0]]
 
 
 def test_auto_does_not_take_it_on_the_cpu(monkeypatch):
-    def fail():
+    def fail(device):
         raise AssertionError("Triton was loaded")
 
     monkeypatch.setattr(kernels, "_triton", fail)

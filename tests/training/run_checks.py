@@ -11,7 +11,7 @@ def same_run(one, other):
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (one, other))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    states = [torch.load(folder / "checkpoint.pt") for folder in (one, other)]
+    states = [torch.load(folder / "checkpoint.pt", map_location="cpu") for folder in (one, other)]
     for name in ("model", "extras"):
         for key, value in states[0][name].items():
             assert torch.equal(value, states[1][name][key]), key

@@ -109,7 +109,7 @@ def test_a_run_selects_and_saves_the_average_and_trains_on_alone(make_config, tm
         data = prepare(config.data, config.seed)
         folder = tmp_path / name
         result = train_student(config, data, folder, teacher_folder=tmp_path / "teacher")
-        state = torch.load(folder / "checkpoint.pt")
+        state = torch.load(folder / "checkpoint.pt", map_location="cpu")
         lines = (folder / "metrics.jsonl").read_text().splitlines()
         losses = [r["losses"] for r in map(json.loads, lines) if r["kind"] == "step"]
         runs[name] = (result, state, losses, load_file(folder / "model.safetensors"))

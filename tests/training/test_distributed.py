@@ -6,14 +6,18 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 from run_checks import same_run
+from torch import distributed as dist
 from worker import APART, TOGETHER, make_task, train
 
+from factories import refused
 from spikebridge.cli import main
+from spikebridge.training import distributed
 
 PORTS = 6
 
@@ -52,6 +56,68 @@ def two(tmp_path_factory, photo_folder):
             process.kill()
     assert [process.returncode for process in started] == [0, 0], "\n".join(said)
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)], folder, str(recipe), said
+
+
+@pytest.fixture
+def nccl(monkeypatch):
+    """What is asked of CUDA and of NCCL, which are not there."""
+    asked = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "1")
+    for module, name in (
+        (torch.cuda, "set_device"),
+        (dist, "init_process_group"),
+        (dist, "destroy_process_group"),
+        (dist.distributed_c10d, "_abort_process_group"),
+    ):
+        monkeypatch.setattr(
+            module, name, lambda *given, name=name, **_: asked.append((name, *given))
+        )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: asked[0][1])
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("count", "ids", "taken"),
+    [
+        (2, ["a", "b"], 1),
+        (4, ["a", "b"], 1),
+        (1, ["a", "b"], 0),
+        (1, ["a", "a"], None),
+        (0, ["a", "b"], None),
+    ],
+)
+def test_each_process_takes_a_gpu_of_its_own(nccl, monkeypatch, count, ids, taken):
+    properties = SimpleNamespace(uuid=ids[1])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(distributed, "each_ones", lambda value: [(ids[0], value[1]), value])
+
+    def start():
+        with distributed.processes("auto"):
+            nccl.append(("train",))
+
+    if taken is None:
+        refused(start, f"2 processes for {count} GPUs")
+        assert ("train",) not in nccl
+    else:
+        start()
+        assert nccl[0] == ("set_device", taken)
+        assert nccl[1:] == [
+            ("init_process_group", "cpu:gloo,cuda:nccl"), ("train",), ("destroy_process_group",)
+        ]  # fmt: skip
+
+
+def test_a_process_that_fails_does_not_wait_for_the_others(nccl, monkeypatch):
+    monkeypatch.setattr(distributed, "_require_own_gpus", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ZeroDivisionError), distributed.processes("cuda"):
+        _ = 1 / 0
+    assert nccl[-1] == ("_abort_process_group",)
+    assert ("destroy_process_group",) not in nccl
 
 
 def small_recipe(photo_folder, folder):
@@ -135,8 +201,9 @@ def test_only_rank_0_writes_and_speaks(two):
     (_, second), folder, _, (_, said) = two
     names = {path.name for path in (folder / "whole").iterdir()}
     assert names == {
-        "config.yaml", "manifest.csv", "teacher-manifest.csv", "metrics.jsonl", "tensorboard",
-        "checkpoint.pt", "model.safetensors", "result.json", "predictions.csv", ".lock",
+        "config.yaml", "precision.txt", "manifest.csv", "teacher-manifest.csv", "metrics.jsonl",
+        "tensorboard", "checkpoint.pt", "model.safetensors", "result.json", "predictions.csv",
+        ".lock",
     }  # fmt: skip
     assert len(list((folder / "whole" / "tensorboard").iterdir())) == 1
     assert len((folder / "whole" / "metrics.jsonl").read_text().splitlines()) == 6 + 2

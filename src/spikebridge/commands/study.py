@@ -44,6 +44,7 @@ def _study(given: Namespace) -> int:
     Exits 1 when a run failed.
     """
     from spikebridge.jobs import default_workers
+    from spikebridge.study.plan import plan
     from spikebridge.study.run import run_study
     from spikebridge.study.spec import read_study
     from spikebridge.study.table import NOT_RUN
@@ -51,7 +52,8 @@ def _study(given: Namespace) -> int:
 
     study = read_study(Path(given.study))
     out = Path(given.out) if given.out else Path("runs/studies") / study.name
-    workers = default_workers() if given.jobs is None else given.jobs
+    devices = (one.job.config.train.device for one in plan(study, out))
+    workers = default_workers(devices) if given.jobs is None else given.jobs
     options = [("--out", given.out), ("--page", given.page)]
     named = [word for option in options if option[1] for word in option]
     command = shlex.join(["spikebridge", "study", given.study, *named])

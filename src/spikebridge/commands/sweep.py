@@ -38,7 +38,7 @@ def _sweep(given: Namespace) -> int:
     report = run_sweep(
         sweep,
         out,
-        workers=default_workers() if given.jobs is None else given.jobs,
+        workers=default_workers([sweep.base.train.device]) if given.jobs is None else given.jobs,
         trials=given.trials,
         command=f"spikebridge sweep {given.sweep}",
     )

@@ -4,11 +4,12 @@ import importlib
 import os
 from functools import cache
 from types import ModuleType
-from typing import Literal, Protocol, cast
+from typing import Literal, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
 
+from spikebridge.console import console
 from spikebridge.errors import UserError
 from spikebridge.neurons import native
 
@@ -92,7 +93,7 @@ def require(backend: Backend) -> None:
     """Refuse a backend that was asked for by name and that this machine does not have.
 
     Raises:
-        UserError: no C compiler, or no Triton or no CUDA.
+        UserError: no C compiler, or no CUDA or no Triton that works.
     """
     if backend == "native" and native.library() is None:
         raise UserError(
@@ -106,29 +107,58 @@ def require(backend: Backend) -> None:
             "student.neuron_backend triton needs a CUDA device (or TRITON_INTERPRET=1, for tests "
             "on the CPU); choose auto"
         )
-    if _triton() is None:
-        raise UserError(
-            "student.neuron_backend triton needs the Python package triton, 3.3 or newer; install "
-            "it or choose auto"
-        )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if why := _triton(device).failure:
+        raise UserError(f"student.neuron_backend triton cannot be used here: {why}; or choose auto")
 
 
 def kernels_for(x: Tensor, backend: Backend, surrogate: str) -> Kernels | None:
     """The kernels that compute a tensor's neurons; None leaves it to plain PyTorch."""
     if backend == "eager":
         return None
-    if backend == "auto":
-        backend = "triton" if x.is_cuda else "native"
-    kernels = _triton() if backend == "triton" else native
+    if backend == "triton" or (backend == "auto" and x.is_cuda):
+        kernels, failure = _triton(x.device)
+        if failure and backend == "auto":
+            _note(failure)
+    else:
+        kernels = native
     if kernels is None or not kernels.takes(x, surrogate):
         return None
     return cast(Kernels, kernels)
 
 
+class _Triton(NamedTuple):
+    """`triton_lif`, or why it cannot be used."""
+
+    kernels: ModuleType | None
+    failure: str = ""
+
+
 @cache
-def _triton() -> ModuleType | None:
-    """`triton_lif`, loaded with the first tensor that wants it: Triton takes a while."""
+def _triton(device: torch.device) -> _Triton:
+    """`triton_lif`, loaded with the first tensor that wants it: Triton takes a while.
+
+    Its first launch builds a driver with the machine's C compiler, which an image for running
+    programs need not have: it is tried out here.
+    """
     try:
-        return importlib.import_module("spikebridge.neurons.triton_lif")
+        kernels = importlib.import_module("spikebridge.neurons.triton_lif")
     except ImportError:
-        return None
+        return _Triton(None, "install the Python package triton, 3.3 or newer")
+    try:
+        x_TPC = torch.zeros(1, 1, 1, device=device)
+        if kernels.takes(x_TPC, "qgate"):
+            kernels.forward(x_TPC, None, None, 2.0, 0.5, membrane=False)
+    except Exception as error:  # Whatever Triton, a compiler or the GPU's driver raises.
+        words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return _Triton(None, f"Triton failed ({words}); it needs a C compiler and Python's headers")
+    return _Triton(kernels)
+
+
+@cache
+def _note(failure: str) -> None:
+    console.print(
+        f"note: neurons on CUDA are left to plain PyTorch, which is slow: {failure}",
+        soft_wrap=True,
+        markup=False,
+    )

@@ -5,6 +5,8 @@ steps, potentials in registers. Importing this imports Triton. Under TRITON_INTE
 Triton is first imported, the kernels run on CPU tensors, slowly.
 """
 
+from functools import cache
+
 import torch
 import triton
 import triton.language as tl
@@ -192,7 +194,14 @@ INTERPRETED = not isinstance(_forward, triton.JITFunction)
 
 def takes(x: Tensor, surrogate: str) -> bool:
     """Whether the kernels can be used on a tensor of this kind."""
-    return (x.is_cuda or INTERPRETED) and x.dtype in _TYPES and surrogate in _SURROGATES
+    known = (x.is_cuda or INTERPRETED) and x.dtype in _TYPES and surrogate in _SURROGATES
+    return known and (x.dtype != torch.bfloat16 or INTERPRETED or _converts_bfloat16(x.device))
+
+
+@cache
+def _converts_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU has instructions for it: Ampere and later."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def moments(x_RC: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ to agree on, goes over the CPU, so that no GPU is waited for.
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -58,20 +58,46 @@ def processes(device: str) -> Iterator[None]:
         _take_gpu(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=_PATIENCE)
     console.quiet = rank() > 0
+    failed = True
     try:
+        if gpu:
+            _require_own_gpus()
         yield
+        failed = False
     finally:
         console.quiet = False
-        dist.destroy_process_group()
+        if gpu and failed:
+            # To destroy it, NCCL would wait for collectives that other processes may never join.
+            with suppress(Exception):
+                dist.distributed_c10d._abort_process_group()
+        else:
+            dist.destroy_process_group()
 
 
 def _take_gpu(device: str) -> None:
+    """The GPU of this process's number, or the only one that it sees."""
     here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
     if device not in ("auto", "cuda"):
         raise UserError(f"train.device {device!r} is one GPU for all processes; use auto or cuda")
-    if here > gpus:
-        raise UserError(f"{here} processes for {gpus} GPUs; start torchrun with fewer a machine")
-    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    if gpus != 1 and here > gpus:
+        raise _too_many(here, gpus)
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) if gpus > 1 else 0)
+
+
+def _require_own_gpus() -> None:
+    """Refuse processes that see one GPU each where it is the same.
+
+    Under ``srun --gpus-per-task=1`` each sees its own, under the same number.
+    """
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    mine = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
+    only = [gpu for gpu, is_only in each_ones((mine, gpus == 1 < here)) if is_only]
+    if len(set(only)) < len(only):
+        raise _too_many(here, gpus)
+
+
+def _too_many(processes: int, gpus: int) -> UserError:
+    return UserError(f"{processes} processes for {gpus} GPUs; start torchrun with fewer a machine")
 
 
 def on_main(act: Callable[[], _T]) -> _T:
