@@ -16,6 +16,7 @@ from spikebridge.runs import pick_device
 PROGRESS = 0.67
 """u: P(u) = u³ = 0.3, and W(u) is above 0."""
 
+LEARNING_RATE = 1e-4
 _EVENTS_PER_CELL = 0.1
 
 
@@ -41,6 +42,8 @@ class BenchSettings:
     """Of `ours`, as `student.neuron_backend`."""
     memory: Literal["normal", "low"] = "normal"
     """Of `ours`, as `train.memory`."""
+    cuda_graph: bool = True
+    """Of `ours`, as `train.cuda_graph`."""
     device: str = "auto"
     """As `train.device`."""
     threads: int | None = None
@@ -60,7 +63,12 @@ class BenchSettings:
             student=StudentConfig(
                 name=self.student, width=self.width, neuron_backend=self.neuron_backend
             ),
-            train=TrainConfig(precision=self.precision, device=self.device, memory=self.memory),
+            train=TrainConfig(
+                precision=self.precision,
+                device=self.device,
+                memory=self.memory,
+                cuda_graph=self.cuda_graph,
+            ),
         )
 
 
@@ -96,7 +104,7 @@ def teacher_logits(settings: BenchSettings) -> Tensor:
     return logits_BC.to(pick_device(settings.device))
 
 
-class TrainingStep:
+class PlainStep:
     """Loss, backward and AdamW; every call draws other replaced samples.
 
     Args:
@@ -107,7 +115,7 @@ class TrainingStep:
     def __init__(self, modules: list[nn.Module], loss: Callable[[torch.Generator], Tensor]) -> None:
         self.modules, self.loss = modules, loss
         trained = [p for module in modules for p in module.parameters()]
-        self.optimiser = torch.optim.AdamW(trained, lr=1e-4)
+        self.optimiser = torch.optim.AdamW(trained, lr=LEARNING_RATE)
 
     def __call__(self, index: int) -> None:
         """One step."""

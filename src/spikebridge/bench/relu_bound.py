@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spikebridge.bench.problem import PROGRESS, BenchSettings, TrainingStep
+from spikebridge.bench.problem import PROGRESS, BenchSettings, PlainStep
 from spikebridge.bench.reference import Fold, Parts, PlainStudent
 from spikebridge.config import StudentConfig
 from spikebridge.data.batches import Batch
@@ -71,7 +71,7 @@ class ReLUNetwork(nn.Module):
 
 def dense_step(
     settings: BenchSettings, weights: dict[str, Tensor], batch: Batch
-) -> tuple[TrainingStep, str]:
+) -> tuple[PlainStep, str]:
     """Cross-entropy of both streams, backward and AdamW; and how it is run.
 
     A bound must be as low as it can be: the network is compiled unless eager PyTorch is faster.
@@ -91,7 +91,7 @@ def dense_step(
         entropies = [F.cross_entropy(z_TBC.float().mean(0), batch.label_B) for z_TBC in logits]
         return torch.stack(entropies).sum()
 
-    step = TrainingStep([network], loss)
+    step = PlainStep([network], loss)
     if reason := why_not_compiled(device):
         return step, f"eager, {reason}"
     ms = {}
@@ -103,7 +103,7 @@ def dense_step(
     return step, f"{chosen}: {tried}"
 
 
-def _quickest(step: TrainingStep, device: torch.device) -> float:
+def _quickest(step: PlainStep, device: torch.device) -> float:
     """Milliseconds of the best of three steps after one that is not timed."""
     ms = []
     for index in range(4):

@@ -25,28 +25,40 @@ from spikebridge.bench.measure import (
     ratio_table,
 )
 from spikebridge.bench.problem import (
+    LEARNING_RATE,
     PROGRESS,
     BenchSettings,
-    TrainingStep,
+    PlainStep,
     initial_weights,
     random_batch,
     teacher_logits,
 )
 from spikebridge.bench.reference import Parts, PlainStudent, ReferenceParts, plain_losses
 from spikebridge.data.batches import Batch
+from spikebridge.devices import map_tensors, to_device
 from spikebridge.errors import UserError
 from spikebridge.losses import TemporalCoefficient
 from spikebridge.models.build import build_student
+from spikebridge.models.student import Student
 from spikebridge.runs import pick_device
-from spikebridge.training.objective import CKDObjective
+from spikebridge.training.objective import CKDObjective, Draws
+from spikebridge.training.step import StepResult, TrainingStep, make_optimiser
 from spikebridge.training.tasks import make_autocast
 
 ROWS = ("reference", "spikingjelly", "ours", "relu-bound")
 LOW = "ours, low memory"
 """Row of `ours` with train.memory low."""
+EAGER = "ours, kernel by kernel"
+"""Row of `ours` with train.cuda_graph false, on CUDA."""
 SWEPT_TIME_STEPS = (2, 4, 8, 16)
 
-_RATIOS = (("reference", "ours"), ("spikingjelly", "ours"), ("ours", "relu-bound"), (LOW, "ours"))
+_RATIOS = (
+    ("reference", "ours"),
+    ("spikingjelly", "ours"),
+    ("ours", "relu-bound"),
+    (EAGER, "ours"),
+    (LOW, "ours"),
+)
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,9 @@ def bench_training(
         raise UserError("bench training: --repeats must be at least 1")
     chosen, left_out = choose(rows, ROWS)
     jobs: dict[str, Job] = {name: Job(__name__, name, settings, repeats) for name in chosen}
+    if "ours" in chosen and pick_device(settings.device).type == "cuda":
+        chosen.append(EAGER)
+        jobs[EAGER] = Job(__name__, "ours", replace(settings, cuda_graph=False), repeats)
     if low_memory:
         chosen.append(LOW)
         jobs[LOW] = Job(__name__, "ours", replace(settings, memory="low"), repeats)
@@ -153,7 +168,9 @@ def starter(row: str, settings: BenchSettings) -> Callable[[], tuple[Callable[[i
     if row in ("ours", "relu-bound"):
         keep_freed_memory()  # As training does; and the bound must be as low as it can be.
     if row == "ours":
-        return lambda: (_ours(settings, weights, batch), "")
+        captured = settings.cuda_graph and batch.label_B.is_cuda
+        note = "captured as a CUDA graph" if captured else ""
+        return lambda: (OurStep(settings, weights, batch), note)
     if row == "relu-bound":
         from spikebridge.bench.relu_bound import dense_step
 
@@ -172,26 +189,56 @@ def plain_parts(row: str, settings: BenchSettings) -> tuple[Parts, str]:
     return JellyParts(), implementation(pick_device(settings.device))
 
 
-def _ours(settings: BenchSettings, weights: dict[str, Tensor], batch: Batch) -> TrainingStep:
-    config, device = settings.config, batch.label_B.device
-    student = build_student(config.student, settings.classes, config.data.size)
-    student.load_state_dict(weights)
-    student.to(device)
-    student.backbone.low_memory = config.train.memory == "low"
-    objective = CKDObjective(config.objective, settings.time_steps, config.student.threshold)
-    objective.to(device)
-    teacher_BC, autocast = teacher_logits(settings), make_autocast(config, device)
+class OurStep:
+    """A training step as `train` takes it; every call draws other replaced samples."""
 
-    def loss(generator: torch.Generator) -> Tensor:
-        with autocast():
-            return objective(student, lambda _: teacher_BC, batch, PROGRESS, generator).total
+    def __init__(self, settings: BenchSettings, weights: dict[str, Tensor], batch: Batch) -> None:
+        config, device = settings.config, batch.label_B.device
+        student = build_student(config.student, settings.classes, config.data.size)
+        student.load_state_dict(weights)
+        student.to(device)
+        student.backbone.low_memory = config.train.memory == "low"
+        objective = CKDObjective(config.objective, settings.time_steps, config.student.threshold)
+        objective.to(device)
+        self.modules = [student, objective]
+        self._batch, self._teacher_BC = batch, teacher_logits(settings)
+        self._autocast = make_autocast(config, device)
+        trained = [p for module in self.modules for p in module.parameters()]
+        self._take = TrainingStep(
+            self._losses,
+            trained,
+            make_optimiser(trained, LEARNING_RATE, config.train.weight_decay, device),
+            device,
+            capture=config.train.cuda_graph,
+        )
 
-    return TrainingStep([student, objective], loss)
+    def _losses(self, tensors: tuple[Batch, Draws]) -> StepResult:
+        batch, draws = tensors
+        student, objective = self.modules
+        assert isinstance(student, Student)
+        assert isinstance(objective, CKDObjective)
+        with self._autocast():
+            return objective.losses(student, lambda _: self._teacher_BC, batch, draws)
+
+    def _tensors(self, generator: torch.Generator) -> tuple[Batch, Draws]:
+        objective = self.modules[1]
+        assert isinstance(objective, CKDObjective)
+        return self._batch, objective.draw(PROGRESS, len(self._batch.label_B), generator)[0]
+
+    def loss(self, generator: torch.Generator) -> Tensor:
+        """The loss, by the generator of the replacement draws."""
+        batch, draws = self._tensors(generator)
+        device = batch.label_B.device
+        return self._losses((batch, map_tensors(lambda x: to_device(x, device), draws))).total
+
+    def __call__(self, index: int) -> None:
+        """One step."""
+        self._take(self._tensors(torch.Generator().manual_seed(index)), LEARNING_RATE)
 
 
 def _plain(
     parts: Parts, settings: BenchSettings, weights: dict[str, Tensor], batch: Batch
-) -> TrainingStep:
+) -> PlainStep:
     config, device = settings.config, batch.label_B.device
     student = PlainStudent(parts, config.student, settings.classes, config.data.size)
     student.load_state_dict(weights)
@@ -206,7 +253,7 @@ def _plain(
             )
         return torch.stack(list(losses.values())).sum()
 
-    return TrainingStep([student, coefficient], loss)
+    return PlainStep([student, coefficient], loss)
 
 
 def describe(found: TrainingBench) -> str:

@@ -162,7 +162,7 @@ class CKDObjective(nn.Module):
             bool(guidance),
             replaced_TB,
             simulated_B,
-            torch.tensor(guidance) if guidance else None,
+            torch.tensor(guidance, dtype=torch.float64) if guidance else None,
             (share_B < 0.5).numpy() if config.align_on == "rgb" else None,
         )
         return draws, logged
@@ -197,7 +197,8 @@ class CKDObjective(nn.Module):
                 assert draws.guidance is not None
                 if teacher is None:
                     raise ValueError("this objective distils, but no teacher was given")
-                result.losses["kd"] = draws.guidance * self._distil(hybrid, teacher, batch, stream)
+                loss = self._distil(hybrid, teacher, batch, stream)
+                result.losses["kd"] = draws.guidance.to(loss.dtype) * loss
             if self.mixup_heads is not None:
                 self._perceive(self.mixup_heads, hybrid, stream, result)
             if dvs and config.contrast_weight:
