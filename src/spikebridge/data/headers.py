@@ -146,7 +146,7 @@ def _end_of_packets(file: Path, stream: BinaryIO, start: int, end: int) -> int:
     """Where the last whole packet ends.
 
     Raises:
-        UserError: another begins there, or none does.
+        UserError: another begins there, and is cut or damaged.
     """
     place = start
     while place < end:
@@ -158,10 +158,10 @@ def _end_of_packets(file: Path, stream: BinaryIO, start: int, end: int) -> int:
         if length < 0:
             raise UserError(f"{file}: damaged at byte {place}; fetch the file again")
         if len(head) < 8 or place + 8 + length > end:
-            raise UserError(
-                f"{file}: truncated inside a packet; fetch the file again, or cut it to its first "
-                f"{place} bytes, which are whole"
+            cut = (
+                f", or cut it to its first {place} bytes, which are whole" if place > start else ""
             )
+            raise UserError(f"{file}: truncated inside a packet; fetch the file again{cut}")
         place += 8 + length
     return place
 
