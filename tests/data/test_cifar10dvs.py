@@ -294,7 +294,7 @@ def test_photos_in_class_folders(tmp_path: Path) -> None:
 def test_class_names_beside_the_batches_are_compared(tmp_path: Path) -> None:
     events = _recordings(tmp_path / "dvs")
     photos = _batches(tmp_path / "bin", ".bin")
-    (photos / "batches.meta.txt").write_text("\n".join(CLASSES) + "\n\n")
+    (photos / "batches.meta.txt").write_text("\n".join(CLASSES) + "\n\n", "utf-8-sig")
     open_collection(_config(events, photos))
     (photos / "batches.meta.txt").write_text("beaver\ndolphin\n")
     refused(lambda: open_collection(_config(events, photos)), photos, "beaver", "fetch CIFAR-10")
