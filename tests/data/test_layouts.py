@@ -320,6 +320,30 @@ def test_a_bag_of_any_topic(tmp_path: Path) -> None:
     assert as_rows(read_events(file)) == ROWS
 
 
+@pytest.mark.parametrize("suffix", [".aedat", ".aedat4", ".bag", ".dat"])
+def test_events_that_a_camera_writes_late_are_put_in_order(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"a{suffix}"
+    sensor = (346, 260)
+    _save(file, np.array([(1, 2, 1_000, 1), (3, 4, 1_004, 0), (5, 6, 997, 1)]), sensor)
+    events = read_events(file)
+    assert as_rows(events) == [(5, 6, 997, 1), (1, 2, 1_000, 1), (3, 4, 1_004, 0)]
+    assert events.late == 1
+    _save(file, np.array([(1, 2, 3_000, 1), (3, 4, 1_999, 0)]), sensor)
+    refused(lambda: read_events(file), file, "backwards at event 1", "sort")
+
+
+def test_raw_whose_time_steps_back_is_put_in_order(tmp_path: Path) -> None:
+    def event(x: int, y: int, t: int, p: int) -> bytes:
+        return struct.pack("<II", 8 << 28 | t >> 6, p << 28 | (t & 63) << 22 | x << 11 | y)
+
+    file = tmp_path / "a.raw"
+    rows = [(1, 2, 1_000, 1), (3, 4, 1_004, 0), (5, 6, 997, 1)]
+    data = b"".join(event(*row) for row in rows)
+    file.write_bytes(b"% evt 2.0\n% geometry 34x34\n% end\n" + data)
+    events = read_events(file)
+    assert (as_rows(events), events.late) == ([rows[2], rows[0], rows[1]], 1)
+
+
 # What is said -----------------------------------------------------------------------------------
 
 OF_EVENTCV = ("pass ", "sensor_size", "time_unit", "keys", "topic=", "order=", "max_events")
