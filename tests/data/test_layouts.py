@@ -278,6 +278,14 @@ def test_aedat4_that_ends_inside_a_packet_is_refused_and_says_where_to_cut(aedat
     refused(lambda: read_events(aedat4), "truncated")
 
 
+def test_aedat4_without_a_size_asks_for_the_sensor(tmp_path: Path) -> None:
+    file = tmp_path / "a.aedat4"
+    _save(file, np.array(ROWS))
+    file.write_bytes(file.read_bytes().replace(b'"sizeX"', b'"other"'))
+    refused(lambda: read_events(file), file, "header does not tell", "data.sensor")
+    assert as_rows(read_events(file, SENSOR)) == ROWS
+
+
 # Raw, dat and bag -------------------------------------------------------------------------------
 
 

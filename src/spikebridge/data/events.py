@@ -26,7 +26,7 @@ EVENT_SUFFIXES = (
 
 N_CALTECH101_SENSOR = (240, 180)
 
-_TELL_SENSOR = (".raw", ".dat", ".aedat")
+_TELL_SENSOR = (".raw", ".dat", ".aedat", ".aedat4")
 """Formats whose header should tell the sensor's size, and does not always."""
 
 _BIN_MAX_TIME = 1 << 23

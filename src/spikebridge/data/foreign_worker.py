@@ -150,7 +150,8 @@ def _read_eventcv(
         if suffix in (".raw", ".dat"):  # eventcv guesses what the header does not tell
             size = told_size(path)
         elif sensor is None:
-            size = eventcv.load(str(path), max_events=1, **options).sensor_size
+            with suppress(Exception):  # AEDAT 4 need not tell it
+                size = eventcv.load(str(path), max_events=1, **options).sensor_size
     return event_columns(x_N, y_N, t_N, p_N), size
 
 
