@@ -158,6 +158,18 @@ def test_an_unknown_option(refuse: Refuse, arguments: list[str], near: str) -> N
             ["train", "digits", "--data.source.simulator", "3"],
             ("data.source.simulator must be settings or null, not 3",),
         ),
+        *(
+            (
+                ["train", "digits", "--data.exclude", names],
+                (f"data.exclude must be {kind}, not {seen}", """in quotes, '["8", "yes"]'"""),
+            )
+            for names, kind, seen in [
+                ("[8]", "text", "8"),
+                ("8", "a list", "8"),
+                ("[yes]", "text", "True"),
+                ("[1e3]", "text", "1000.0"),
+            ]
+        ),
         (["train", "digits", "--data.size", "[1, 2, 3]"], ("data.size must be a list of 2",)),
         (["train", "digits", "--objective.two_heads", "no!"], ("must be true or false, not no!",)),
         (["predict", "run"], ("files",)),

@@ -74,6 +74,20 @@ def test_recipe_parses(recipe, method):
     assert (config.student.neuron == "relu") == (method == "ann-on-frames")
 
 
+def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("data: {name: digits, time_steps: 7}\nseed: 3\n", "utf-8-sig")
+    config = experiment(Namespace(recipe=str(recipe)))[0]
+    assert (config.data.time_steps, config.seed) == (7, 3)
+
+
+def test_class_names_that_look_like_numbers_are_excluded_by_the_spelling_that_is_told(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("data: {name: digits, exclude: ['8', \"yes\", '1e3', '2024-01-01']}\n")
+    exclude = experiment(Namespace(recipe=str(recipe)))[0].data.exclude
+    assert exclude == ["8", "yes", "1e3", "2024-01-01"]
+
+
 def test_a_preset_lies_over_the_recipe_and_the_users_settings_over_both(tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(

@@ -50,9 +50,14 @@ def one_line(error: BaseException) -> str:
         return words[:300]
     key, expected, value = found["key"], found["subtypes"] or found["type"], found["value"]
     kinds = [_kind(kind) for kind in _TYPE.finditer(expected)]
-    return f"{key} must be {' or '.join(kinds)}, not {value}"[:300] if kinds else words[:300]
+    if not kinds:
+        return words[:300]
+    remedy = _QUOTES if key == "data.exclude" else ""
+    return f"{key} must be {' or '.join(kinds)}, not {value}"[:300] + remedy
 
 
+_QUOTES = """: write class names as a list and in quotes, '["8", "yes"]'"""
+"""YAML takes some for numbers, dates or truth values, and what they looked like is lost then."""
 _WRONG_TYPE = re.compile(
     r""""(?P<key>[\w.]+)":\ .*?
     (?:Subtypes:\ \[(?P<subtypes>.*)\]\ Errors:.*Given\ value:

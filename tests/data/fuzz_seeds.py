@@ -88,6 +88,23 @@ def dvs128() -> bytes:
     )
 
 
+def aedat3() -> bytes:
+    data = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
+    for rows in (ROWS[:12], ROWS[12:]):
+        number = len(rows)
+        data += struct.pack("<hhiiiiii", 1, 1, 8, 4, 0, number, number, number)
+        for x, y, t, p in rows.tolist():
+            data += struct.pack("<II", x << 17 | y << 2 | p << 1 | 1, t)
+    return data
+
+
+def h5_table() -> bytes:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file["events"] = ROWS[:, [2, 0, 1, 3]].astype("u4")
+    return buffer.getvalue()
+
+
 def text(line: str, header: str = "") -> bytes:
     lines = (line.format(x=x, y=y, t=t, s=t / 1e6, p=p) for x, y, t, p in ROWS.tolist())
     return (header + "\n".join(lines) + "\n").encode()
@@ -100,6 +117,7 @@ RECORDINGS: dict[str, tuple[str, bytes]] = {
     "mat, version 4": (".mat", mat(format="4")),
     "aedat of a DAVIS": (".aedat", by_eventcv(".aedat", DAVIS)),
     "aedat of a DVS128": (".aedat", dvs128()),
+    "aedat 3.1": (".aedat", aedat3()),
     "aedat4": (".aedat4", by_eventcv(".aedat4")),
     "raw, EVT2": (".raw", evt2()),
     "raw, EVT3": (".raw", evt3()),
@@ -107,9 +125,11 @@ RECORDINGS: dict[str, tuple[str, bytes]] = {
     "h5": (".h5", h5()),
     "h5, gzip": (".h5", h5(chunks=(8,), compression="gzip", shuffle=True)),
     "hdf5, lzf": (".hdf5", h5(chunks=(8,), compression="lzf")),
+    "h5, table": (".h5", h5_table()),
     "npz": (".npz", npz()),
     "npz, compressed": (".npz", npz(np.savez_compressed)),
     "csv": (".csv", text("{t},{x},{y},{p}", "t,x,y,p\n")),
+    "csv, no header": (".csv", text("{x},{y},{p},{t}")),
     "txt": (".txt", text("{t} {x} {y} {p}")),
     "txt, seconds": (".txt", text("{s:.6f} {x} {y} {p}")),
     "bag": (".bag", by_eventcv(".bag")),

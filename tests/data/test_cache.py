@@ -5,7 +5,6 @@ import mmap
 import os
 import pickle
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -236,30 +235,30 @@ import test_cache
 from spikebridge.data import cache
 cache._SHARD_CELLS = 4 * 180
 def slowly(number):
-    time.sleep({pause})
+    if number == {stop}:
+        print("amid a shard", flush=True)
+        time.sleep(1e6)
     return test_cache.counts(number)
 store = cache.ArrayCache(Path(sys.argv[1]), "frames", ["settings"], test_cache.SHAPE)
 store.ensure([cache.Job(test_cache.key_of(n), slowly, n) for n in range(24)], "making", 1)
 """
 
 
-def _preparing(folder: Path, pause: float) -> subprocess.Popen:
+def _preparing(folder: Path, stop: int | None = None) -> subprocess.Popen:
     here = Path(__file__).parent
-    script = SLOWLY.format(tests=str(here.parent), here=str(here), pause=pause)
-    return subprocess.Popen([sys.executable, "-c", script, str(folder)], stderr=subprocess.DEVNULL)
+    script = SLOWLY.format(tests=str(here.parent), here=str(here), stop=stop)
+    command = [sys.executable, "-c", script, str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
 def test_a_killed_preparation_goes_on_to_the_same_files(tmp_path: Path, small_shards: None) -> None:
     filled(tmp_path / "whole", range(24))
-    process = _preparing(tmp_path / "killed", 0.05)
-    deadline = time.monotonic() + 60
-    while len(list((tmp_path / "killed").glob("*/*.shard"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.1)  # amid the next shard
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with _preparing(tmp_path / "killed", stop=10) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"amid a shard\n"
+        process.kill()
     begun = {f.name for f in (tmp_path / "killed").glob("*/*.shard")}
-    assert 2 <= len(begun) < 6
+    assert len(begun) == 2
     litter = list((tmp_path / "killed").glob("*/.*"))
     for file in litter:
         os.utime(file, (0, 0))
@@ -273,8 +272,9 @@ def test_a_killed_preparation_goes_on_to_the_same_files(tmp_path: Path, small_sh
 
 
 def test_two_processes_may_prepare_the_same_at_once(tmp_path: Path, small_shards: None) -> None:
-    both = [_preparing(tmp_path, 0.01) for _ in range(2)]
-    assert [process.wait(60) for process in both] == [0, 0]
+    both = [_preparing(tmp_path) for _ in range(2)]
+    assert [process.communicate()[0] for process in both] == [b"", b""]
+    assert [process.returncode for process in both] == [0, 0]
     store, rows = filled(tmp_path, range(24))
     np.testing.assert_array_equal(rows, [counts(n) for n in range(24)])
     assert len(list(store.folder.iterdir())) == 6

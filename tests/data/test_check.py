@@ -133,6 +133,18 @@ def test_folders_that_are_not_there(tmp_path: Path) -> None:
         f"{tmp_path}/events: no such folder of recordings; set data.events",
         f"{tmp_path}/photos: no such folder of photos; set data.photos",
     ]
+    assert "all" in check_page(report)
+
+
+def test_events_that_were_put_in_order_are_counted(folders: Path) -> None:
+    rows = [(1, 2, 5_000, 1), (1, 2, 4_997, 0), (1, 2, 4_998, 0), (1, 2, 5_001, 0)]
+    (folders / "events/cup/2.bin").write_bytes(packed(rows))
+    report = _check(folders)
+    assert report.errors == []
+    assert _said(report) == [("note", "out of order", "recording", "cup")]
+    message = report.findings[0].message
+    assert message == f"{folders}/events/cup/2.bin: 2 events came late and were put in order"
+    assert "note: recordings with events out of order" in check_page(report)
 
 
 def test_published_classes_and_recordings_that_are_missing(tmp_path: Path) -> None:

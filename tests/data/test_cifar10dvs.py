@@ -129,7 +129,7 @@ def test_what_is_wrong_with_an_aedat(tmp_path: Path) -> None:
     whole = aedat2_bytes(ROWS)
     refused(lambda: read_events(_file(tmp_path, whole[:-3])), "cifar10_cat_0.aedat", "truncated")
     refused(lambda: read_events(_file(tmp_path, AEDAT2_HEADER)), "no event")
-    backwards = aedat2_bytes([(1, 1, 50, 1), (1, 1, 10, 1)])
+    backwards = aedat2_bytes([(1, 1, 5000, 1), (1, 1, 10, 1)])
     refused(lambda: read_events(_file(tmp_path, backwards)), "run backwards")
     refused(lambda: read_events(_file(tmp_path, whole), (64, 64)), "outside the 64×64")
 
@@ -294,7 +294,7 @@ def test_photos_in_class_folders(tmp_path: Path) -> None:
 def test_class_names_beside_the_batches_are_compared(tmp_path: Path) -> None:
     events = _recordings(tmp_path / "dvs")
     photos = _batches(tmp_path / "bin", ".bin")
-    (photos / "batches.meta.txt").write_text("\n".join(CLASSES) + "\n\n")
+    (photos / "batches.meta.txt").write_text("\n".join(CLASSES) + "\n\n", "utf-8-sig")
     open_collection(_config(events, photos))
     (photos / "batches.meta.txt").write_text("beaver\ndolphin\n")
     refused(lambda: open_collection(_config(events, photos)), photos, "beaver", "fetch CIFAR-10")

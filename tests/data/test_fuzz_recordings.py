@@ -133,8 +133,8 @@ def test_hdf5_addresses_beyond_16_bits_are_refused_not_wrapped(tmp_path: Path) -
     with h5py.File(file, "w") as h5:
         for name, column in {"x": [3, 65_539], "y": [4, 5], "t": [1, 2], "p": [1, 0]}.items():
             h5[f"events/{name}"] = np.array(column, "i1" if name == "p" else "i8")
-    for sensor in (None, (34, 34)):
-        refused(lambda s=sensor: read_events(file, s), file, "65539")
+    refused(lambda: read_events(file), file, "65540")
+    refused(lambda: read_events(file, (34, 34)), file, "65539", "outside")
 
 
 @pytest.mark.parametrize(

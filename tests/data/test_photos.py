@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +102,47 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     read = read_photo(file)
     assert read.shape == (4, 4, 3)
     assert np.abs(read.astype(int) - grey_HW[..., None]).max() <= (30 if mode == "CMYK" else 1)
+
+
+def _png_of_16_bits(photo: np.ndarray, kind: int) -> bytes:
+    def chunk(name: bytes, data: bytes = b"") -> bytes:
+        length, check = struct.pack(">I", len(data)), struct.pack(">I", zlib.crc32(name + data))
+        return length + name + data + check
+
+    height, width = photo.shape[:2]
+    rows = photo.astype(">u2").reshape(height, -1)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)))
+    return b"\x89PNG\r\n\x1a\n" + header + data + chunk(b"IEND")
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_grey_of_fewer_than_16_bits_in_16_is_no_black_photo(tmp_path: Path, bits: int) -> None:
+    ramp_HW1 = np.linspace(0, (1 << bits) - 1, 64).astype(np.uint16).reshape(8, 8, 1)
+    file = tmp_path / "a.png"
+    file.write_bytes(_png_of_16_bits(ramp_HW1, 0))
+    read = read_photo(file)
+    np.testing.assert_array_equal(read, np.repeat(ramp_HW1 >> bits - 8, 3, 2))
+    assert read.max() == 255
+    # A photo that is dark by itself stays so.
+    file.write_bytes(_png_of_16_bits(ramp_HW1 // 2 + (1 << 15), 0))
+    assert read_photo(file).max() == ((1 << 15) + (1 << bits) // 2 - 1) >> 8
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_colour_of_few_bits_in_16_is_refused_not_read_as_black(
+    tmp_path: Path, kind: int, channels: int
+) -> None:
+    file = tmp_path / "a.png"
+    for bits in (10, 12, 14, 16):
+        photo = np.full((4, 4, channels), (1 << bits) - 1)
+        if channels != 3:
+            photo[..., -1] = (1 << 16) - 1  # opaque
+        file.write_bytes(_png_of_16_bits(photo, kind))
+        if bits == 16:
+            assert (read_photo(file) == 255).all()
+        else:
+            refused(lambda: read_photo(file), file, "16 bits per colour", "8 bits per colour")
 
 
 def test_a_palette_with_transparent_entries_becomes_rgb(tmp_path: Path) -> None:

@@ -174,6 +174,8 @@ def test_a_manifest_survives_its_file(root: Path, tmp_path: Path) -> None:
     manifest = _manifest(root)
     manifest.write(tmp_path / "manifest.csv")
     assert Manifest.read(tmp_path / "manifest.csv") == manifest
+    (tmp_path / "saved.csv").write_text((tmp_path / "manifest.csv").read_text(), "utf-8-sig")
+    assert Manifest.read(tmp_path / "saved.csv") == manifest
     lines = (tmp_path / "manifest.csv").read_text().splitlines()
     assert lines[0] == "kind,file,class,label,number,pair,protocol,split,role,sha256"
     assert len(lines) == 1 + 60

@@ -13,7 +13,7 @@ from spikebridge.data.datasets import DATASETS, Dataset, Finding, Found, Listing
 from spikebridge.data.datasets.dataset import Kind, Trouble
 from spikebridge.data.datasets.pairing import are_paired, compare_classes, pairs_of, same_photo
 from spikebridge.data.datasets.walk import counted
-from spikebridge.data.events import read_events
+from spikebridge.data.events import Events, read_events
 from spikebridge.errors import UserError
 from spikebridge.files import file_sha256
 
@@ -206,14 +206,14 @@ def _read_all(
     read: Callable[[Found], object],
     sha256: Callable[[Found], str],
 ) -> list[Finding]:
-    """What is wrong with the files: unreadable, or the same as another."""
+    """What is wrong with the files: unreadable, out of order, or the same as another."""
     files = [(name, one) for name, found in listing.classes.items() for one in found]
 
-    def examine(job: tuple[str, Found]) -> str | Finding:
+    def examine(job: tuple[str, Found]) -> tuple[str, int] | Finding:
         name, one = job
         try:
-            read(one)
-            return sha256(one)
+            content = read(one)
+            return sha256(one), content.late if isinstance(content, Events) else 0
         except UserError as error:
             return Finding("error", _trouble(one, str(error)), kind, name, str(error))
         except OSError as error:
@@ -229,12 +229,16 @@ def _read_all(
             findings.append(result)
             continue
         readable[name] += 1
-        if result in first:
-            other_name, other = first[result]
+        content, late = result
+        if late:
+            message = f"{one.file}: {counted(late, 'event')} came late and were put in order"
+            findings.append(Finding("note", "out of order", kind, name, message))
+        if content in first:
+            other_name, other = first[content]
             where = "" if other_name == name else f" of class {other_name!r}"
             message = f"{one.file}: the same content as {other.file}{where}; keep one of them"
             findings.append(Finding("warning", "duplicated", kind, name, message))
-        first.setdefault(result, (name, one))
+        first.setdefault(content, (name, one))
     for name, found in listing.classes.items():
         if found and not readable[name]:
             message = (

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, fields
 
 from spikebridge.data.check import ClassReport, Report, Tally
 from spikebridge.data.datasets import Finding
@@ -19,6 +19,7 @@ _HEADINGS = {
     "missing": "that are missing",
     "layout": "that do not lie as expected",
     "left out": "that are left out",
+    "out of order": "with events out of order",
 }
 
 
@@ -65,7 +66,8 @@ def _cells(numbers: Sequence[int], columns: Sequence[tuple[str, int]]) -> str:
 
 
 def _sum(tallies: Sequence[Tally]) -> Tally:
-    return Tally(*(sum(numbers) for numbers in zip(*map(astuple, tallies), strict=True)))
+    names = (field.name for field in fields(Tally))
+    return Tally(*(sum(getattr(tally, name) for tally in tallies) for name in names))
 
 
 def _listed(findings: Sequence[Finding]) -> Iterator[str]:

@@ -73,7 +73,7 @@ def check_class_names(folder: Path) -> None:
     """
     names: tuple[str, ...] | None = None
     if (text := folder / "batches.meta.txt").is_file():
-        lines = text.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = text.read_text(encoding="utf-8-sig", errors="replace").splitlines()
         names = tuple(line.strip() for line in lines if line.strip())
     elif (meta := folder / "batches.meta").is_file():
         names = tuple(_text(name) for name in _unpickled(meta, meta.read_bytes())["label_names"])

@@ -1,7 +1,8 @@
 """Event recordings: x, y, t in µs, polarity, and the sensor they come from.
 
-N-Caltech101's and N-MNIST's 40-bit ``.bin`` is read and written here, ``.npz`` and the AEDAT 2.0 of
-a DVS128 in modules of their own, CEP-DVS's ``.mat`` by SciPy, all other formats by eventcv.
+N-Caltech101's and N-MNIST's 40-bit ``.bin`` is read and written here, ``.npz``, AEDAT 3.1 and the
+AEDAT 2.0 of a DVS128 in modules of their own, the others in `foreign`'s processes. What time stamps
+and polarities mean is decided in `columns`.
 """
 
 import os
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from spikebridge.data.aedat2 import DVS128_SENSOR, is_dvs128, read_dvs128
-from spikebridge.data.columns import Columns
+from spikebridge.data.aedat3 import is_aedat3, read_aedat3
+from spikebridge.data.columns import SORTED_WITHIN_US, Columns, lateness
 from spikebridge.data.foreign import MAX_EVENTS, read_foreign
 from spikebridge.data.npz import read_npz
 from spikebridge.errors import UserError
@@ -23,6 +25,9 @@ EVENT_SUFFIXES = (
 )  # fmt: skip
 
 N_CALTECH101_SENSOR = (240, 180)
+
+_TELL_SENSOR = (".raw", ".dat", ".aedat", ".aedat4")
+"""Formats whose header should tell the sensor's size, and does not always."""
 
 _BIN_MAX_TIME = 1 << 23
 _BIN_OVERFLOW_Y = 240
@@ -48,6 +53,8 @@ class Events:
     """True for ON (brighter), False for OFF."""
     sensor: tuple[int, int]
     """Sensor width and height in pixels."""
+    late: int = 0
+    """How many events the file holds after younger ones; here they are in order."""
 
     def __len__(self) -> int:
         return len(self.t_N)
@@ -60,9 +67,10 @@ class Events:
 def read_events(path: str | os.PathLike[str], sensor: tuple[int, int] | None = None) -> Events:
     """Read a recording in any known format.
 
-    ``.npz`` and HDF5 are taken to hold microseconds, and so is text, unless its time stamps have
-    fractions: those are seconds. Whatever bytes a file holds, it is read or refused, in time and
-    memory that its size bounds.
+    Where a format leaves it open, time stamps with fractions are seconds and whole ones
+    microseconds, and polarity is 0 and 1 or −1 and 1. Events that come at most 1 ms late, as some
+    cameras write them, are put in order. Whatever bytes a file holds, it is read or refused, in
+    time and memory that its size bounds.
 
     Args:
         path: The file; its suffix names the format.
@@ -72,8 +80,8 @@ def read_events(path: str | os.PathLike[str], sensor: tuple[int, int] | None = N
 
     Raises:
         UserError: the file is missing, empty, truncated, damaged or of an unknown format, larger
-            than 4 GiB or 2²⁷ events, an event lies outside the sensor, or time stamps run
-            backwards.
+            than 4 GiB or 2²⁷ events, an event lies outside the sensor, time stamps run backwards,
+            or neither ``sensor`` nor a file that should tells the sensor's size.
     """
     file = Path(path)
     suffix = file.suffix.lower()
@@ -89,6 +97,8 @@ def read_events(path: str | os.PathLike[str], sensor: tuple[int, int] | None = N
                 columns, size = _read_bin(file, sensor or N_CALTECH101_SENSOR), N_CALTECH101_SENSOR
             case ".aedat" if is_dvs128(file):
                 columns, size = read_dvs128(file), DVS128_SENSOR
+            case ".aedat" if is_aedat3(file):
+                columns, size = read_aedat3(file)
             case ".npz":
                 columns, size = read_npz(file)
             case _:
@@ -100,7 +110,15 @@ def read_events(path: str | os.PathLike[str], sensor: tuple[int, int] | None = N
     except MemoryError as error:
         raise UserError(f"{file}: does not fit in this computer's memory; cut it") from error
     x_N, y_N, t_N, polarity_N = columns
-    events = Events(x_N, y_N, t_N, polarity_N, sensor or size or _tight_sensor(x_N, y_N))
+    if not len(t_N):
+        raise UserError(f"{file}: holds no event; remove it or fetch it again")
+    if not (sensor or size) and suffix in _TELL_SENSOR:
+        raise UserError(
+            f"{file}: its header does not tell the sensor's size; set data.sensor to the camera's "
+            "width and height"
+        )
+    size = sensor or size or (max(0, int(x_N.max())) + 1, max(0, int(y_N.max())) + 1)
+    events = _in_order(file, Events(x_N, y_N, t_N, polarity_N, size))
     _check(file, events)
     return events
 
@@ -158,13 +176,28 @@ def _read_bin(file: Path, sensor: tuple[int, int]) -> Columns:
     return x_N, y_N, t_N, polarity_N
 
 
-def _tight_sensor(x_N: np.ndarray, y_N: np.ndarray) -> tuple[int, int]:
-    return (int(x_N.max(initial=0)) + 1, int(y_N.max(initial=0)) + 1)
+def _in_order(file: Path, events: Events) -> Events:
+    late_N = lateness(events.t_N)
+    if (far_N := late_N > SORTED_WITHIN_US).any():
+        first = int(far_N.argmax())
+        raise UserError(
+            f"{file}: time stamps run backwards at event {first} "
+            f"({events.t_N[first - 1]} then {events.t_N[first]} µs); sort or repair the file"
+        )
+    if not (late := int(np.count_nonzero(late_N))):
+        return events
+    order_N = np.argsort(events.t_N, kind="stable")
+    return Events(
+        events.x_N[order_N],
+        events.y_N[order_N],
+        events.t_N[order_N],
+        events.polarity_N[order_N],
+        events.sensor,
+        late,
+    )
 
 
 def _check(file: Path, events: Events) -> None:
-    if not len(events):
-        raise UserError(f"{file}: holds no event; remove it or fetch it again")
     width, height = events.sensor
     if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
         raise UserError(
@@ -177,13 +210,6 @@ def _check(file: Path, events: Events) -> None:
         raise UserError(
             f"{file}: event {first} at ({events.x_N[first]}, {events.y_N[first]}) lies outside the "
             f"{width}×{height} sensor; set data.sensor to the camera's size or fetch the file again"
-        )
-    backwards_N = events.t_N[1:] < events.t_N[:-1]
-    if backwards_N.any():
-        first = int(backwards_N.argmax()) + 1
-        raise UserError(
-            f"{file}: time stamps run backwards at event {first} "
-            f"({events.t_N[first - 1]} then {events.t_N[first]} µs); sort or repair the file"
         )
     first, last = int(events.t_N[0]), int(events.t_N[-1])
     if not -_MAX_TIME_US < first <= last < _MAX_TIME_US or last - first > _MAX_DURATION_US:

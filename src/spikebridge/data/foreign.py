@@ -25,6 +25,7 @@ from spikebridge.errors import UserError
 MAX_EVENTS = 1 << 27
 READY = b"ready\n"
 
+_WORKER = "spikebridge.data.foreign_worker"
 _SECONDS, _BYTES_PER_SECOND = 5, 1 << 18
 _MEMORY, _MEMORY_PER_BYTE = 1 << 28, 128
 _EVENT_BYTES = 8 + 4 + 4 + 1
@@ -37,7 +38,7 @@ _IDLE: dict[int, list[subprocess.Popen[bytes]]] = {}
 def read_foreign(
     file: Path, sensor: tuple[int, int] | None
 ) -> tuple[Columns, tuple[int, int] | None]:
-    """Columns of a recording that eventcv or SciPy reads, and the sensor that the file tells.
+    """Columns of a recording that `foreign_worker` reads, and the sensor that the file tells.
 
     Threads may call it at once; each then has a process.
 
@@ -82,7 +83,7 @@ def _take() -> subprocess.Popen[bytes]:
             _stop(process)
         return process
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "spikebridge.data.foreign_worker"],
+        [sys.executable, "-P", "-m", _WORKER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -90,7 +91,7 @@ def _take() -> subprocess.Popen[bytes]:
     )
     if cast(BufferedReader, process.stdout).readline() != READY:
         _stop(process)
-        raise RuntimeError("python -m spikebridge.data.foreign_worker does not start")
+        raise RuntimeError(f"python -m {_WORKER} does not start")
     return process
 
 

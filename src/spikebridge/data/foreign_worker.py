@@ -1,4 +1,4 @@
-"""The process that reads recordings by eventcv and SciPy; `foreign` starts it and asks it.
+"""The process that reads recordings by libraries; `foreign` starts it and asks it.
 
 A request is a line of JSON. The answer is one, too, and then the events as bytes: t_N (int64), x_N
 and y_N (int32), polarity_N (bool).
@@ -19,18 +19,34 @@ import numpy as np
 
 from spikebridge.data.columns import Columns, event_columns
 from spikebridge.data.foreign import MAX_EVENTS, READY
-from spikebridge.data.headers import SUFFIXES, readable
+from spikebridge.data.hdf5 import read_hdf5
+from spikebridge.data.headers import SUFFIXES, readable, told_size
+from spikebridge.data.text import read_text
 from spikebridge.errors import UserError
 
 _ANY_SENSOR = (1 << 16, 1 << 16)
-_FRACTION = re.compile(rb"^[-+\d., \t]*?(?:\.\d*[1-9]|\d[eE]-\d)", re.MULTILINE)
-_NOT_A_NUMBER = re.compile(rb"^[^#\n]*\b(?:nan|inf)", re.MULTILINE | re.IGNORECASE)
-_LONGEST_IN_SECONDS_US = 3_600_000_000
+_TOPICS_SHOWN = 8
+_ADVICE = re.compile(r"\W*\bpass\b.*", re.IGNORECASE)
+"""What eventcv advises, in terms of its own functions."""
+_HDF5 = (
+    "expected data sets x, y, t and p, or one table 'events' of those four columns, with t in µs "
+    "(or in seconds with fractions) and p 0 and 1 or -1 and 1"
+)
+_TEXT = (
+    "expected a line 't x y p', 'x y t p' or 'x y p t' per event, or a first line that names the "
+    "columns x, y, t and p, with t in µs (or in seconds with fractions) and p 0 and 1 or -1 and 1"
+)
 _REMEDIES = {
-    ".h5": "expected the data sets x, y, t (integer, µs) and p (0 and 1, 8 bits)",
-    ".hdf5": "expected the data sets x, y, t (integer, µs) and p (0 and 1, 8 bits)",
-    ".txt": "expected a line 't x y p' per event, or a header that names the columns",
-    ".csv": "expected a line 't x y p' per event, or a header that names the columns",
+    ".h5": _HDF5,
+    ".hdf5": _HDF5,
+    ".txt": _TEXT,
+    ".csv": _TEXT,
+    ".mat": (
+        "expected a MATLAB file (below version 7.3) with the variables x, y, ts and p, ts in µs "
+        "(or in seconds with fractions) and p 0 and 1 or -1 and 1"
+    ),
+    ".aedat": "expected AEDAT 2.0 of a DVS128 or DAVIS, or AEDAT 3.1; export it as one of them",
+    ".bag": "expected one topic of dvs_msgs/EventArray; fetch the file again",
 }
 
 
@@ -83,93 +99,78 @@ def read(file: Path, sensor: tuple[int, int] | None) -> tuple[Columns, tuple[int
     Raises:
         UserError: the file is no such recording, or has too many events.
     """
-    mat = file.suffix.lower() == ".mat"
-    columns, size = (_read_mat(file), None) if mat else _read_eventcv(file, sensor)
+    suffix = file.suffix.lower()
+    try:
+        match suffix:
+            case ".mat":
+                columns, size = _read_mat(file), None
+            case ".txt" | ".csv":
+                columns, size = read_text(file, MAX_EVENTS + 1)
+            case ".h5" | ".hdf5":
+                columns, size = read_hdf5(file, MAX_EVENTS + 1)
+            case _:
+                columns, size = _read_eventcv(file, suffix, sensor)
+    except UserError:
+        raise
+    except MemoryError as error:
+        raise UserError(
+            f"{file}: not a readable recording (it asks for far too much memory); fetch the file "
+            "again"
+        ) from error
+    except BaseException as error:  # a panic of eventcv's Rust code is no Exception
+        raise UserError(
+            f"{file}: not a readable recording ({_reason(error)}); "
+            + _REMEDIES.get(suffix, "fetch the file again")
+        ) from error
     if len(columns[0]) > MAX_EVENTS:
         raise UserError(f"{file}: holds more than {MAX_EVENTS} events; cut the recording")
     return columns, size
 
 
 def _read_mat(file: Path) -> Columns:
-    """CEP-DVS: variables x, y, ts (µs) and p (ON where positive)."""
+    """CEP-DVS: variables x, y, ts and p."""
     from scipy.io import loadmat
 
     names = ("x", "y", "ts", "p")
-    try:
-        variables = loadmat(file, variable_names=names, verify_compressed_data_integrity=False)
-        return event_columns(*(variables[name] for name in names))
-    except Exception as error:
-        raise UserError(
-            f"{file}: no readable recording ({_reason(error)}); expected a MATLAB file (below "
-            "version 7.3) with the variables x, y, ts and p"
-        ) from error
+    variables = loadmat(file, variable_names=names, verify_compressed_data_integrity=False)
+    return event_columns(*(variables[name] for name in names))
 
 
 def _read_eventcv(
-    file: Path, sensor: tuple[int, int] | None
+    file: Path, suffix: str, sensor: tuple[int, int] | None
 ) -> tuple[Columns, tuple[int, int] | None]:
-    suffix = file.suffix.lower()
+    options: dict[str, Any] = {"topic": _topic(file)} if suffix == ".bag" else {}
     # Told a sensor, eventcv drops the events outside it, unseen; so it is told one that holds any
     # address. Of an .aedat it takes the size to turn the picture over.
     any_sensor: dict[str, Any] = {} if suffix == ".aedat" else {"sensor_size": _ANY_SENSOR}
-    hdf5 = suffix in (".h5", ".hdf5")
     size = None
-    try:
-        unit = _time_unit(file, suffix)
-        with readable(file) if suffix in SUFFIXES else nullcontext(file) as path:
-            stream = eventcv.load(str(path), max_events=MAX_EVENTS + 1, **unit, **any_sensor)
-            x_N, y_N, t_N, p_N = stream.numpy().T
-            if sensor is None or hdf5:
-                size = eventcv.load(str(path), max_events=1, **unit).sensor_size
-        columns = x_N.astype(np.int32), y_N.astype(np.int32), t_N.astype(np.int64), p_N > 0
-    except UserError:
-        raise
-    except BaseException as error:  # a panic of eventcv's Rust code is no Exception
-        raise UserError(
-            f"{file}: not a readable recording ({_reason(error)}); "
-            + _REMEDIES.get(suffix, "fetch the file again")
-            + (" or set data.sensor" if sensor is None else "")
-        ) from error
-    if unit.get("time_unit") == "s":
-        _check_seconds(file, columns[2])
-    if hdf5 and size:
-        _check_hdf5(file, size, columns[3])
-    return columns, size
+    with readable(file) if suffix in SUFFIXES else nullcontext(file) as path:
+        stream = eventcv.load(str(path), max_events=MAX_EVENTS + 1, **options, **any_sensor)
+        x_N, y_N, t_N, p_N = stream.numpy().T
+        if suffix in (".raw", ".dat"):  # eventcv guesses what the header does not tell
+            size = told_size(path)
+        elif sensor is None:
+            with suppress(Exception):  # AEDAT 4 need not tell it
+                size = eventcv.load(str(path), max_events=1, **options).sensor_size
+    return event_columns(x_N, y_N, t_N, p_N), size
 
 
-def _time_unit(file: Path, suffix: str) -> dict[str, Any]:
-    """Unit of the formats that do not tell it; eventcv's own guess fails below a second."""
-    if suffix not in (".txt", ".csv"):
-        return {"time_unit": "us"} if suffix in (".h5", ".hdf5") else {}
-    text = file.read_bytes()
-    letters = text.lower()
-    if b"n" in letters and _NOT_A_NUMBER.search(text):  # eventcv reads nan as 0
-        raise ValueError("a time stamp is not finite")
-    has_fractions = b"." in text or b"e-" in letters
-    return {"time_unit": "s" if has_fractions and _FRACTION.search(text) else "us"}
+def _topic(file: Path) -> str:
+    """The topic of a ROS bag that holds the events; of two cameras', left and right, the left one.
 
-
-def _check_seconds(file: Path, t_N: np.ndarray) -> None:
-    duration_us = int(t_N.max()) - int(t_N.min()) if len(t_N) else 0
-    if duration_us > _LONGEST_IN_SECONDS_US:
-        raise UserError(
-            f"{file}: time stamps with fractions are seconds, but these last "
-            f"{duration_us / 1e6:.0f} s; write whole microseconds"
-        )
-
-
-def _check_hdf5(file: Path, size: tuple[int, int], polarity_N: np.ndarray) -> None:
-    if max(size) > max(_ANY_SENSOR):  # eventcv wraps such addresses
-        raise UserError(f"{file}: addresses up to {max(size) - 1}; at most 65535 are known")
-    if len(polarity_N) and polarity_N.all():  # eventcv reads −1 as ON
-        raise UserError(
-            f"{file}: holds ON events alone, as if polarity were 1 and −1; "
-            "write polarity as 0 and 1"
-        )
+    Raises:
+        ValueError: none, or several.
+    """
+    topics = [name for name, kind in eventcv.bag_topics(str(file)) if kind.endswith("/EventArray")]
+    found = [t for t in topics if "right" not in t or t.replace("right", "left") not in topics]
+    if len(found) != 1:
+        shown = ", ".join(found[:_TOPICS_SHOWN])
+        raise ValueError(f"it holds several topics of events, {shown}" if found else "no events")
+    return found[0]
 
 
 def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    return _ADVICE.sub("", " ".join(str(error).split()))[:240] or type(error).__name__
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ class Manifest:
             UserError: no file, or it is damaged.
         """
         try:
-            return cls.parse(path.read_bytes().decode("utf-8"))
+            return cls.parse(path.read_bytes().decode("utf-8-sig"))
         except FileNotFoundError as error:
             raise UserError(f"{path}: no such manifest; is it a run's folder?") from error
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Recordings in NumPy's archive: x, y, t (µs) and p, or N-ImageNet's ``event_data``."""
+"""Recordings in NumPy's archive: x, y, t and p, or N-ImageNet's ``event_data``."""
 
 import math
 import zipfile
@@ -34,10 +34,10 @@ def read_npz(file: Path) -> tuple[Columns, tuple[int, int] | None]:
             columns = event_columns(*(_array(archive, f"{name}.npy", limit) for name in "xytp"))
             return columns, _sensor(archive)
     except Exception as error:  # zipfile and the array header raise a dozen kinds
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        reason = " ".join(str(error).split())[:240] or type(error).__name__
         raise UserError(
-            f"{file}: not a readable recording ({reason}); expected the arrays x, y, t (µs) and p "
-            "of whole numbers"
+            f"{file}: not a readable recording ({reason}); expected the arrays x, y, t and p, t in "
+            "µs (or in seconds with fractions) and p 0 and 1 or -1 and 1"
         ) from error
 
 

@@ -17,6 +17,9 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 _MAX_PIXELS = 1 << 26
+_GREY_BITS = (8, 10, 12, 14, 16)
+_LARGEST_GREY = (1 << 16) - 1
+_SMALLEST_OF_16_BITS = 1 << 14 - 8
 _IDX_UINT8 = 8
 _IDX_MAX_SIZE = 1 << 30
 _IDX_MAX_AXES = 8
@@ -73,10 +76,12 @@ def list_classes(
 def read_photo(file: str | os.PathLike[str]) -> np.ndarray:
     """RGB photo_HWC as uint8, upright as its EXIF orientation says.
 
-    Transparency is left out; 16 bits of grey are scaled to 8.
+    Transparency is left out. Grey of 16 bits is scaled to 8 from as many bits, of 8, 10, 12, 14 and
+    16, as its largest value takes: cameras of 10 or 12 bits leave the upper ones empty.
 
     Raises:
-        UserError: the file is missing, does not decode, or has more than 67 megapixels.
+        UserError: the file is missing, does not decode, has more than 67 megapixels, or is of 16
+            bits in colour, of which 14 hold all: they decode to 8 bits that are nearly black.
     """
     if not os.path.isfile(file):
         raise UserError(f"{file}: unreadable photo (no such file); replace or remove it")
@@ -87,21 +92,36 @@ def read_photo(file: str | os.PathLike[str]) -> np.ndarray:
             if image.width * image.height > _MAX_PIXELS:
                 raise Image.DecompressionBombError
             ImageOps.exif_transpose(image, in_place=True)
-            return np.asarray(_as_rgb(image))
+            photo_HWC = np.asarray(_as_rgb(image))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"{file}: photo of more than 67 megapixels; scale it down") from error
     except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged files
         raise UserError(
             f"{file}: unreadable photo (it does not decode); replace or remove it"
         ) from error
+    if _is_colour_of_16_bits(file) and photo_HWC.max() < _SMALLEST_OF_16_BITS:
+        raise UserError(
+            f"{file}: photo of 16 bits per colour whose values take 14 at most, so that it would "
+            "read as nearly black; save it with 8 bits per colour"
+        )
+    return photo_HWC
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # Pillow clips 16-bit grey to white
-        image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
+        grey_HW = np.asarray(image).clip(0, _LARGEST_GREY)
+        bits = next(bits for bits in _GREY_BITS if grey_HW.max() < 1 << bits)
+        image = Image.fromarray((grey_HW >> bits - 8).astype(np.uint8))
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _is_colour_of_16_bits(file: str | os.PathLike[str]) -> bool:
+    """Whether a file is a PNG of such a kind; Pillow keeps the upper 8."""
+    with open(file, "rb") as stream:
+        start = stream.read(26)
+    return start.startswith(b"\x89PNG") and start[24:25] == b"\x10" and start[25:26] != b"\0"
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:

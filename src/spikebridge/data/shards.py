@@ -11,7 +11,8 @@ import numpy as np
 
 from spikebridge.files import atomic_path, settings_key
 
-VERSION = 1
+VERSION = 2
+"""Of the files, and of what readers make of recordings and photos."""
 _MAGIC = b"spikebrg"
 _HEADER = np.dtype([("magic", "S8"), ("version", "<u4"), ("crc", "<u4"), ("count", "<u8"),
                     ("size", "<u8")])  # fmt: skip
