@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# What only a GPU can tell, in at most nine minutes: tests, a step and a prediction beside their
+# baselines, runs with the share of time that they wait for samples, a kill and a resume.
+#
+#   OUT=gpu-figures bash experiments/gpu.sh       one line and the seconds of each part as it ends;
+#                                                 figures as JSON, logs beside them, in OUT
+#   DEVICE=cpu SMALL=1 bash experiments/gpu.sh    a rehearsal without a GPU
+#
+# It needs no network and no installation: the package is taken from src. A bare machine with torch,
+# triton, timm, scikit-learn, scipy, rich, matplotlib and tensorboard lacks, as wheels of PyPI:
+#   eventcv jsonargparse docstring-parser typeshed-client importlib-resources h5py safetensors
+#   jinja2 pyyaml joblib nir nirtorch onnx onnxruntime spikingjelly pytest hypothesis sortedcontainers
+# Photos of Caltech101 are taken from $SPIKEBRIDGE_DATA/caltech101 (DIR/CLASS/*.jpg; 25 classes of 80
+# are 16 MB); without them the runs take the embedded digits, and say so.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+out=$(realpath -m "${OUT:-gpu-figures}") device=${DEVICE:-cuda} small=${SMALL:-}
+mkdir -p "$out"
+export PYTHONPATH=$PWD/src PYTHONUNBUFFERED=1 SPIKEBRIDGE_GPU=1
+[ "$device" = cpu ] && export SPIKEBRIDGE_GPU=pretend
+failed=0
+
+part() { # NAME LIMIT COMMAND…: what it printed goes to NAME.log, its last line here.
+    local name=$1 limit=$2 began=$SECONDS code=0
+    shift 2
+    timeout --signal INT --kill-after 10 "$limit" "$@" >"$out/$name.log" 2>&1 || code=$?
+    printf '%-20s %4d s  %s\n' "$name" $((SECONDS - began)) \
+        "$([ $code = 0 ] || echo "FAILED ($code): ")$(grep -v '^ *$' "$out/$name.log" | tail -n 1)"
+    [ $code = 0 ] || failed=1
+}
+
+bench() { # NAME LIMIT training|inference OPTION…
+    local name=$1 limit=$2
+    shift 2
+    part "$name" "$limit" python -m spikebridge bench "$@" --device "$device" --json "$out/$name.json"
+    [ ! -f "$out/$name.json" ] || python - "$out/$name.json" <<'PYTHON'
+import json, sys
+
+found = json.load(open(sys.argv[1]))
+rows = {name: row.get("ms_warm", row.get("ms_p50")) for name, row in found["rows"].items()}
+print("   ", ", ".join(f"{name} {ms:.2f} ms" for name, ms in rows.items()))
+print("   ", ", ".join(f"{name} {ratio:.2f}" for name, ratio in found["ratios"].items()))
+PYTHON
+}
+
+full=(--batch 120) few=(--repeats 6) narrow=(--width 0.25 --size 32 --time-steps 4 --batch 20 --classes 25)
+calls=200
+if [ -n "$small" ]; then
+    full=(--batch 4 --width 0.1 --size 16 --time-steps 2) few=(--repeats 2) calls=100
+    narrow=("${full[@]}")
+fi
+
+part machine 30 python experiments/gpu_runs.py machine "$out" "$device"
+part tests "${TESTS_LIMIT:-180}" python -m pytest tests/gpu -m gpu -q -p no:cacheprovider ${small:+-k deployed}
+bench step-bfloat16 90 training "${full[@]}" "${few[@]}" --precision bfloat16
+bench step-float32 70 training "${full[@]}" "${few[@]}" --precision float32 --rows reference,ours
+bench narrow-bfloat16 45 training "${narrow[@]}" --precision bfloat16 --rows reference,spikingjelly,ours
+bench narrow-float32 30 training "${narrow[@]}" --precision float32 --rows reference,ours
+bench inference 30 inference --repeats $calls
+bench inference-narrow 20 inference "${narrow[@]:0:6}" --repeats $calls
+part wait-narrow 60 python experiments/gpu_runs.py wait "$out" "$device" narrow ${small:+small}
+part wait-full 90 python experiments/gpu_runs.py wait "$out" "$device" full ${small:+small}
+part resume 60 python experiments/gpu_runs.py resume "$out" "$device"
+echo "in all $SECONDS s; figures and logs in $out"
+exit $failed
