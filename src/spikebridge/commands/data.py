@@ -1,6 +1,5 @@
 """The commands `data list` and `data check`."""
 
-import json
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
@@ -77,10 +76,10 @@ def _check(given: Namespace) -> int:
 
 def _show(page: str, value: object, target: str | None) -> None:
     """The page on stdout, and the JSON where it is wanted."""
-    from spikebridge.files import write_json
+    from spikebridge.files import json_text, write_json
 
     if target == "-":
-        print(json.dumps(value, indent=2))
+        print(json_text(value), end="")
         return
     print(page)
     if target:

@@ -28,8 +28,8 @@ def about(trained: Trained) -> dict[str, str]:
         "channels": ["OFF", "ON"],
     }
     return {
-        "classes": json.dumps(trained.classes, ensure_ascii=False),
-        "preprocessing": json.dumps(preprocessing),
+        "classes": json.dumps(trained.classes, ensure_ascii=False, allow_nan=False),
+        "preprocessing": json.dumps(preprocessing, allow_nan=False),
     }
 
 

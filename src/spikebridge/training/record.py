@@ -1,6 +1,5 @@
 """What a run writes while it trains: JSONL and TensorBoard."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from spikebridge.files import writing_failed
+from spikebridge.files import json_text, writing_failed
 
 _HELD_RECORDS = 20
 
@@ -52,7 +51,7 @@ class Recorder:
         with self._refusing_failures():
             for record in map(_read, held):
                 prefix = record.get("split", "train")
-                self._file.write(json.dumps(record).encode() + b"\n")
+                self._file.write(json_text(record, indent=None).encode())
                 for name, value in _scalars(record):
                     if name not in ("step", "epoch", "batch"):
                         self._board.add_scalar(f"{prefix}/{name}", value, record["step"])
