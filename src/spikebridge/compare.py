@@ -3,7 +3,7 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from spikebridge.comparable import flat, key_of, name_variants, settings_that_matter
+from spikebridge.comparable import key_of, name_variants, settings_that_matter
 from spikebridge.data.manifest import SELECTED_ON_TEST, Manifest
 from spikebridge.errors import UserError
 from spikebridge.files import write_json, write_text
@@ -148,18 +148,30 @@ def _read(folder: Path) -> _Run:
             raise UserError(
                 f"{path}: missing, so that nobody can tell which settings this run had; restore it"
             ) from error
-        return _Run(folder, result, {"settings": key}, key, _labelled(folder, result, {}))
+        labelled = labelled_recordings(folder, result, False)
+        return _Run(folder, result, {"settings": key}, key, labelled)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: damaged; restore it or train the run again") from error
     settings = settings_that_matter(config, result)
-    return _Run(folder, result, settings, key_of(settings), _labelled(folder, result, config))
+    by_manifest = "data.split.manifest" in settings
+    labelled = labelled_recordings(folder, result, by_manifest)
+    return _Run(folder, result, settings, key_of(settings), labelled)
 
 
-def _labelled(
-    folder: Path, result: Mapping[str, Any], config: Mapping[str, Any]
+def labelled_recordings(
+    folder: Path, result: Mapping[str, Any], by_manifest: bool
 ) -> tuple[int, int] | None:
-    by_manifest = flat(config).get("data.split.manifest") is not None
-    each = result["labelled_per_class"]
+    """Fewest and most labelled recordings of a class; None where all that are left are labelled.
+
+    Args:
+        folder: The run's folder.
+        result: What its ``result.json`` holds.
+        by_manifest: Whether its split was taken from a manifest.
+
+    Raises:
+        UserError: its manifest.csv is needed, and missing or damaged.
+    """
+    each = result.get("labelled_per_class")
     if not by_manifest and each is None:
         return None
     if counted := result.get("labelled_recordings"):
@@ -175,6 +187,15 @@ def _counted(manifest: Manifest) -> tuple[int, int]:
     return min(counts.values(), default=0), max(counts.values(), default=0)
 
 
+def in_words(ranges: Iterable[tuple[int, int] | None]) -> str:
+    """What `labelled_recordings` returns of several runs: 2, 8–12, all."""
+    known = [one for one in ranges if one is not None]
+    if not known:
+        return "all"
+    least, most = min(low for low, _ in known), max(high for _, high in known)
+    return str(least) if least == most else f"{least}–{most}"
+
+
 def _row(members: list[_Run], variant: str, split: str) -> Row:
     members = sorted(members, key=lambda run: run.result["seed"])
     first, results = members[0].result, [run.result for run in members]
@@ -184,19 +205,17 @@ def _row(members: list[_Run], variant: str, split: str) -> Row:
                 f"{one.folder} and {other.folder}: two runs of {first['method']} with seed "
                 f"{one.result['seed']}; compare them in two calls"
             )
-    ranges = [run.labelled for run in members if run.labelled is not None]
-    least = min((low for low, _ in ranges), default=None)
-    most = max((high for _, high in ranges), default=None)
-    same = least if least == most else None
+
+    labelled = in_words([run.labelled for run in members])
     return Row(
         first["data"],
         first["protocol"],
         first["method"],
-        same,
+        int(labelled) if labelled.isdecimal() else None,
         tuple(result["seed"] for result in results),
         tuple(result["val_top1" if split == "validation" else "test_top1"] for result in results),
         float(np.mean([result["seconds"] for result in results])),
-        "all" if least is None else str(same) if same is not None else f"{least}–{most}",
+        labelled,
         variant,
         all(result.get("proved") is not False for result in results),
         tuple(run.folder for run in members),

@@ -12,6 +12,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from spikebridge.comparable import key_of, settings_that_matter
 from spikebridge.config import Config, SourceConfig, TrainConfig
 from spikebridge.console import console
 from spikebridge.data.manifest import Manifest
@@ -401,6 +402,8 @@ def _finish(
         "world_size": size(),
         "parameters": sum(p.numel() for p in task.model.parameters()),
     }
+    settings = plain_settings(config)
+    result["settings_key"] = key_of(settings_that_matter(settings, result))
     if kind == "teacher":
         del result["rates"], result["time_steps"], result["teacher"], result["source_simulator"]
     write_json(folder / "result.json", result)
