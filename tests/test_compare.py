@@ -117,7 +117,7 @@ def test_tables_are_written(runs, tmp_path):
     entries = json.loads((tmp_path / "table.json").read_text())
     assert entries[2]["top1"] == [80.0, 84.0, 82.5]
     assert entries[0]["interval95"] is None
-    with pytest.raises(UserError, match=r"\.md, \.csv or \.json"):
+    with pytest.raises(UserError, match=r"\.md, \.tex, \.csv or \.json"):
         write_table(rows, tmp_path / "table.xlsx")
 
 

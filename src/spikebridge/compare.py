@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from spikebridge.tables import MARK, MARK_MEANS, RUN_COLUMNS, Table, csv_text, r
 ORDER = ("teacher", "scratch", "scratch+tet", "ann-on-frames", "pretrain-finetune", "sim-only",
          "sim-pretrain", "kt", "tmkt", "naive-kd", "kd-no-replacement", "kd-no-alignment", "ckd",
          "ckd-plus")  # fmt: skip
+_TOLD = 7
+"""Words of a command that a caption takes."""
 
 
 @dataclass(frozen=True)
@@ -255,7 +258,7 @@ def write_table(
         rows: The table.
         path: The file.
         split: What `compare` was given.
-        command: What makes the table, for the caption in LaTeX.
+        command: What makes the table, for the caption in LaTeX, which names few of many runs.
 
     Raises:
         UserError: another suffix.
@@ -265,7 +268,9 @@ def write_table(
             write_text(path, markdown(rows, split))
         case ".tex":
             caption = f"{split.capitalize()} top-1 in %, mean ± 95 % interval over seeds."
-            write_text(path, table(rows, split).latex(caption, command))
+            few = len(command) <= _TOLD
+            told = "" if few else shlex.join([*command[:3], "…", command[-1]]).replace("'…'", "…")
+            write_text(path, table(rows, split).latex(caption, shlex.join(command), told))
         case ".csv":
             write_text(path, csv_text(_csv_rows(rows, split)))
         case ".json":

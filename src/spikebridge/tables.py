@@ -20,7 +20,6 @@ _TEX = {
     "<": "$<$", ">": "$>$", "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "–": "--",
     "…": r"\dots{}", MARK: r"$^\dagger$", "τ": r"$\tau$",
 }  # fmt: skip
-_TOLD_RUNS = 4
 
 
 @dataclass(frozen=True)
@@ -40,23 +39,21 @@ class Table:
         lines = ["| " + " | ".join(row) + " |" for row in (self.head, rules, *cells)]
         return "\n".join(lines) + "\n" + (f"\n{' '.join(self.notes)}\n" if self.notes else "")
 
-    def latex(self, caption: str, command: Sequence[str]) -> str:
+    def latex(self, caption: str, command: str, told: str = "") -> str:
         """As LaTeX for the package booktabs, inside an environment `table`.
 
         Args:
             caption: What it shows; the notes and the command follow it.
-            command: What made the table; of many arguments the caption names the first and last.
+            command: What made the table; stands in a comment, too.
+            told: What the caption has in the command's place, where that is long.
         """
-        told = list(command)
-        if len(told) > _TOLD_RUNS + 2:
-            told = [*told[:3], "…", told[-1]]
         words = " ".join([caption, *self.notes])
         head, *rows = (" & ".join(map(tex, row)) + r" \\" for row in (self.head, *self.rows))
         lines = [
-            f"% {' '.join(command)}",
+            f"% {command}",
             r"\begin{table}",
             r"  \centering",
-            rf"  \caption{{{tex(words)} Made by \texttt{{{tex(' '.join(told))}}}.}}",
+            rf"  \caption{{{tex(words)} Made by \texttt{{{tex(told or command)}}}.}}",
             rf"  \begin{{tabular}}{{{''.join('lr'[number] for number in self.numbers)}}}",
             r"    \toprule",
             f"    {head}",

@@ -1,6 +1,5 @@
 """The commands `evaluate` and `compare`."""
 
-import shlex
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
@@ -50,7 +49,7 @@ def _compare(given: Namespace) -> None:
     print(markdown(rows, given.split), end="")
     if given.out:
         chosen = [] if given.split == "test" else ["--split", given.split]
-        command = ["spikebridge", "compare", *map(shlex.quote, given.runs), *chosen]
+        command = ["spikebridge", "compare", *chosen, *given.runs]
         write_table(rows, Path(given.out), given.split, command)
     if given.per_run:
         write_per_run(rows, Path(given.per_run))
