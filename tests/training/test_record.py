@@ -30,6 +30,16 @@ def test_records_are_json_lines_and_tensorboard_scalars(tmp_path):
     assert scalars == [(0, 0.0), (1, 0.25), (2, 0.5)]
 
 
+def test_what_is_not_finite_is_null_in_the_log(tmp_path):
+    recorder = Recorder(tmp_path)
+    odd = torch.tensor([float("nan"), 0.5])
+    recorder.write({"step": 0, "losses": {"dvs": float("inf")}, "cka": odd})
+    recorder.close()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    found = json.loads(text, parse_constant=pytest.fail)
+    assert found == {"step": 0, "losses": {"dvs": None}, "cka": [None, 0.5]}
+
+
 def test_a_resumed_log_forgets_what_came_after_the_checkpoint(tmp_path):
     recorder = Recorder(tmp_path)
     recorder.write(record(0))
