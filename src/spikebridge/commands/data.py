@@ -1,10 +1,14 @@
 """The commands `data list` and `data check`."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
 from spikebridge.errors import UserError
+
+_SETTING = re.compile(r"(?<![\w./-])data\.(events|photos|exclude|sensor)\b(?![./])")
 
 
 def _data_arguments(parser: ArgumentParser) -> None:
@@ -66,6 +70,9 @@ def _check(given: Namespace) -> int:
             sensor=tuple(given.sensor) if given.sensor else None,
         )
     )
+    # Messages name settings of a recipe; this command has options in their place.
+    findings = [replace(one, message=_SETTING.sub(r"--\1", one.message)) for one in report.findings]
+    report = replace(report, findings=findings)
     _show(check_page(report), report.as_json(), given.json)
     if report.errors:
         raise UserError(report.verdict)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, fields
 
 from spikebridge.data.check import ClassReport, Report, Tally
 from spikebridge.data.datasets import Finding
@@ -65,7 +65,7 @@ def _cells(numbers: Sequence[int], columns: Sequence[tuple[str, int]]) -> str:
 
 
 def _sum(tallies: Sequence[Tally]) -> Tally:
-    return Tally(*(sum(numbers) for numbers in zip(*map(astuple, tallies), strict=True)))
+    return Tally(*(sum(getattr(t, field.name) for t in tallies) for field in fields(Tally)))
 
 
 def _listed(findings: Sequence[Finding]) -> Iterator[str]:
