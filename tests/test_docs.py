@@ -41,6 +41,28 @@ def test_every_command_setting_and_part_has_its_place(site):
     assert "|CKA_t|" in parts
 
 
+def test_texts_of_attributes_are_whole(site):
+    parts = text_of(site / "api.html")
+    assert "u₁: W is exactly 1 before it." in parts
+    assert "TYPE:" not in parts.upper().replace("TYPE: NONE", "")
+    assert 'class="field-odd">Type' not in (site / "api.html").read_text(encoding="utf-8")
+
+
+def test_the_snippet_of_the_parts_runs_as_printed():
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "api.md").read_text("utf-8"), re.DOTALL)
+    scope = {}
+    exec(code, scope)
+    assert scope["loss"].isfinite()
+    assert all(p.grad is not None for p in scope["coefficient"].parameters())
+    assert any(p.grad.any() for p in scope["student"].parameters() if p.grad is not None)
+
+
+def test_the_site_names_nothing_that_its_reader_cannot_see():
+    for page in DOCS.rglob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"\bissue \d|comment above", text), page
+
+
 def test_every_page_is_in_the_menu(site):
     menu = (site / "index.html").read_text(encoding="utf-8")
     pages = {p.relative_to(DOCS).with_suffix(".html") for p in DOCS.rglob("*.md")}

@@ -36,6 +36,7 @@ def test_a_data_set_of_ones_own(tmp_path):
 
 def test_the_notebook_explains_the_method(monkeypatch):
     notebook = nbformat.read(EXAMPLES / "ckd_on_digits.ipynb", 4)
+    pictures = _pictures(notebook)
     (parameters,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     parameters.source = "STEPS, TEST_PER_CLASS = 4, 2"
     monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
@@ -47,3 +48,12 @@ def test_the_notebook_explains_the_method(monkeypatch):
     said = "".join(o.get("text", "") for c in notebook.cells for o in c.get("outputs", []))
     assert "6 of 6 replaced" in said
     assert re.search(r"CKD: \d+\.\d % of the test recordings", said)
+    for shown in (pictures, _pictures(notebook)):
+        assert len(shown) == 5
+        for output in shown:
+            assert len(output["metadata"]["image/png"]["alt"]) > 50
+
+
+def _pictures(notebook):
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output for output in outputs if "image/png" in output.get("data", {})]

@@ -212,6 +212,7 @@ def test_command_writes_file_and_card(run, to, tmp_path, capsys):
         "Protocol: few-shot",
         "recordings are simulated from photos",
         "8 trained, 8 selected the epoch, 8 tested",
+        f"epoch {result['best_epoch']} of 2, counted from 0",
         "| this network |",
         "3 recordings: logits differ",
         "cut into 2 bins of equal duration",
@@ -226,6 +227,23 @@ def test_command_writes_file_and_card(run, to, tmp_path, capsys):
     scope = {}
     exec(code.replace(f'"{file.name}"', f'"{file}"'), scope)  # As a reader would run it.
     assert tuple(scope["logits"].shape) == (1, 2)
+
+
+def test_a_card_lists_no_teacher_that_the_method_never_had(run, recipe, tmp_path):
+    assert main(["teacher", recipe, "--out", str(run.parent / "teacher-seed0")]) == 0
+    card = export_run(run, "onnx", tmp_path / "student.onnx").card.read_text()
+    assert "teacher" not in card
+    assert "| ANN of the same shape, one pass per step |" in card
+
+
+def test_epochs_are_counted_from_0_as_in_the_result(run, recipe, capsys):
+    assert main(["train", recipe, "--method", "scratch", "--out", str(run)]) == 0
+    result = json.loads((run / "result.json").read_text())
+    log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    evaluated = [one for one in log if one["kind"] == "eval"]
+    best = max(evaluated, key=lambda one: (one["top1"], -one["loss"], -one["epoch"]))
+    assert result["best_epoch"] == best["epoch"]
+    assert f", epoch {best['epoch']}, " in capsys.readouterr().out
 
 
 def test_file_lies_in_the_run_by_default_and_says_how_to_prepare_frames(run):

@@ -1,17 +1,23 @@
 """Files are written whole or not at all."""
 
+import ast
 import errno
 import hashlib
+import json
+import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import spikebridge
 from factories import refused
 from spikebridge.files import (
     atomic_path,
     expand_path,
     file_sha256,
+    json_text,
     settings_key,
     write_json,
     write_text,
@@ -144,3 +150,32 @@ def test_paths_are_expanded_as_a_shell_would(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_SUCH_FOLDER", raising=False)
     refused(lambda: expand_path("$NO_SUCH_FOLDER/a"), "$NO_SUCH_FOLDER/a: ", "NO_SUCH_FOLDER is")
+
+
+def test_json_is_valid_whatever_is_in_it(tmp_path: Path) -> None:
+    value = {"a": math.nan, "b": [1.5, -math.inf, (math.inf, "NaN")], "c": {"d": np.float64("nan")}}
+    expected = {"a": None, "b": [1.5, None, [None, "NaN"]], "c": {"d": None}}
+    write_json(tmp_path / "a.json", value)
+    for text in ((tmp_path / "a.json").read_text(), json_text(value, indent=None)):
+        assert json.loads(text, parse_constant=pytest.fail) == expected
+        assert text.endswith("\n")
+    assert json_text(value, indent=None).count("\n") == 1
+    assert math.isnan(value["a"])  # Nothing is changed.
+
+
+_OWN_READERS = {"bench/measure.py", "bench/run.py", "bench/worker.py", "data/foreign.py",
+                "data/foreign_worker.py", "sweep/space.py", "training/checkpoint.py"}  # fmt: skip
+"""Modules whose JSON only this program reads: pipes between its processes, keys, a header."""
+
+
+def test_json_for_others_is_written_in_one_place() -> None:
+    root = Path(spikebridge.__file__).parent
+    lax = {
+        str(path.relative_to(root))
+        for path in root.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("json.dumps", "json.dump", "dumps", "JSONEncoder")
+        and "allow_nan=False" not in ast.unparse(node)
+    }
+    assert lax - {"files.py"} == _OWN_READERS  # There, a key of settings is hashed.

@@ -110,10 +110,15 @@ def _fill(app: Sphinx, name: str, source: list[str]) -> None:
 
 
 def _escape(
-    _app: Sphinx, _kind: str, _name: str, _object: Any, _options: Any, lines: list[str]
+    _app: Sphinx, kind: str, _name: str, _object: Any, _options: Any, lines: list[str]
 ) -> None:
-    """Docstrings are plain text: |x| is no substitution of reStructuredText."""
+    """Docstrings are plain text: |x| is no substitution of reStructuredText.
+
+    Napoleon takes what stands before a colon in an attribute's first line for its type.
+    """
     lines[:] = [line.replace("|", "\\|").replace("*", "\\*") for line in lines]
+    if kind in ("attribute", "data", "property"):
+        lines.insert(0, "")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

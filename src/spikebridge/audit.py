@@ -1,6 +1,7 @@
 """The audit: does anything that tests a student touch what trained it or its teacher?"""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -166,7 +167,7 @@ def _selection(run: Path, manifest: Manifest) -> tuple[dict[str, Any], list[Leak
         result = json.loads((run / "result.json").read_text(encoding="utf-8"))
         lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         evaluations = [r for r in map(json.loads, lines) if r["kind"] == "eval"]
-        chosen = max(evaluations, key=lambda r: (r["top1"], -r["loss"], -r["epoch"]))
+        chosen = max(evaluations, key=lambda r: (r["top1"], -_loss(r), -r["epoch"]))
         splits = {r["split"] for r in evaluations}
         recorded, epoch = result["manifest_sha256"], result["best_epoch"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -180,13 +181,18 @@ def _selection(run: Path, manifest: Manifest) -> tuple[dict[str, Any], list[Leak
         leaks.append(Leak("selection", "test recordings",
                           f"chose the epoch ({', '.join(sorted(splits))})", where))  # fmt: skip
     if chosen["epoch"] != epoch:
-        leaks.append(Leak("selection", f"epoch {epoch + 1} was kept",
-                          f"validation chose epoch {chosen['epoch'] + 1}", where))  # fmt: skip
+        leaks.append(Leak("selection", f"epoch {epoch} was kept",
+                          f"validation chose epoch {chosen['epoch']}", where))  # fmt: skip
     if recorded != manifest.sha256:
         doubts.append(
             f"{run / 'manifest.csv'} is not the manifest that the run was trained with; restore it"
         )
     return result, leaks, doubts
+
+
+def _loss(evaluation: dict[str, Any]) -> float:
+    """Null stands for what is not finite."""
+    return math.inf if evaluation["loss"] is None else evaluation["loss"]
 
 
 def _teacher(run: Path, result: dict[str, Any]) -> tuple[Manifest | None, list[str]]:

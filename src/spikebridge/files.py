@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
@@ -76,9 +77,26 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json_text(value))
 
 
-def json_text(value: Any) -> str:
-    """What `write_json` writes."""
-    return json.dumps(value, indent=2) + "\n"
+def json_text(value: Any, *, indent: int | None = 2) -> str:
+    """Valid JSON with a line break at its end; null stands for NaN and infinities.
+
+    Args:
+        value: A JSON value; mappings, lists and tuples may hold numbers that are not finite.
+        indent: Spaces of each level; None writes one line.
+    """
+    try:
+        text = json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), indent=indent, allow_nan=False)
+    return text + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def default_cache() -> Path:

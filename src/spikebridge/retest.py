@@ -9,7 +9,7 @@ from spikebridge.config import DataConfig
 from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import prepare
 from spikebridge.errors import UserError
-from spikebridge.files import write_json
+from spikebridge.files import json_text, write_json
 from spikebridge.models.student import Student
 from spikebridge.runs import load_run, pick_device
 from spikebridge.training.tasks import StudentTask
@@ -70,7 +70,7 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def _settings(data: DataConfig) -> Any:
-    return json.loads(json.dumps(dataclasses.asdict(data)))
+    return json.loads(json_text(dataclasses.asdict(data)))
 
 
 def _tested(manifest: Manifest) -> list[tuple[str, str, str]]:

@@ -12,6 +12,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from spikebridge.comparable import key_of, settings_that_matter
 from spikebridge.config import Config, SourceConfig, StudentConfig, TrainConfig
 from spikebridge.console import console
 from spikebridge.data.manifest import Manifest
@@ -424,6 +425,8 @@ def _finish(
         "precision": precision,
         "parameters": sum(p.numel() for p in task.model.parameters()),
     }
+    settings = plain_settings(config)
+    result["settings_key"] = key_of(settings_that_matter(settings, result))
     if kind == "teacher":
         del result["rates"], result["time_steps"], result["teacher"], result["source_simulator"]
     write_json(folder / "result.json", result)

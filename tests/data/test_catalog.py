@@ -30,6 +30,32 @@ def _recordings(root: Path, names: dict[str, list[str]]) -> Path:
 # Folders -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("events", "photos", "name"),
+    [
+        ("robot/events", "robot/photos", "robot"),
+        ("robot/dvs-346", "photos", "dvs-346"),
+        (None, "robot/Photos", "robot"),
+        (None, "caltech101", "caltech101"),
+    ],
+)
+def test_folders_are_called_by_a_name_that_tells_them_from_others(
+    tmp_path: Path, events: str | None, photos: str, name: str
+) -> None:
+    photo_folder(tmp_path / photos, ("saw", "cup"), 2)
+    if events:
+        stems = ["image_0001.bin", "image_0002.bin"]
+        _recordings(tmp_path / events, {"saw": stems, "cup": stems})
+    config = DataConfig(
+        name="folders",
+        photos=str(tmp_path / photos),
+        events=events and str(tmp_path / events),
+        simulator=Simulator(width=16, height=16, frames=5),
+        cache=str(tmp_path / "cache"),
+    )
+    assert open_collection(config).name == name
+
+
 def test_folders_pair_by_class_and_stem(tmp_path: Path) -> None:
     photos = photo_folder(tmp_path / "photos", ("saw", "cup"), 3)
     events = _recordings(

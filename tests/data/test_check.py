@@ -1,6 +1,7 @@
 """`spikebridge data list` and `data check`: what they say, and the exit code."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -221,12 +222,34 @@ def test_a_sensor_that_is_told(folders: Path) -> None:
     assert _run(*_words(folders), "--sensor", 256, 256) == 0
 
 
+def test_its_words_name_its_own_options(
+    folders: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (folders / "events/cup/1.bin").write_bytes(packed([(250, 2, 3, 1)]))
+    (folders / "events/hat").mkdir()
+    odd = tmp_path / "data.photos"
+    (folders / "photos").rename(odd)
+    words = ["check", "folders", "--events", folders / "events", "--photos", odd, "--json"]
+    assert _run(*words, folders / "report.json") == 2
+    said = capsys.readouterr()
+    messages = [f["message"] for f in json.loads((folders / "report.json").read_text())["findings"]]
+    for text in (said.out + said.err, "\n".join(messages)):
+        assert "set --sensor to the camera's size" in text
+        assert "list 'hat' in --exclude" in text
+        assert not re.search(r"data\.(events|exclude|sensor)", text)
+    assert str(odd) in said.out  # A folder's name is left as it is.
+    assert _run("check", "folders") == 2
+    said = capsys.readouterr()
+    assert "--photos is not set" in said.out + said.err
+    assert "data.photos" not in said.out + said.err
+
+
 def test_what_the_command_refuses(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
         (["check"], "name the data set"),
         (["check", "ncaltech"], "ncaltech"),
         (["look"], "look"),
-        (["check", "ncaltech101"], "data.photos is not set"),
+        (["check", "ncaltech101"], "--photos is not set"),
         (["list", "--jsn", "x"], "--json"),
     ):
         assert _run(*arguments) == 2

@@ -14,7 +14,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))
 _FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
           "--disable-background-networking", "--disable-component-update", "--disable-sync",
           "--hide-scrollbars", "--remote-debugging-pipe")  # fmt: skip
-_PATIENCE_S = 60
+_PATIENCE_S = 600  # Only a browser that hangs takes so long; one that ends is noticed at once.
 
 
 class Browser:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from report_fakes import TOP1, MakeRun, fake_files, fake_run
@@ -21,8 +22,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_run(files: Path, tmp_path: Path) -> MakeRun:
     """Writes a finished run's folder: make_run(method, seed, top1)."""
 
-    def make(method: str, seed: int, top1: float, labelled: int | None = 2) -> Path:
-        return fake_run(tmp_path, files, method, seed, top1, labelled)
+    def make(
+        method: str,
+        seed: int,
+        top1: float,
+        labelled: int | None = 2,
+        changes: dict[str, Any] | None = None,
+    ) -> Path:
+        return fake_run(tmp_path, files, method, seed, top1, labelled, changes)
 
     return make
 

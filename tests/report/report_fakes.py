@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from spikebridge.data.splits import Entry, Manifest
 from spikebridge.files import file_sha256
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
+from spikebridge.recipes import merge
 from spikebridge.settings import config_from
 from spikebridge.training.checkpoint import save_model
 
@@ -59,11 +61,17 @@ def fake_files(root: Path) -> None:
 
 
 def fake_run(
-    root: Path, files: Path, method: str, seed: int, top1: float, labelled: int | None
+    root: Path,
+    files: Path,
+    method: str,
+    seed: int,
+    top1: float,
+    labelled: int | None,
+    changes: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a finished run's folder below ``root``."""
-    folder = root / f"{method}-seed{seed}"
-    config = _config(files, method, seed, labelled)
+    """Write a finished run's folder below ``root``; changes are of its settings."""
+    folder = root / (f"{method}-seed{seed}" + ("-changed" if changes else ""))
+    config = _config(files, method, seed, labelled, changes or {})
     manifest = _manifest(files)
     folder.mkdir(parents=True)
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
@@ -103,7 +111,9 @@ def fake_run(
     return folder
 
 
-def _config(files: Path, method: str, seed: int, labelled: int | None) -> Config:
+def _config(
+    files: Path, method: str, seed: int, labelled: int | None, changes: dict[str, Any]
+) -> Config:
     base = Config(
         method=method,
         seed=seed,
@@ -123,7 +133,7 @@ def _config(files: Path, method: str, seed: int, labelled: int | None) -> Config
     for name, value in SWITCHES[method].items():
         old = settings["objective"][name]
         settings["objective"][name] = {**old, **value} if isinstance(value, dict) else value
-    return config_from(settings, "fake")
+    return config_from(merge(settings, changes), "fake")
 
 
 def _manifest(files: Path) -> Manifest:

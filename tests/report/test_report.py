@@ -1,5 +1,6 @@
 """The report: numbers, words, and a page that needs nothing else."""
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
@@ -166,7 +167,25 @@ def test_recordings_that_are_gone_are_replaced_by_a_sentence(
     assert "could not be compared; restore them and repeat the audit" in html
 
 
+def test_values_that_were_not_finite_are_left_out(make_run: MakeRun, report: Report) -> None:
+    run = make_run("ckd", 0, 80.0)
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    for record in records[:3]:
+        record |= {"cka_debiased": [None, 0.1, 0.8], "losses": {"total": None, "dvs": 1.0}}
+    for record in records:
+        if record["kind"] == "eval":
+            record["loss"] = None
+    (run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    assert "CKA of the two streams of ckd" in report([run])
+    u_K, value_RK = binned([read_run(run)], lambda step: step["losses"].get("total"))
+    assert np.isnan(value_RK[0][0])
+    assert np.isfinite(value_RK[0][2:]).all()
+
+
 def test_how_it_was_made(html: str) -> None:
+    detail = html[html.index("selected epoch") :]
+    assert "<td>3, 3, 3</td>" in detail  # From 0, as in result.json.
     assert "selected on the validation recordings; the test recordings were read once" in html
     assert "phase_one_end: 0.4" in html
     assert "seeds: 0, 1, 2" in html

@@ -1,6 +1,7 @@
 """What the page says in words of its numbers."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -89,3 +90,63 @@ def test_unlike_settings_splits_and_protocols_are_told(make_run: MakeRun, report
 
 def test_signed_numbers() -> None:
     assert [signed(v) for v in (1.25, -3.0, -0.01, 0.0)] == ["+1.2", "−3.0", "+0.0", "+0.0"]
+
+
+NO_ALIGNMENT = {"objective": {"alignment_weight": 0.0}}
+
+
+def test_other_settings_are_rows_of_their_own(make_run: MakeRun, report: Report) -> None:
+    name = "ckd (objective.alignment_weight 0)"
+    made = [make_run("scratch", seed, 60.0 + seed) for seed in (0, 1)]
+    made += [make_run("ckd", seed, 80.0 + seed) for seed in (0, 1)]
+    made += [make_run("ckd", seed, 50.0 + seed, changes=NO_ALIGNMENT) for seed in (0, 1)]
+    html = plain(report(made))
+    assert "CKD reaches 80.5 ± 6.4 % on the test recordings" in html
+    assert "Of the 3 students here CKD has the highest mean." in html
+    table = html[html.index("<tbody>") : html.index("</tbody>")]
+    rows = re.findall(r'</span> (.*?)</th>\s*<td class="main">(.*?)</td>', table)
+    assert rows == [("scratch", "60.5 ± 6.4"), ("ckd", "80.5 ± 6.4"), (name, "50.5 ± 6.4")]
+    verdicts = html[html.index("Verdict of each run") :]
+    assert verdicts.count("✓ clean") == 6
+    assert f'<th scope="row" class="wrap">{name}</th>' in verdicts
+    legend = html[html.index('aria-label="Colours of the methods"') :].split("</ul>")[0]
+    colours = re.findall(r"var\((--m-[\w-]+)\)", legend)
+    assert len(set(colours)) == len(colours) == 3
+    for colour in colours:
+        assert html.count(f"{colour}: #") == 2  # Light and dark.
+
+
+def test_where_only_changed_settings_are_there_the_page_is_about_them(
+    make_run: MakeRun, report: Report
+) -> None:
+    changes = {"train": {"epochs": 8}}
+    made = [make_run("scratch", 0, 60.0), make_run("ckd", 0, 80.0)]
+    made.append(make_run("ckd", 0, 82.0, changes=changes))
+    html = plain(report(made))
+    assert "CKD (train.epochs 4) reaches 80.0 %" in html
+    assert "is that of CKD (train.epochs 8): 82.0 %." in html
+    assert "CKA of ckd (train.epochs 8)" in html
+
+
+def test_a_manifests_recordings_are_counted(make_run: MakeRun, report: Report) -> None:
+    split = {"data": {"split": {"manifest": "/somewhere/manifest.csv"}}}
+    made = [make_run(method, 0, 70.0, None, split) for method in ("scratch", "ckd")]
+    html = plain(report(made))
+    assert "With 1 labelled recording per class, CKD reaches" in html
+    assert "labelled recordings per class (k):\n    1;" in html
+
+
+def test_figures_of_unproved_runs_carry_a_mark(make_run: MakeRun, report: Report) -> None:
+    made = [make_run(method, seed, 70.0 + seed) for method in ("scratch", "ckd") for seed in (0, 1)]
+    html = plain(report(made))
+    assert "†" not in html
+    result = json.loads((made[3] / "result.json").read_text()) | {"proved": False}
+    (made[3] / "result.json").write_text(json.dumps(result))
+    html = plain(report(made))
+    assert "CKD reaches 70.5 ± 6.4† % on the test" in html
+    assert "network reaches 70.5 ± 6.4 %" in html
+    assert "ckd: † Unproved: that training saw nothing held out cannot be excluded" in html
+    table = html[html.index("<tbody>") : html.index("</tbody>")]
+    assert re.findall(r"<td.*?>(.*?)</td>", table.split("</tr>")[1]) == [
+        "70.5 ± 6.4†", "+0.0 ± 0.0†", "70.0", "71.0†",
+    ]  # fmt: skip

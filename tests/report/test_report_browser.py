@@ -1,12 +1,16 @@
 """The report in a real browser: Chromium without a window."""
 
+import base64
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
+from PIL import Image
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="needs Chromium on the path (apt-get install chromium)"
@@ -71,6 +75,39 @@ def test_the_page_at_both_widths_and_colour_schemes(
     assert min(seen["images"]) >= 12
     assert len(seen["scrolling"]) >= 7
     assert set(seen["scrolling"]) == {0}  # What scrolls can be reached by keyboard.
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_table_that_scrolls_shows_it_by_a_shadow(
+    browser: Browser, page: Path, scheme: str
+) -> None:
+    shadows = {}
+    for width in (390, 1280):
+        browser.open(page, width, 800, prefers_color_scheme=scheme)
+        for moved in (False, True):
+            boxes = browser.run(f"""JSON.stringify(
+              [...document.querySelectorAll(".scroll")].map(e => {{
+                if ({json.dumps(moved)}) e.scrollLeft = e.scrollWidth;
+                const box = e.getBoundingClientRect();
+                return [e.scrollWidth > e.clientWidth, box.right + scrollX - 3, box.top + scrollY,
+                        box.height];
+              }}))""")
+            for place, (scrolls, x, y, height) in enumerate(json.loads(boxes)):
+                seen = _brightness(browser, x, y, 3, height)
+                shadows[width, place, moved] = (scrolls, abs(seen - _PAPER[scheme]) > 25)
+    assert any(scrolls for scrolls, _ in shadows.values())
+    for (_, _, moved), (scrolls, shadow) in shadows.items():
+        assert shadow is (scrolls and not moved)
+
+
+_PAPER = {"light": 255, "dark": 22}
+
+
+def _brightness(browser: Browser, x: float, y: float, width: float, height: float) -> float:
+    """Median brightness of a part of the page, so that what stands in it hardly counts."""
+    clip = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
+    found = browser.send("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
+    return float(np.median(Image.open(io.BytesIO(base64.b64decode(found["data"]))).convert("L")))
 
 
 def test_the_keyboard_reaches_everything_and_pauses_the_films(browser: Browser, page: Path) -> None:

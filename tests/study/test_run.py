@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 
+import held
 from factories import refused
 from spikebridge.cli import main
 from spikebridge.run_folder import unfinished
+from spikebridge.study import cluster
 from spikebridge.study.cluster import run_on_cluster
 from spikebridge.study.plan import plan
 from spikebridge.study.run import run_study
+
+HELD = Path(held.__file__)
 
 
 def figures_of(out):
@@ -66,53 +70,42 @@ def test_command_runs_the_grid_and_shows_failures_as_rows(write_study, tmp_path,
     assert "--only cdk" in capsys.readouterr().err
 
 
-LONG = {"train": {"epochs": 15}}
-_PINNED = """
-import os, sys
-os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
-from spikebridge.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def session_of(process_name, environment_mark):
+def session_of(mark):
     """Processes whose environment holds a mark."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            words = (folder / "cmdline").read_bytes()
-            environment = (folder / "environ").read_bytes()
+            if mark in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
         except OSError:
             continue
-        if process_name in words and environment_mark in environment:
-            found.append(int(folder.name))
     return found
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
 def test_study_killed_in_the_midst_goes_on_to_the_same_table(write_study, make_study, tmp_path):
-    changes = {"arms": {"scratch": {"method": "scratch", **LONG}, "kt": {"method": "kt", **LONG}}}
+    changes = {"arms": {"scratch": {"method": "scratch"}, "kt": {"method": "kt"}}}
     file, killed, whole = write_study(**changes), tmp_path / "killed", tmp_path / "whole"
+    (holding := tmp_path / "holding").mkdir()
     mark = f"STUDY_TEST_MARK={tmp_path}"
-    environment = {**os.environ, "STUDY_TEST_MARK": str(tmp_path)}
     process = subprocess.Popen(
-        [sys.executable, "-c", _PINNED, "study", str(file), "--out", str(killed), "--jobs", "2"],
-        env=environment,
+        [sys.executable, HELD, holding, "study", file, "--out", killed, "--jobs", "2"],
+        env={**os.environ, "STUDY_TEST_MARK": str(tmp_path)},
         stderr=subprocess.DEVNULL,
     )
-    log = killed / "tiny/k4/kt-seed1/metrics.jsonl"
-    end = time.monotonic() + 120
-    while not (log.exists() and log.stat().st_size) and time.monotonic() < end:
+    while len(list(holding.iterdir())) < 2:
         assert process.poll() is None
-        time.sleep(0.01)
-    workers = session_of(b"spikebridge.pool_worker", mark.encode())
-    assert len(workers) == 2
+        time.sleep(0.05)
+    assert set(session_of(mark.encode())) == {
+        process.pid,
+        *(int(p.name) for p in holding.iterdir()),
+    }
     process.send_signal(signal.SIGKILL)
     process.wait()
-    while session_of(b"spikebridge.pool_worker", mark.encode()) and time.monotonic() < end:
+    while session_of(mark.encode()):  # The workers end by themselves.
         time.sleep(0.05)
-    assert session_of(b"spikebridge.pool_worker", mark.encode()) == []
     assert not (killed / "table.md").exists()
+    assert not list(killed.rglob("result.json"))
 
     study = make_study(**changes)
     run_study(study, killed, workers=1)
@@ -122,15 +115,20 @@ def test_study_killed_in_the_midst_goes_on_to_the_same_table(write_study, make_s
     assert not any(unfinished(one.job.folder) for one in plan(study, killed))
 
 
-def test_submitit_runs_students_after_their_teachers(make_study, tmp_path):
+def test_submitit_runs_students_after_their_teachers(make_study, tmp_path, monkeypatch):
     pytest.importorskip("submitit")
+    said = []
+    monkeypatch.setattr(cluster.console, "print", lambda words, **_: said.append(words))
     study = make_study(seeds=[0], arms={"ckd": {"method": "ckd"}}, against=None)
     out = tmp_path / "out"
     rows = run_study(study, out, workers=2, executor="local")
     assert [row.arm for row in rows] == ["teacher", "ckd"]
     assert [row.failures for row in rows] == [(), ()]
-    done = [out / "tiny/k4" / run / "result.json" for run in ("teacher-seed0", "ckd-seed0")]
-    assert done[0].stat().st_mtime_ns < done[1].stat().st_mtime_ns
+    told = [(Path(folder).name, words.split()[0]) for folder, words in (s.split(":") for s in said)]
+    expected = [
+        (run, word) for run in ("teacher-seed0", "ckd-seed0") for word in ("submitted", "ended,")
+    ]
+    assert told == expected
     assert len(list((out / "submitit").glob("*_submitted.pkl"))) == 2
 
 

@@ -1,12 +1,18 @@
 """Study files: what they mean, and what they are refused for."""
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 
+import spikebridge.recipes
 from factories import refused
 from spikebridge.study.plan import plan
-from spikebridge.study.spec import read_study
+from spikebridge.study.spec import Study, read_study
+
+RECIPES = Path(spikebridge.recipes.__file__).parent
 
 
 def test_arms_are_laid_over_recipe_and_label_budget(make_study, tiny_file):
@@ -31,6 +37,25 @@ def test_arms_are_laid_over_recipe_and_label_budget(make_study, tiny_file):
     assert runs["out/tiny/k4/scratch-seed0"].config.data.split.labelled_per_class == 4
     assert runs["out/tiny/k4/scratch-seed0"].teacher is None
     assert runs["out/tiny/kall/scratch-seed0"].config.data.split.labelled_per_class is None
+
+
+def test_settings_lie_over_every_recipe_and_below_its_own_and_the_arms(make_study, tiny_file):
+    study = make_study(
+        recipes={str(tiny_file): {"train": {"epochs": 3}}, "digits": None},
+        settings={"train": {"epochs": 5, "lr": 0.25, "ema": 0.5}},
+        arms={"scratch": {"method": "scratch", "train": {"ema": 0.75}}, "ckd": {"method": "ckd"}},
+        labelled_per_class=[2],
+    )
+    train = {
+        (recipe, arm): study.config(recipe, 2, arm).train
+        for recipe in study.recipes
+        for arm in (*study.arms, None)
+    }
+    assert [train[str(tiny_file), arm].epochs for arm in ("scratch", "ckd", None)] == [3, 3, 3]
+    assert [train["digits", arm].epochs for arm in ("scratch", "ckd", None)] == [5, 5, 5]
+    assert {one.lr for one in train.values()} == {0.25}
+    assert [train["digits", arm].ema for arm in ("scratch", "ckd", None)] == [0.75, 0.5, 0.5]
+    assert study.config("digits", 2, "scratch").objective.hybrid_until == 0
 
 
 def test_teacher_is_shared_by_arms_whose_settings_do_not_matter_to_it(make_study):
@@ -98,6 +123,10 @@ def test_changed_data_are_the_runs_own_but_for_the_change(make_study):
         ),
         ({"against": None, "arms": {"a": {"objective": {"kd_temperature": -2}}}}, ["arm a"]),
         ({"against": None, "arms": {"a": {"seed": 2}}}, ["seed is set by seeds"]),
+        ({"settings": {"seed": 2}}, ["settings: seed is set by seeds"]),
+        ({"settings": {"method": "kt"}}, ["settings: method is set by arms"]),
+        ({"settings": {"train": {"epoch": 2}}}, ["settings", "did you mean train.epochs?"]),
+        ({"settings": [1]}, ["settings must hold settings, not [1]"]),
         ({"evaluate_at": {"long": {"train": {"epochs": 3}}}}, ["must change data"]),
         ({"evaluate_at": {"x": {"data": {"time_step": 3}}}}, ["did you mean data.time_steps?"]),
         ({"arms": ["scratch"]}, ["arms holds a name and settings"]),
@@ -119,3 +148,25 @@ STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 @pytest.mark.parametrize("file", [f for f in STUDIES if not f.stem.startswith("sweep-")])
 def test_shipped_study_is_valid(file):
     assert read_study(file).name == file.stem
+
+
+def test_the_reference_page_has_every_key_and_its_example_is_a_study(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "study-files.md").read_text(encoding="utf-8")
+    keys = re.findall(r"^\| `(\w+)` \| (.+?) \|", page, re.M)
+    known = [f.name for f in fields(Study) if f.name not in ("name", "text")]
+    assert sorted(key for key, _ in keys) == sorted(known)
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "digits-wide.yaml").write_text((RECIPES / "digits.yaml").read_text())
+    file = tmp_path / "example.yaml"
+    file.write_text(example.replace("digits-wide.yaml", str(tmp_path / "digits-wide.yaml")))
+    study = read_study(file)
+    assert set(yaml.safe_load(example)) == set(known)
+    assert study.config(str(tmp_path / "digits-wide.yaml"), 10, "ckd").student.width == 0.5
+    for key, default in keys:
+        given = {k: v for k, v in yaml.safe_load(file.read_text()).items() if k != key}
+        file_without = tmp_path / "without.yaml"
+        file_without.write_text(yaml.safe_dump(given))
+        if default == "needed":
+            refused(lambda: read_study(file_without), f"{key} is missing")  # noqa: B023
+        elif key != "title":
+            assert not [one for one in (getattr(read_study(file_without), key)) if one]

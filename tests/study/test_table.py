@@ -27,7 +27,7 @@ SCRATCH = (70.0, 75.0, 68.0)
 def made(make_study, tmp_path):
     """Makes a study, its table and outcomes: top-1 by arm and seed; None is a failure."""
 
-    def make(top1, protocol="few-shot", **changes):
+    def make(top1, protocol="few-shot", more=(), **changes):
         study = make_study(seeds=[0, 1, 2], **changes)
         planned = plan(study, tmp_path / "out")
         failures = {}
@@ -38,12 +38,17 @@ def made(make_study, tmp_path):
                 continue
             one.job.folder.mkdir(parents=True)
             rates = {} if one.arm == "teacher" else {"rates": {"lif1": 0.1, "lif2": 0.3}}
-            result = {
-                "test_top1": value,
-                "seconds": 10.0 + one.seed,
-                "protocol": protocol,
-                "classes": ["cup", "saw", "hat"],
-            } | rates
+            result = (
+                dict(more)
+                | {
+                    "labelled_per_class": 4,
+                    "test_top1": value,
+                    "seconds": 10.0 + one.seed,
+                    "protocol": protocol,
+                    "classes": ["cup", "saw", "hat"],
+                }
+                | rates
+            )
             (one.job.folder / "result.json").write_text(json.dumps(result))
             settings = teacher_settings(one.job.config) if one.arm == "teacher" else one.job.config
             plain = json.loads(json.dumps(dataclasses.asdict(settings)))
@@ -118,6 +123,65 @@ def test_failed_run_is_a_row_and_everything_is_written(made, tmp_path):
     assert runs["ckd", 1]["failure"] == "out of | memory"
     assert runs["ckd", 2]["result"]["test_top1"] == 91
     assert results["rows"][2]["paired"][0]["mean"] == 21.5
+
+
+def test_latex_has_the_tables_cells_and_the_command(made, tmp_path):
+    study, rows, outcomes = made({"ckd": (90.0, None, 91.0), "scratch": SCRATCH}, title="A & B?")
+    write_tables(study, rows, outcomes, [], tmp_path, "spikebridge study 'my file.yaml' --out x_y")
+    lines = (tmp_path / "table.tex").read_text().splitlines()
+    assert lines[0] == "% spikebridge study 'my file.yaml' --out x_y"
+    (scratch,) = [line for line in lines if " & scratch & " in line]
+    assert r"tiny & 4 & scratch & 3 & 71.0 $\pm$ 9.0 & -- & 70.0 75.0 68.0 & 11 &" in scratch
+    assert any("failed: out of | memory &" in line for line in lines)
+    (caption,) = [line for line in lines if "caption" in line]
+    assert r"\caption{A \& B? Mean $\pm$ 95 \% interval" in caption
+    assert r"Made by \texttt{spikebridge study 'my file.yaml' --out x\_y}.}" in caption
+    (opening,) = [line for line in lines if r"\begin{tabular}" in line]
+    columns = opening.split("{")[-1].rstrip("}")
+    cells = [line.count(" & ") + 1 for line in lines if line.endswith(r"\\")]
+    assert len(cells) == 1 + 3 + 1
+    assert set(cells) == {len(columns)}
+
+
+def test_every_run_has_a_row_failed_ones_too(made, tmp_path):
+    more = {"best_epoch": 3, "val_top1": 88.0, "proved": True}
+    changes = {"evaluate_at": {"noisy": {"data": {"simulator": {"shot_noise_hz": 7.0}}}}}
+    top1 = {"ckd": (90.0, None, 91.0), "scratch": SCRATCH}
+    study, rows, outcomes = made(top1, more=more, **changes)
+    write_tables(study, rows, outcomes, [], tmp_path)
+    with open(tmp_path / "per-run.csv") as stream:
+        lines = list(csv.DictReader(stream))
+    own = {(one["arm"], one["seed"]): one for one in lines if not one["tested_on"]}
+    assert len(own) == 9
+    assert len([one for one in lines if one["tested_on"] == "noisy"]) == 6
+    assert own["ckd", "0"]["test_top1"] == "90.0"
+    assert own["ckd", "0"]["best_epoch"] == "3"
+    assert own["ckd", "0"]["labelled_per_class"] == "4"
+    assert own["ckd", "0"]["folder"].endswith("ckd-seed0")
+    assert own["ckd", "1"]["failure"] == "out of | memory"
+    assert own["ckd", "1"]["test_top1"] == ""
+
+
+def test_unproved_runs_and_their_differences_carry_a_mark(made):
+    study, rows, _ = made({"ckd": CKD, "scratch": SCRATCH}, more={"proved": False})
+    table = markdown(study, rows)
+    assert "| 71.0 ± 9.0† | – | 70.0† 75.0† 68.0† |" in table
+    assert "| 91.2 ± 3.1† | +20.2 ± 6.8† (" in table
+    assert "† Unproved: that training saw nothing held out cannot be excluded" in table
+
+
+def test_proved_runs_carry_none(made):
+    study, rows, _ = made({"ckd": CKD, "scratch": SCRATCH}, more={"proved": True})
+    assert "†" not in markdown(study, rows)
+
+
+def test_where_a_manifest_splits_its_recordings_are_counted(made):
+    split = {"data": {"split": {"manifest": "/sessions.csv"}}}
+    arms = {"ckd": {"method": "ckd", **split}, "scratch": {"method": "scratch"}}
+    counted = {"labelled_recordings": {"min": 9, "max": 11}}
+    _, rows, _ = made({"ckd": CKD, "scratch": SCRATCH}, more=counted, arms=arms)
+    labelled = {row.arm: row.labelled for row in rows}
+    assert (labelled["ckd"], labelled["scratch"]) == ("9–11", "4")
 
 
 def test_run_of_other_settings_counts_as_failed(made, make_study, tmp_path):

@@ -21,17 +21,16 @@ def _calibrate(given: Namespace) -> None:
     after, and the settings as YAML for a recipe; `data.source.calibrate true` does the same by
     itself.
     """
-    import json
-
     import yaml
 
     from spikebridge.data.prepared import calibrated, open_split
+    from spikebridge.files import json_text
 
     config, _ = experiment(given)
     collection, manifest = open_split(config.data, config.seed)
     found = calibrated(config.data, manifest, collection)
     if given.get("json", False):
-        print(json.dumps(asdict(found), indent=2))
+        print(json_text(asdict(found)), end="")
         return
     columns = found.recorded, found.before, found.simulated
     print(f"{'':24}{'recorded':>12}{'before':>12}{'calibrated':>12}")

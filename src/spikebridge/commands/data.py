@@ -1,11 +1,14 @@
 """The commands `data list` and `data check`."""
 
-import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
 from spikebridge.errors import UserError
+
+_SETTING = re.compile(r"(?<![\w./-])data\.(events|photos|exclude|sensor)\b(?![./])")
 
 
 def _data_arguments(parser: ArgumentParser) -> None:
@@ -67,6 +70,9 @@ def _check(given: Namespace) -> int:
             sensor=tuple(given.sensor) if given.sensor else None,
         )
     )
+    # Messages name settings of a recipe; this command has options in their place.
+    findings = [replace(one, message=_SETTING.sub(r"--\1", one.message)) for one in report.findings]
+    report = replace(report, findings=findings)
     _show(check_page(report), report.as_json(), given.json)
     if report.errors:
         raise UserError(report.verdict)
@@ -77,10 +83,10 @@ def _check(given: Namespace) -> int:
 
 def _show(page: str, value: object, target: str | None) -> None:
     """The page on stdout, and the JSON where it is wanted."""
-    from spikebridge.files import write_json
+    from spikebridge.files import json_text, write_json
 
     if target == "-":
-        print(json.dumps(value, indent=2))
+        print(json_text(value), end="")
         return
     print(page)
     if target:

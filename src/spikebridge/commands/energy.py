@@ -1,6 +1,5 @@
 """The command `energy`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,12 +44,12 @@ def _energy(given: Namespace) -> None:
     from rich.console import Console
 
     from spikebridge.energy import energy_of_run
-    from spikebridge.files import write_json
+    from spikebridge.files import json_text, write_json
 
     teacher = Path(given.teacher_run) if given.teacher_run else None
     report = energy_of_run(Path(given.run), given.split, limit=given.limit, teacher_folder=teacher)
     if given.json == "-":
-        print(json.dumps(report.as_json(), indent=2))
+        print(json_text(report.as_json()), end="")
         return
     page = Console(highlight=False, markup=False, width=_WIDTH)
     tables = (_layers(report), *([_steps(report)] if report.spiking else []), _networks(report))

@@ -27,9 +27,12 @@ def _evaluate(given: Namespace) -> None:
 
 
 def _compare_arguments(parser: ArgumentParser) -> None:
-    parser.usage = "spikebridge compare RUN… [--split validation] [--out FILE]"
+    parser.usage = "spikebridge compare RUN… [--split validation] [--out FILE] [--per-run FILE]"
     parser.add_argument("runs", nargs="+", help="folders of finished runs")
-    parser.add_argument("--out", type=str, help="also write the table: a .md, .csv or .json file")
+    parser.add_argument(
+        "--out", type=str, help="also write the table: a .md, .tex, .csv or .json file"
+    )
+    parser.add_argument("--per-run", type=str, help="also write a CSV file with a row for each run")
     parser.add_argument(
         "--split",
         choices=["validation", "test"],
@@ -39,13 +42,17 @@ def _compare_arguments(parser: ArgumentParser) -> None:
 
 
 def _compare(given: Namespace) -> None:
-    """Compare finished runs: mean and 95 % interval over seeds, per method."""
-    from spikebridge.compare import compare, markdown, write_table
+    """Compare finished runs: mean and 95 % interval over seeds, per method and its settings."""
+    from spikebridge.compare import compare, markdown, write_per_run, write_table
 
     rows = compare([Path(run) for run in given.runs], given.split)
     print(markdown(rows, given.split), end="")
     if given.out:
-        write_table(rows, Path(given.out), given.split)
+        chosen = [] if given.split == "test" else ["--split", given.split]
+        command = ["spikebridge", "compare", *chosen, *given.runs]
+        write_table(rows, Path(given.out), given.split, command)
+    if given.per_run:
+        write_per_run(rows, Path(given.per_run))
 
 
 COMMANDS = {

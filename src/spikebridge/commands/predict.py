@@ -1,6 +1,5 @@
 """The command `predict`."""
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -109,14 +108,14 @@ def _recordings(given: Namespace, classifier: "Classifier") -> int:
         total += 1
         try:
             for line, text in _answers(given, classifier, file):
-                _print(json.dumps(line) if given.json else text)
+                _print(_json(line) if given.json else text)
         except UserError as error:
             if one:
                 raise
             bad += 1
             print(f"spikebridge: {error}", file=sys.stderr)
             if given.json:
-                _print(json.dumps({"file": file, "error": str(error)}))
+                _print(_json({"file": file, "error": str(error)}))
     if not total:
         raise UserError("no path came on standard input; expected one a line")
     if bad:
@@ -160,14 +159,14 @@ def _live(given: Namespace, classifier: "Classifier") -> int:
         for guess in guesses:
             words = [*_timed(classifier, guess), f"{guess.delay_ms:.0f} ms later"]
             words += [f"{guess.dropped} dropped"] if guess.dropped else []
-            _print(json.dumps(guess.as_json()) if given.json else "\t".join(words))
+            _print(_json(guess.as_json()) if given.json else "\t".join(words))
     except KeyboardInterrupt:
         pass
     finally:
         guesses.close()
         summary = session.summary
         if given.json:
-            _print(json.dumps({"summary": asdict(summary)}))
+            _print(_json({"summary": asdict(summary)}))
         else:
             console.print(_summary(summary), soft_wrap=True)
     return 0
@@ -201,7 +200,7 @@ def _curve(given: Namespace, trained: "Trained") -> int:
         if given.files
         else curve_of_run(Path(given.run), trained)
     )
-    _print(json.dumps(curve.as_json(), indent=2) if given.json else _curve_table(curve))
+    _print(_json(curve.as_json(), indent=2) if given.json else _curve_table(curve))
     return 0
 
 
@@ -233,6 +232,12 @@ def _in_words(classifier: "Classifier", guess: "Guess") -> list[str]:
     if classifier.confidence is not None:
         words.append(f"step {guess.steps} of {classifier.trained.config.data.time_steps}")
     return words
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    from spikebridge.files import json_text
+
+    return json_text(value, indent=indent).rstrip()
 
 
 def _print(text: str) -> None:

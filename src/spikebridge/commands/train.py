@@ -117,7 +117,7 @@ def _print_result(folder: Path, result: dict[str, Any], already: bool) -> None:
     print(
         f"{folder}: test top-1 {result['test_top1']:.2f} % "
         f"({SELECTED_ON_TEST if result['protocol'] == 'kt' else validated}, "
-        f"epoch {result['best_epoch'] + 1}, {result['seconds']:.0f} s)"
+        f"epoch {result['best_epoch']}, {result['seconds']:.0f} s)"
     )
 
 

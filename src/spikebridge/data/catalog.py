@@ -1,7 +1,6 @@
 """The catalog: a configuration's recordings and photos, ready to be split."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from spikebridge.config import DataConfig
 from spikebridge.data.collection import Collection, Item, PhotoReader, cache_folder
@@ -26,7 +25,7 @@ def open_collection(config: DataConfig) -> Collection:
         UserError: a folder is missing or empty, a class has no photo or no recording, or a file is
             not where the data set's layout puts it.
     """
-    name = config.name
+    name = folders.name_of(config) if config.name == "folders" else config.name
     if name == "digits":
         photos = str(digits_folder(config))
         config = replace(config, name="folders", photos=photos, events=None)
@@ -44,7 +43,6 @@ def open_collection(config: DataConfig) -> Collection:
     sensor = config.sensor or dataset.sensor
     if config.name == "folders":
         sensor = folders.sensor_of(config, recordings)
-        name = "digits" if name == "digits" else Path(photos.root).name
     paired = are_paired(dataset, recordings, photos)
     if not paired:
         recordings, photos = without_pairs(recordings), without_pairs(photos)

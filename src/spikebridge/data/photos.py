@@ -45,7 +45,7 @@ def list_photo_folder(
     """
     folder = Path(root)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of photos; set data.photos")
+        raise UserError(f"{folder}: no such folder of photos; check the path")
     classes = list_classes(folder, PHOTO_SUFFIXES, exclude)
     if not any(classes.values()):
         raise UserError(

@@ -1,6 +1,7 @@
 """What an exported file says of itself, and the model card beside it."""
 
 import json
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,8 @@ def about(trained: Trained) -> dict[str, str]:
         "channels": ["OFF", "ON"],
     }
     return {
-        "classes": json.dumps(trained.classes, ensure_ascii=False),
-        "preprocessing": json.dumps(preprocessing),
+        "classes": json.dumps(trained.classes, ensure_ascii=False, allow_nan=False),
+        "preprocessing": json.dumps(preprocessing, allow_nan=False),
     }
 
 
@@ -64,7 +65,7 @@ def model_card(
         _network(config),
         "## Classes\n\nIn the order of the logits: " + ", ".join(trained.classes) + ".",
         _accuracy(title, config, result, trained.manifest),
-        _energy(energy),
+        _energy(energy, result.get("teacher") is not None),
         "## Check\n\n"
         f"{to.runtime} ran this file beside the student, on the run's validation recordings, in "
         f"float32. {found}.",
@@ -112,8 +113,8 @@ def _accuracy(title: str, config: Config, result: dict[str, Any], manifest: Mani
         else "epoch selected on validation, test read once"
     )
     lines += [
-        f"- Method: {result['method']}, seed {result['seed']}, epoch {result['best_epoch'] + 1} of "
-        f"{config.train.epochs}",
+        f"- Method: {result['method']}, seed {result['seed']}, epoch {result['best_epoch']} of "
+        f"{config.train.epochs}, counted from 0",
         f"- Protocol: {result['protocol']}; {selected}",
         f"- Test top-1: **{result['test_top1']:.2f} %** (validation {result['val_top1']:.2f} %), "
         "one seed",
@@ -122,8 +123,9 @@ def _accuracy(title: str, config: Config, result: dict[str, Any], manifest: Mani
     return "## Data, protocol, accuracy\n\n" + "\n".join(lines)
 
 
-def _energy(energy: EnergyReport) -> str:
-    rows = [("this network", energy.nj), *((name, nj) for name, _, nj in energy.beside)]
+def _energy(energy: EnergyReport, taught: bool) -> str:
+    beside = energy.beside if taught else replace(energy, teacher=None).beside
+    rows = [("this network", energy.nj), *((name, nj) for name, _, nj in beside)]
     table = "\n".join(f"| {name} | {nj:,.0f} |" for name, nj in rows)
     return (
         "## Energy\n\n"

@@ -58,9 +58,14 @@ def read_recipe(name: str, method: str | None = None) -> dict[str, Any]:
             f"method {settings['method']!r} is unknown; known are {', '.join(method_names())}"
             + _nearest(str(settings["method"]), method_names())
         )
-    merged = merge(settings, _read(_FOLDER / "methods" / f"{settings['method']}.yaml"))
+    merged = merge(settings, method_settings(settings["method"]))
     check_keys(merged, Config, str(path))
     return merged
+
+
+def method_settings(method: str) -> dict[str, Any]:
+    """The switches of a method preset; none for another name, a teacher's say."""
+    return _read(_FOLDER / "methods" / f"{method}.yaml") if method in method_names() else {}
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -2,25 +2,35 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from spikebridge.comparable import flat
 from spikebridge.compare import Row, interval_95
 from spikebridge.recipes import method_names, read_recipe
 from spikebridge.report.read import Run
+from spikebridge.tables import MARK, MARK_MEANS
 
 BASELINE = "scratch"
 SUBJECTS = {"ckd": "CKD", "ckd-plus": "CKD-plus"}
 """What the page is about: the first of these that is there."""
 
 
-def subject_of(methods: Iterable[str]) -> str | None:
-    """The method that the page is about; None where it is not there."""
-    there = set(methods)
-    return next((method for method in SUBJECTS if method in there), None)
+def subject_of(rows: Sequence[Row]) -> Row | None:
+    """The row that the page is about; None where its method is not there."""
+    return next((row for method in SUBJECTS for row in rows if row.method == method), None)
+
+
+def baseline_of(rows: Sequence[Row]) -> Row | None:
+    """The row that the others' gains are over; None where its method is not there."""
+    return next((row for row in rows if row.method == BASELINE), None)
+
+
+def _title(row: Row) -> str:
+    return SUBJECTS.get(row.method, row.method) + row.name.removeprefix(row.method)
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,8 @@ class Gain:
     """Paired difference of two methods' test top-1, in percentage points."""
 
     by_seed: tuple[float, ...]
+    proved: bool = True
+    """Whether the protocol of both is, as far as the runs say."""
 
     @property
     def mean(self) -> float:
@@ -41,8 +53,9 @@ class Gain:
 
     @property
     def text(self) -> str:
-        """Mean with its sign ± interval."""
-        return signed(self.mean) + ("" if math.isnan(self.interval) else f" ± {self.interval:.1f}")
+        """Mean with its sign ± interval, marked where the protocol is not proved."""
+        interval = "" if math.isnan(self.interval) else f" ± {self.interval:.1f}"
+        return f"{signed(self.mean)}{interval}{'' if self.proved else MARK}"
 
 
 def signed(value: float) -> str:
@@ -55,7 +68,7 @@ def gain(row: Row, baseline: Row) -> Gain | None:
     of_baseline = dict(zip(baseline.seeds, baseline.top1, strict=True))
     pairs = zip(row.seeds, row.top1, strict=True)
     by_seed = tuple(top1 - of_baseline[seed] for seed, top1 in pairs if seed in of_baseline)
-    return Gain(by_seed) if by_seed else None
+    return Gain(by_seed, row.proved and baseline.proved) if by_seed else None
 
 
 def overlap(one: Row, other: Row) -> bool | None:
@@ -66,28 +79,25 @@ def overlap(one: Row, other: Row) -> bool | None:
 
 def answer(rows: Sequence[Row], runs: Sequence[Run]) -> str:
     """The comparison in one sentence."""
-    by_method = {row.method: row for row in rows}
-    budget = next((r.labelled_per_class for r in rows if r.method != "teacher"), None)
-    if budget is None:
+    budget = next((r.labelled for r in rows if r.method != "teacher"), "all")
+    if budget == "all":
         opening = "With all training recordings labelled"
     else:
-        opening = f"With {budget} labelled recording{'s' * (budget > 1)} per class"
-    subject, baseline = by_method.get(subject_of(by_method) or ""), by_method.get(BASELINE)
-    teacher = by_method.get("teacher")
+        opening = f"With {budget} labelled recording{'s' * (budget != '1')} per class"
+    subject, baseline = subject_of(rows), baseline_of(rows)
+    teacher = next((row for row in rows if row.method == "teacher"), None)
     of_teacher = f"the teacher on photos {teacher.text} %" if teacher else ""
     if subject is None or baseline is None:
         students = ", ".join(
-            f"{SUBJECTS.get(row.method, row.method)} reaches {row.text} %"
-            for row in rows
-            if row.method != "teacher"
+            f"{_title(row)} reaches {row.text} %" for row in rows if row.method != "teacher"
         )
         if not students:
             return f"No student is among these runs; {of_teacher}."
         rest = f"; {of_teacher}" if of_teacher else ""
         return f"{opening}, {students} on the test recordings{rest}."
-    same = _network(runs, subject.method) == _network(runs, BASELINE)
+    same = _network(runs, subject) == _network(runs, baseline)
     return (
-        f"{opening}, {SUBJECTS[subject.method]} reaches {subject.text} % on the test recordings; "
+        f"{opening}, {_title(subject)} reaches {subject.text} % on the test recordings; "
         f"trained on events alone, {'the same' if same else 'another'} network reaches "
         f"{baseline.text} %" + (f", {of_teacher}" if of_teacher else "") + "."
     )
@@ -95,8 +105,7 @@ def answer(rows: Sequence[Row], runs: Sequence[Run]) -> str:
 
 def verdict(rows: Sequence[Row]) -> str:
     """What the intervals allow to say about CKD against training from scratch; the best method."""
-    by_method = {row.method: row for row in rows}
-    subject, baseline = by_method.get(subject_of(by_method) or ""), by_method.get(BASELINE)
+    subject, baseline = subject_of(rows), baseline_of(rows)
     if subject is None or baseline is None:
         there = {"ckd": subject, BASELINE: baseline}
         lacking = " and ".join(method for method, row in there.items() if row is None)
@@ -109,18 +118,17 @@ def _best(rows: Sequence[Row], subject: Row) -> str:
     students = [row for row in rows if row.method != "teacher"]
     if len(students) < 3:
         return ""
-    best = max(students, key=lambda row: (row.mean, row.method == subject.method))
-    if best.method == subject.method:
-        name = SUBJECTS[subject.method]
-        return f" Of the {len(students)} students here {name} has the highest mean."
+    best = max(students, key=lambda row: (row.mean, row is subject))
+    if best is subject:
+        return f" Of the {len(students)} students here {_title(best)} has the highest mean."
     return (
         f" The highest mean of the {len(students)} students here is that of "
-        f"{SUBJECTS.get(best.method, best.method)}: {best.text} %."
+        f"{_title(best)}: {best.text} %."
     )
 
 
 def _against(subject: Row, baseline: Row) -> str:
-    name = SUBJECTS[subject.method]
+    name = _title(subject)
     overlapping = overlap(subject, baseline)
     if overlapping is None:
         by = signed(subject.mean - baseline.mean)
@@ -151,6 +159,8 @@ def caveats(runs: Sequence[Run]) -> list[str]:
             "Protocol kt: the epoch was selected on the test recordings, so that these numbers are "
             "too high."
         )
+    if unproved := dict.fromkeys(r.name for r in runs if r.result.get("proved") is False):
+        found.append(f"{', '.join(unproved)}: {MARK_MEANS.replace('`', '')}")
     for seed in sorted({run.seed for run in runs}):
         splits = {_split(run) for run in runs if run.seed == seed}
         if len(splits) > 1:
@@ -158,8 +168,8 @@ def caveats(runs: Sequence[Run]) -> list[str]:
     return found + _different_settings(runs)
 
 
-def _network(runs: Sequence[Run], method: str) -> Any:
-    return next(run.config.student for run in runs if run.method == method)
+def _network(runs: Sequence[Run], row: Row) -> Any:
+    return next(run.config.student for run in runs if run.folder == row.folders[0])
 
 
 def _split(run: Run) -> frozenset[tuple[str, str, str]]:
@@ -175,10 +185,10 @@ def _different_settings(runs: Sequence[Run]) -> list[str]:
         switches = _switches(students[0].method) | _switches(run.method)
         names = [name for name in own if own[name] != reference[name] and name not in switches]
         if names:
-            found[run.method] = ", ".join(f"{n} {own[n]} instead of {reference[n]}" for n in names)
+            found[run.name] = ", ".join(f"{n} {own[n]} instead of {reference[n]}" for n in names)
     return [
-        f"{method} was trained with other settings than {students[0].method}: {names}."
-        for method, names in found.items()
+        f"{name} was trained with other settings than {students[0].name}: {names}."
+        for name, names in found.items()
     ]
 
 
@@ -186,23 +196,13 @@ def _switches(method: str) -> set[str]:
     """Settings that a method's preset sets."""
     if method not in method_names():
         return set()
-    own, plain = (_flat(read_recipe("digits", m)) for m in (method, BASELINE))
+    own, plain = (flat(read_recipe("digits", m)) for m in (method, BASELINE))
     return {name for name in own if own[name] != plain.get(name)}
 
 
 def _compared(run: Run) -> dict[str, Any]:
     config = run.config
     parts = {"data": config.data, "student": config.student, "train": config.train}
-    flat = _flat({name: dataclasses.asdict(part) for name, part in parts.items()})
+    found = flat({name: dataclasses.asdict(part) for name, part in parts.items()})
     ignored = ("data.cache", "train.device", "train.checkpoint_minutes")
-    return {name: value for name, value in flat.items() if name not in ignored}
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
+    return {name: value for name, value in found.items() if name not in ignored}

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from spikebridge.models.student import Student
 from spikebridge.report.activity import Activity, record_activity
-from spikebridge.report.answer import BASELINE
-from spikebridge.report.confusion import Matrix, count_confusions, matrix, worst_pairs
+from spikebridge.report.confusion import Matrix, Pair, count_confusions, matrix, worst_pairs
 from spikebridge.report.costs import Costs, costs
 from spikebridge.report.examples import Example, Mistake, Recordings
 from spikebridge.report.gain import ClassGain, class_gains
@@ -42,12 +41,13 @@ class Closely:
     """Why there are no recordings and no spikes, a sentence; empty where there are."""
 
 
-def look_closely(groups: Mapping[str, Sequence[Run]], shown: str) -> Closely:
+def look_closely(groups: Mapping[str, Sequence[Run]], shown: str, baseline: str | None) -> Closely:
     """All that needs predictions, recordings or weights.
 
     Args:
-        groups: Runs by method.
-        shown: The method.
+        groups: Runs by name.
+        shown: The name of those that are shown.
+        baseline: That of those whose gains are over; None without.
 
     Raises:
         UserError: a run lacks its predictions or its weights.
@@ -55,12 +55,13 @@ def look_closely(groups: Mapping[str, Sequence[Run]], shown: str) -> Closely:
     runs, run = groups[shown], groups[shown][0]
     trained = load_run(run.folder)
     assert isinstance(trained.model, Student)
-    beside = [r for r in groups.get(BASELINE, []) if r.seed == run.seed and shown != BASELINE]
+    below = groups[baseline] if baseline not in (None, shown) else []
+    beside = [r for r in below if r.seed == run.seed]
     recordings = Recordings(run, trained, beside)
     right, wrong = recordings.right, recordings.wrong
     count_CC = count_confusions(runs)
     there = recordings.readable
-    gains = class_gains(runs, groups.get(BASELINE, [])) if shown != BASELINE else []
+    gains = class_gains(runs, below)
     recorded, activity = None, None
     for said in (*right, *wrong) if there else ():
         x_TCHW = recordings.input(said.file)
@@ -68,11 +69,15 @@ def look_closely(groups: Mapping[str, Sequence[Run]], shown: str) -> Closely:
             recorded = recordings.still(said)
             activity = record_activity(trained.model, trained.config, x_TCHW)
             break
-    teacher = next((r.folder for r in groups.get("teacher", []) if r.seed == run.seed), None)
-    pairs = worst_pairs(count_CC, count_CC.size) if there else []
+    every = (r for group in groups.values() for r in group)
+    teacher = next((r.folder for r in every if (r.method, r.seed) == ("teacher", run.seed)), None)
     return Closely(
         matrix(count_CC),
-        recordings.mistakes(pairs, MISTAKES),
+        _mistakes(
+            worst_pairs(count_CC, MISTAKES),
+            [recordings, *(Recordings(other, trained) for other in runs[1:])] if there else [],
+            run.seed,
+        ),
         gains,
         len(gains[0].by_seed) if gains else 0,
         [recordings.still(said) for said in right] if there else [],
@@ -86,9 +91,18 @@ def look_closely(groups: Mapping[str, Sequence[Run]], shown: str) -> Closely:
     )
 
 
+def _mistakes(pairs: Sequence[Pair], recordings: Sequence[Recordings], seed: int) -> list[Mistake]:
+    """Each pair by the first seed that made it; without pictures where there are no recordings."""
+    found = []
+    for pair in pairs:
+        made = (mistake for one in recordings if (mistake := one.mistake(pair)))
+        found.append(next(made, Mistake(pair, seed, ())))
+    return found
+
+
 def _gone(run: Run) -> str:
     where = Path(run.predictions[0].file).parent if run.predictions else run.folder
     return (
-        f"The test recordings of {run.method}, seed {run.seed}, can no longer be read where they "
+        f"The test recordings of {run.name}, seed {run.seed}, can no longer be read where they "
         f"were ({where} …), so that no recording, spike or potential is shown."
     )

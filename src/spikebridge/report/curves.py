@@ -27,7 +27,7 @@ def training(groups: Mapping[str, Sequence[Run]], shown: Run | None) -> Figure:
     Lines are means over seeds, bands reach from the lowest to the highest seed.
 
     Args:
-        groups: Runs by method.
+        groups: Runs by name.
         shown: Whose schedules are drawn; None, or one without a hybrid stream, draws none.
     """
     scheduled = shown is not None and bool(shown.config.objective.hybrid_until)
@@ -44,7 +44,7 @@ def training(groups: Mapping[str, Sequence[Run]], shown: Run | None) -> Figure:
         above.plot(
             u_E,
             top1_RE.mean(0),
-            "--" if method == "teacher" else "-",
+            "--" if runs[0].method == "teacher" else "-",
             color=style.light,
             marker=style.marker,
             markevery=max(1, len(u_E) // 10),
@@ -67,7 +67,7 @@ def losses(runs: Sequence[Run]) -> Figure | None:
     names = [n for n in LOSSES if n in logged] + sorted(logged - LOSSES.keys())
     if not names:
         return None
-    colour = style_of(runs[0].method).light
+    colour = style_of(runs[0].name).light
     figure = new_figure(0.45 + 0.9 * len(names))
     panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     for axes, name in zip(panels, names, strict=True):
@@ -114,7 +114,7 @@ def _schedules(axes: Axes, run: Run) -> None:
         shade_phases(axes, run, named=False)
     u_K, replaced_RK = binned([run], lambda step: step.get("replaced"))
     if len(u_K):
-        axes.plot(u_K, replaced_RK[0], "o", color=style_of(run.method).light, ms=3.5,
+        axes.plot(u_K, replaced_RK[0], "o", color=style_of(run.name).light, ms=3.5,
                   label="share replaced, as measured")  # fmt: skip
     axes.set_ylim(-0.03, 1.05)
     axes.set_ylabel("P, W")

@@ -28,9 +28,9 @@ def draw(
 
     Args:
         rows: The table.
-        groups: Runs by method, in the order of the table.
+        groups: Runs by name, in the order of the table.
         shown: The student that the page shows closely.
-        aligned: Methods whose CKA is drawn.
+        aligned: Names of those whose CKA is drawn.
         gains: Its gains, class by class.
         activity: Its spikes on one recording.
     """
@@ -57,14 +57,14 @@ def best(runs: Sequence[Run]) -> float:
 def _of_all(
     rows: Sequence[Row], groups: Mapping[str, Sequence[Run]], shown: str | None
 ) -> dict[str, tuple[Figure | None, str]]:
-    students = {method: runs for method, runs in groups.items() if method != "teacher"}
+    students = {method: runs for method, runs in groups.items() if runs[0].method != "teacher"}
     run = groups[shown][0] if shown else None
     hybrid = run is not None and run.config.objective.hybrid_until
     schedules = f"; below, P(u) and W(u) of {shown}" if hybrid else ""
     return {
         "accuracy": (
             figures.accuracy(rows),
-            "Test accuracy: " + "; ".join(f"{row.method} {row.text} %" for row in rows),
+            "Test accuracy: " + "; ".join(f"{row.name} {row.text} %" for row in rows),
         ),
         "curves": (
             curves.training(groups, run),

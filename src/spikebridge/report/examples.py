@@ -57,10 +57,11 @@ class Mistake:
     """A confused pair of classes, each shown by a recording."""
 
     pair: Pair
-    truth: Example
-    """A recording of the true class that was taken for the other one."""
-    prediction: Example
-    """A recording of the class it was taken for."""
+    seed: int
+    """Of the run that is pictured: the first one that made it."""
+    pictures: tuple[Example, ...]
+    """A recording of the true class that was taken for the other one, and, where one is tested, a
+    recording of the class it was taken for."""
 
 
 class Recordings:
@@ -114,17 +115,16 @@ class Recordings:
         """A recording with its time steps in one row, the frames of an animation."""
         return self._example(said, strip)
 
-    def mistakes(self, pairs: Iterable[Pair], most: int) -> list[Mistake]:
-        """The first confused pairs that this run made too, in pictures."""
-        found = []
-        for pair in pairs:
-            ends = pair.truth, pair.prediction
-            confused = _first(p for p in self.run.predictions if (p.label, p.prediction) == ends)
-            of_class = [p for p in self.run.predictions if p.label == pair.prediction]
-            other = _first(p for p in of_class if p.right) or _first(of_class)
-            if confused and other and len(found) < most:
-                found.append(Mistake(pair, self.still(confused), self.still(other)))
-        return found
+    def mistake(self, pair: Pair) -> Mistake | None:
+        """A confused pair in pictures; None where this run did not make it."""
+        ends = pair.truth, pair.prediction
+        confused = _first(p for p in self.run.predictions if (p.label, p.prediction) == ends)
+        if confused is None:
+            return None
+        of_class = [p for p in self.run.predictions if p.label == pair.prediction]
+        other = _first(p for p in of_class if p.right) or _first(of_class)
+        pictured = [confused] if other is None else [confused, other]
+        return Mistake(pair, self.run.seed, tuple(map(self.still, pictured)))
 
     def _example(self, said: Prediction, arrange: Callable[[np.ndarray], str]) -> Example:
         x_TCHW = self.input(said.file)
@@ -138,7 +138,7 @@ class Recordings:
             self._config.time_steps,
             self._config.size,
             tuple(
-                Guess(r.method, r.classes[p.prediction], p.confidence, p.right)
+                Guess(r.name, r.classes[p.prediction], p.confidence, p.right)
                 for r, by_file in self._said
                 if (p := by_file.get(said.file)) is not None
             ),

@@ -13,7 +13,7 @@ from spikebridge.report.read import Run, binned, mean_rates
 from spikebridge.report.svg import new_figure
 
 Groups = Mapping[str, Sequence[Run]]
-"""Runs by method, in the order of the table."""
+"""Runs by name, in the order of the table."""
 
 _MOST_BARS = 80
 """Beyond this, bars are too thin to tell apart, and lines are drawn instead."""
@@ -24,7 +24,7 @@ def accuracy(rows: Sequence[Row]) -> Figure:
     figure = new_figure(0.7 + 0.36 * len(rows))
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
-        style = style_of(row.method)
+        style = style_of(row.name)
         if len(row.top1) > 1:
             axes.plot(row.top1, [place + 0.3] * len(row.top1), "|", color=style.light, ms=5, mew=1)
         if np.isfinite(row.interval):
@@ -34,7 +34,7 @@ def accuracy(rows: Sequence[Row]) -> Figure:
         axes.annotate(
             row.text, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=9
         )
-    axes.set_yticks(range(len(rows)), [row.method for row in rows])
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     reach = [0.0 if np.isnan(row.interval) else row.interval for row in rows]
     low = min(min(r.mean - h, *r.top1) for r, h in zip(rows, reach, strict=True))
@@ -93,7 +93,7 @@ def with_coefficients(groups: Groups) -> list[str]:
 def coefficients(groups: Groups) -> Figure | None:
     """The regulariser's coefficient of each time step at the end of training."""
     final = {
-        method: np.array([run.steps[-1]["coefficient"] for run in groups[method]])
+        method: np.array([run.steps[-1]["coefficient"] for run in groups[method]], float)
         for method in with_coefficients(groups)
     }
     if not final:

@@ -3,6 +3,7 @@
 import platform
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,27 @@ from spikebridge.compare import Row, compare
 from spikebridge.errors import UserError
 from spikebridge.files import write_text
 from spikebridge.report import figures
-from spikebridge.report.answer import BASELINE, answer, caveats, gain, subject_of, verdict
+from spikebridge.report.answer import answer, baseline_of, caveats, gain, subject_of, verdict
 from spikebridge.report.closely import look_closely
 from spikebridge.report.drawings import best, draw
-from spikebridge.report.palette import EMPTY_RGB, OFF_RGB, ON_RGB, style_of, stylesheet, variable
+from spikebridge.report.palette import (
+    EMPTY_RGB,
+    OFF_RGB,
+    ON_RGB,
+    names_styled,
+    style_of,
+    stylesheet,
+    variable,
+)
 from spikebridge.report.read import Run, read_run
 from spikebridge.report.trust import verdicts
+from spikebridge.tables import MARK
 
 _SOFTWARE = ("spikebridge", "torch", "numpy", "scipy", "eventcv", "matplotlib")
 _SHORT = 3
 """Longer names of classes stand upright above a column."""
+_ALIGNED = ("ckd", "ckd-plus", "kt")
+"""Methods whose alignment is drawn."""
 
 
 def write_report(runs: Sequence[Path], path: Path, *, title: str = "", note: str = "") -> None:
@@ -44,10 +56,14 @@ def write_report(runs: Sequence[Path], path: Path, *, title: str = "", note: str
     """
     if not runs:
         raise UserError("no run was given to report on; name folders of finished runs")
-    read = sorted((read_run(run) for run in runs), key=lambda run: (run.seed, run.method))
+    by_folder = {folder: read_run(folder) for folder in runs}
     rows = compare(runs)
-    _require_one_setting(rows, read)
-    groups = {row.method: [run for run in read if run.method == row.method] for row in rows}
+    _require_one_setting(rows, list(by_folder.values()))
+    groups = {
+        row.name: [replace(by_folder[folder], group=row.name) for folder in row.folders]
+        for row in rows
+    }
+    read = sorted((r for group in groups.values() for r in group), key=lambda r: (r.seed, r.name))
     folder = Path(__file__).parent
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
@@ -56,19 +72,20 @@ def write_report(runs: Sequence[Path], path: Path, *, title: str = "", note: str
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    contents = _contents(rows, groups, read)
+    with names_styled(groups):
+        contents = _contents(rows, groups, read)
     contents |= {"title": title or f"Runs on {rows[0].data}", "note": note}
     write_text(path, environment.get_template("template.html").render(contents))
 
 
 def _require_one_setting(rows: Sequence[Row], runs: Sequence[Run]) -> None:
-    anywhere = [row for row in rows if row.method == "teacher" and row.labelled_per_class is None]
-    settings = {(row.data, row.labelled_per_class) for row in rows if row not in anywhere}
-    settings |= {(row.data, None) for row in anywhere if all(row.data != s[0] for s in settings)}
+    anywhere = [row for row in rows if row.method == "teacher" and row.labelled == "all"]
+    settings = {(row.data, row.labelled) for row in rows if row not in anywhere}
+    settings |= {(row.data, "all") for row in anywhere if all(row.data != s[0] for s in settings)}
     if len(settings) > 1:
-        names = ", ".join(sorted(f"{data} with {k or 'all'} labelled" for data, k in settings))
+        names = ", ".join(sorted(f"{data} with {k} labelled" for data, k in settings))
         raise UserError(f"runs of several data sets or label budgets ({names}); report on each")
-    for method, count in Counter(row.method for row in rows).items():
+    for method, count in Counter(m for m, _ in {(r.method, r.protocol) for r in rows}).items():
         if count > 1:
             raise UserError(f"runs of {method} by several protocols; report on each")
     for run in runs:
@@ -79,12 +96,13 @@ def _require_one_setting(rows: Sequence[Row], runs: Sequence[Run]) -> None:
 
 
 def _contents(rows: Sequence[Row], groups: figures.Groups, runs: Sequence[Run]) -> dict[str, Any]:
-    students = [method for method in groups if method != "teacher"]
+    students = [row.name for row in rows if row.method != "teacher"]
     hybrid = [m for m in students if groups[m][0].config.objective.hybrid_until]
-    shown = subject_of(groups) or next(iter(hybrid or students), None)
-    aligned = [m for m in ("ckd", "ckd-plus", "kt") if m in groups] or hybrid
-    baseline = next((row for row in rows if row.method == BASELINE), None)
-    closely = look_closely(groups, shown) if shown else None
+    subject, baseline = subject_of(rows), baseline_of(rows)
+    shown = subject.name if subject else next(iter(hybrid or students), None)
+    aligned = [row.name for m in _ALIGNED for row in rows if row.method == m] or hybrid
+    closely = look_closely(groups, shown, baseline and baseline.name) if shown else None
+    methods = [(m, variable(m), style_of(m).glyph) for m in groups]
     gains = closely.gains if closely else []
     pictures = draw(rows, groups, shown, aligned, gains, closely.activity if closely else None)
     coefficients = figures.with_coefficients(groups)
@@ -94,8 +112,10 @@ def _contents(rows: Sequence[Row], groups: figures.Groups, runs: Sequence[Run]) 
         "caveats": caveats(runs),
         "audit": verdicts(runs),
         "seeds": sorted({seed for row in rows for seed in row.seeds}),
-        "rows": [_table_row(row, baseline) for row in rows],
-        "methods": [(m, variable(m), style_of(m).glyph) for m in groups],
+        "rows": [_table_row(row, groups[row.name], baseline) for row in rows],
+        "methods": methods,
+        "students": [one for one in methods if one[0] in students],
+        "has_teacher": len(students) < len(methods),
         "figures": pictures,
         "aligned": [m for m in aligned if f"cka-{m}" in pictures],
         "coefficient_methods": [(m, variable(m), style_of(m).glyph) for m in coefficients],
@@ -104,9 +124,10 @@ def _contents(rows: Sequence[Row], groups: figures.Groups, runs: Sequence[Run]) 
         "shown_seeds": len(groups[shown]) if shown else 0,
         "closely": closely,
         "long_names": max(map(len, runs[0].classes)) > _SHORT,
-        "details": [_detail(groups[row.method], row) for row in rows],
+        "details": [_detail(groups[row.name], row) for row in rows],
         "counts": _counts(runs[0]),
         "counts_seed": runs[0].seed,
+        "labelled": next((row.labelled for row in rows if row.method != "teacher"), "all"),
         "run": groups[shown][0] if shown else runs[0],
         "protocols": sorted({run.result["protocol"] for run in runs}),
         "versions": [("Python", platform.python_version())] + [(n, version(n)) for n in _SOFTWARE],
@@ -118,14 +139,18 @@ def _contents(rows: Sequence[Row], groups: figures.Groups, runs: Sequence[Run]) 
     }
 
 
-def _table_row(row: Row, baseline: Row | None) -> dict[str, Any]:
-    student = row.method not in ("teacher", BASELINE)
-    gained = gain(row, baseline) if student and baseline else None
+def _table_row(row: Row, runs: Sequence[Run], baseline: Row | None) -> dict[str, Any]:
+    compared = baseline and row is not baseline and row.method != "teacher"
+    gained = gain(row, baseline) if baseline and compared else None
+    unproved = {run.seed for run in runs if run.result.get("proved") is False}
     return {
         "row": row,
-        "glyph": style_of(row.method).glyph,
-        "variable": variable(row.method),
-        "by_seed": dict(zip(row.seeds, row.top1, strict=True)),
+        "glyph": style_of(row.name).glyph,
+        "variable": variable(row.name),
+        "by_seed": {
+            seed: f"{value:.1f}{MARK if seed in unproved else ''}"
+            for seed, value in zip(row.seeds, row.top1, strict=True)
+        },
         "gain": gained.text if gained else "–",
     }
 
@@ -133,10 +158,10 @@ def _table_row(row: Row, baseline: Row | None) -> dict[str, Any]:
 def _detail(runs: Sequence[Run], row: Row) -> dict[str, Any]:
     train = runs[0].config.teacher if row.method == "teacher" else runs[0].config.train
     return {
-        "method": row.method,
+        "method": row.name,
         "parameters": runs[0].result["parameters"],
         "epochs": train.epochs,
-        "selected": ", ".join(str(run.result["best_epoch"] + 1) for run in runs),
+        "selected": ", ".join(str(run.result["best_epoch"]) for run in runs),
         "validation": best(runs),
         "seconds": row.seconds,
     }

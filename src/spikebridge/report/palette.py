@@ -5,6 +5,9 @@ value `stylesheet` sets for light and for dark pages. Hues are Okabe and Ito's.
 """
 
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 INK = "#010203"
@@ -48,23 +51,49 @@ _STYLES = {
     "ckd-plus": Style("#8f0f8f", "#e57de5", "p", "⬟"),
 }
 _OTHER = Style("#8c6d46", "#b8956a", "8", "⬤")
+_SPARE = tuple(
+    Style(light, dark, marker, glyph)
+    for light, dark, marker, glyph in (
+        ("#8b1e4b", "#e0709c", "o", "○"),
+        ("#3b3b98", "#8f8fe6", "^", "△"),
+        ("#00818a", "#39bcc4", "s", "□"),
+        ("#6b8e23", "#a3c765", "D", "◇"),
+        ("#a0522d", "#d98f6c", "v", "▽"),
+    )
+)
+"""For names that are no method's, as those of methods with changed settings, in their order."""
+_spare: ContextVar[dict[str, int]] = ContextVar("_spare")
+
+
+@contextmanager
+def names_styled(names: Iterable[str]) -> Iterator[None]:
+    """Within it, names that are no method's have a style of their own each, as far as there are."""
+    others = [name for name in dict.fromkeys(names) if name not in _STYLES]
+    token = _spare.set({name: place for place, name in enumerate(others) if place < len(_SPARE)})
+    try:
+        yield
+    finally:
+        _spare.reset(token)
 
 
 def style_of(method: str) -> Style:
-    """The method's style; unknown methods share one."""
+    """The method's style; unknown ones share one, but within `names_styled`."""
+    if (place := _spare.get({}).get(method)) is not None:
+        return _SPARE[place]
     return _STYLES.get(method, _OTHER)
 
 
 def variable(method: str) -> str:
     """Name of the CSS variable that holds the method's colour."""
+    if (place := _spare.get({}).get(method)) is not None:
+        return f"--m-spare-{place}"
     return "--m-" + (re.sub(r"\W+", "-", method) if method in _STYLES else "other")
 
 
 def theme(svg: str) -> str:
     """Colours as drawn replaced by CSS variables."""
     names = {INK: "currentColor", GRID: "var(--grid)", SHADE: "var(--shade)"}
-    names |= {style.light: f"var({variable(m)})" for m, style in _STYLES.items()}
-    names[_OTHER.light] = f"var({variable('')})"
+    names |= {style.light: f"var({name})" for name, style in _by_variable().items()}
     for colour, name in names.items():
         svg = svg.replace(colour, name)
     return svg
@@ -72,5 +101,10 @@ def theme(svg: str) -> str:
 
 def stylesheet(scheme: str) -> str:
     """CSS declarations of the methods' colours for `light` or `dark` pages."""
-    styles = {**_STYLES, "": _OTHER}
-    return " ".join(f"{variable(m)}: {getattr(s, scheme)};" for m, s in styles.items())
+    return " ".join(f"{name}: {getattr(s, scheme)};" for name, s in _by_variable().items())
+
+
+def _by_variable() -> dict[str, Style]:
+    styles = {variable(method): style for method, style in _STYLES.items()}
+    styles |= {f"--m-spare-{place}": style for place, style in enumerate(_SPARE)}
+    return styles | {"--m-other": _OTHER}

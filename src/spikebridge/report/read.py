@@ -53,6 +53,13 @@ class Run:
     """Records of the training steps."""
     evaluations: list[dict[str, Any]]
     """Records of the evaluations on validation."""
+    group: str = ""
+    """Its row's name in the table; empty where it is in none."""
+
+    @property
+    def name(self) -> str:
+        """The method, and what tells its settings from those of others of the method."""
+        return self.group or self.method
 
     @property
     def method(self) -> str:
@@ -151,8 +158,9 @@ def binned(
     for run in runs:
         bins: list[list[Any]] = [[] for _ in range(count)]
         for step in run.steps:
-            value = pick(step)
-            if value is not None and np.isfinite(value).all():
+            # A value that was not finite is null in the file, or a list with nulls.
+            value = np.array(pick(step), float)
+            if np.isfinite(value).all():
                 bins[min(int(step["progress"] * count), count - 1)].append(value)
         value_RK.append([np.mean(values, axis=0) if values else None for values in bins])
     some = next((value for value_K in value_RK for value in value_K if value is not None), None)

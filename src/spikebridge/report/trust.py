@@ -17,7 +17,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Audits by method and seed."""
+    """Audits by name and seed."""
 
     audits: dict[tuple[str, int], Audit]
 
@@ -51,7 +51,7 @@ def verdicts(runs: Sequence[Run]) -> Verdicts:
     """
     return Verdicts(
         {
-            (run.method, run.seed): audit(run.folder, cache_folder(run.config.data))
-            for run in sorted(runs, key=lambda run: (run.method, run.seed))
+            (run.name, run.seed): audit(run.folder, cache_folder(run.config.data))
+            for run in sorted(runs, key=lambda run: (run.name, run.seed))
         }
     )

@@ -15,6 +15,7 @@ from spikebridge.report.palette import INK, Style, style_of
 from spikebridge.report.svg import drawing, new_figure, save
 from spikebridge.study.spec import Study
 from spikebridge.study.table import Row
+from spikebridge.tables import MARK
 
 _METHODS = ("kt", "ckd", "naive-kd", "kd-no-replacement", "pretrain-finetune", "tmkt", "scratch",
             "scratch+tet", "kd-no-alignment")  # fmt: skip
@@ -113,6 +114,7 @@ def _by_arm(rows: Sequence[Row], styles: dict[str, Style]) -> Figure:
         style = styles[row.arm]
         axes.plot(row.top1, [place + 0.28] * len(row.top1), "|", color=style.light, ms=4, mew=1)
         text = f"{row.mean:.1f}" + ("" if math.isnan(row.interval) else f" ± {row.interval:.1f}")
+        text += "" if all(row.proved) else MARK
         _dot(axes, place, row.mean, row.interval, style, text)
     _name_lines(axes, [row.name for row in rows])
     axes.set_xlim(max(0.0, axes.get_xlim()[0]), min(101.0, axes.get_xlim()[1]))
@@ -132,6 +134,7 @@ def _differences(rows: Sequence[Row], against: str, styles: dict[str, Style]) ->
     axes.axvline(0, color=INK, lw=0.8)
     for place, (row, one) in enumerate(lines):
         text = signed(one.mean) + ("" if math.isnan(one.interval) else f" ± {one.interval:.1f}")
+        text += "" if one.proved else MARK
         _dot(axes, place, one.mean, one.interval, styles[row.arm], text)
     names = [row.name + (f", k = {row.labelled}" if several else "") for row, _ in lines]
     _name_lines(axes, names)

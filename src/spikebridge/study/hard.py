@@ -1,7 +1,5 @@
 """Recordings that no run gets right: how much of an error lies in the data, not in a run's luck."""
 
-import csv
-import io
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,6 +7,7 @@ from dataclasses import dataclass
 from spikebridge.errors import UserError
 from spikebridge.report.read import read_predictions
 from spikebridge.study.table import Outcome
+from spikebridge.tables import csv_text
 
 _SEEDS = 2
 
@@ -72,10 +71,8 @@ def never_right(tested: Sequence[Tested]) -> str:
 
 def as_csv(tested: Sequence[Tested]) -> str:
     """Those recordings as CSV, and what they were taken for; the most often tested first."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["data", "labelled_per_class", "arm", "recording", "label", "taken_for"])
-    for one in sorted((t for t in tested if t.never_right), key=lambda t: -len(t.said)):
-        place = [one.recipe, one.labelled, one.arm, one.file]
-        writer.writerow([*place, one.label, "; ".join(one.said)])
-    return text.getvalue()
+    wrong = sorted((t for t in tested if t.never_right), key=lambda t: -len(t.said))
+    lines = [[t.recipe, t.labelled, t.arm, t.file, t.label, "; ".join(t.said)] for t in wrong]
+    return csv_text(
+        [["data", "labelled_per_class", "arm", "recording", "label", "taken_for"], *lines]
+    )

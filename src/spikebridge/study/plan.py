@@ -32,8 +32,9 @@ class Planned:
 
     @property
     def labelled(self) -> str:
-        """Labelled recordings per class: 2, all."""
-        return self.budget.removeprefix("k")
+        """Labelled recordings per class: 2, all, or that a manifest says."""
+        by_manifest = self.job.config.data.split.manifest is not None
+        return "by manifest" if by_manifest else self.budget.removeprefix("k")
 
     @property
     def seed(self) -> int:

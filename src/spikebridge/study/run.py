@@ -34,8 +34,7 @@ def run_study(
 
     Args:
         study: What is compared.
-        out: Folder of the runs, ``table.md``, ``table.csv``, ``never-right.csv``, ``results.json``
-            and SVG figures.
+        out: Folder of the runs, the tables that `write_tables` writes, and SVG figures.
         workers: Processes of this machine that train side by side.
         executor: `processes` here; `slurm`, or `local` to try that without a cluster, by submitit.
         slurm: KEY=VALUE for submitit's ``update_parameters``.
@@ -61,7 +60,7 @@ def run_study(
     failures = {job.folder: end for job, end in zip(jobs, ended, strict=True) if end is not None}
     outcomes = read_outcomes(plan(study, out), failures)
     rows = make_rows(study, outcomes)
-    table = write_tables(study, rows, outcomes, read_tested(outcomes), out)
+    table = write_tables(study, rows, outcomes, read_tested(outcomes), out, command)
     figures = [*write_figures(study, rows, out), *write_curves(rows, outcomes, out)]
     if page is not None:
         update_page(page, study.name, table, figures, command)

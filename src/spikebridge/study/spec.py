@@ -31,6 +31,8 @@ class Study:
     """The question, in words."""
     recipes: dict[str, dict[str, Any]]
     """Recipe (file, or name of a shipped one) → settings laid over it."""
+    settings: dict[str, Any]
+    """Laid over every recipe, below its own."""
     seeds: tuple[int, ...]
     labelled_per_class: tuple[Budget, ...]
     arms: dict[str, dict[str, Any]]
@@ -64,7 +66,8 @@ def _config(
     study: Study, recipe: str, budget: Budget, arm: str | None, change: str | None
 ) -> Config:
     below, above = study.recipes[recipe], {} if arm is None else study.arms[arm]
-    settings = merge(read_recipe(recipe, above.get("method", below.get("method"))), below)
+    settings = read_recipe(recipe, above.get("method", below.get("method")))
+    settings = merge(merge(settings, study.settings), below)
     if budget is not None:
         split: dict[str, Any] = {"labelled_per_class": None if budget == "all" else budget}
         settings = merge(settings, {"data": {"split": split}})
@@ -90,6 +93,7 @@ def read_study(path: Path) -> Study:
         name=name_of(path, path.stem, "file name"),
         title=str(given.get("title", path.stem)),
         recipes=_recipes(path, given["recipes"]),
+        settings=settings_of(path, "settings", given.get("settings")),
         seeds=seeds_of(path, given["seeds"]),
         labelled_per_class=_budgets(path, given.get("labelled_per_class", [None])),
         arms=_settings_by_name(path, "arms", given["arms"]),
@@ -142,7 +146,10 @@ def _check(path: Path, study: Study) -> None:
     """Build every experiment once, so that a typing error costs no night."""
     if "teacher" in study.arms:
         raise UserError(f"{path}: an arm cannot be named teacher; that is the teacher's own row")
-    for name, settings in (*study.arms.items(), *study.recipes.items()):
+    common = ("settings", study.settings)
+    if "method" in study.settings:
+        raise UserError(f"{path}: settings: method is set by arms; remove it there")
+    for name, settings in (common, *study.arms.items(), *study.recipes.items()):
         check_keys(settings, Config, f"{path}: {name}")
         if "seed" in settings:
             raise UserError(f"{path}: {name}: seed is set by seeds; remove it there")

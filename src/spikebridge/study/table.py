@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from scipy import stats
 
-from spikebridge.compare import interval_95, read_result
+from spikebridge.compare import in_words, interval_95, labelled_recordings, read_result
 from spikebridge.data.manifest import SELECTED_ON_TEST
 from spikebridge.errors import UserError
 from spikebridge.jobs import ENERGY, is_finished
@@ -33,6 +33,13 @@ class Outcome:
     """What ``result.json`` holds."""
     energy_nj: float = math.nan
     """Energy of one recording in nanojoules."""
+    labelled: tuple[int, int] | None = None
+    """Fewest and most labelled recordings of a class, where a manifest split; else None."""
+
+    @property
+    def proved(self) -> bool:
+        """Whether its protocol is, as far as it says."""
+        return self.result.get("proved") is not False
 
     def tested(self, tested_on: str | None) -> dict[str, Any]:
         """The result on its own test recordings, or on changed ones; empty without one."""
@@ -55,6 +62,8 @@ class Paired:
     against: str
     seeds: tuple[int, ...]
     by_seed: tuple[float, ...]
+    proved: bool = True
+    """Whether the protocol of every run of both is."""
 
     @property
     def mean(self) -> float:
@@ -80,6 +89,8 @@ class Row:
 
     recipe: str
     budget: str
+    labelled: str
+    """Labelled recordings per class."""
     tested_on: str | None
     """Name of the changed data; None for the run's own test recordings."""
     arm: str
@@ -94,6 +105,8 @@ class Row:
     """Mean duration of training; like the energy NaN where changed data are tested on."""
     spikes: float
     energy_nj: float
+    proved: tuple[bool, ...] = ()
+    """Whether each finished seed's protocol is, as far as the runs say."""
 
     @property
     def mean(self) -> float:
@@ -104,11 +117,6 @@ class Row:
     def interval(self) -> float:
         """Half-width of the 95 % interval of the mean (Student's t); NaN below two seeds."""
         return interval_95(self.top1)
-
-    @property
-    def labelled(self) -> str:
-        """Labelled recordings per class."""
-        return self.budget.removeprefix("k")
 
     @property
     def name(self) -> str:
@@ -126,15 +134,18 @@ def read_outcomes(planned: Sequence[Planned], failures: dict[Path, str]) -> list
     found = []
     for one in planned:
         job = one.job
-        failure, result = failures.get(job.folder), {}
+        failure, result, labelled = failures.get(job.folder), {}, None
         try:
             if is_finished(job):
                 result = read_result(job.folder)
+                if job.config.data.split.manifest is not None:
+                    labelled = labelled_recordings(job.folder, result, True)
             else:
                 failure = failure or NOT_RUN
         except UserError as error:
             failure = failure or str(error)
-        found.append(Outcome(one, failure, result, _energy(job.folder) if result else math.nan))
+        energy = _energy(job.folder) if result else math.nan
+        found.append(Outcome(one, failure, result, energy, labelled))
     return found
 
 
@@ -172,11 +183,14 @@ def _row(
         common = tuple(seed for seed in top1 if of_others.get(seed) is not None)
         if common and against != arm and members[0].planned.job.kind == "student":
             differences = tuple(top1[seed] - of_others[seed] for seed in common)
-            paired.append(Paired(against, common, differences))
+            proved = all(m.proved for m in (*members, *others) if m.planned.seed in common)
+            paired.append(Paired(against, common, differences, proved))
     done = [m for m in members if m.result]
+    known = [m.labelled for m in done if m.labelled is not None]
     return Row(
         recipe,
         budget,
+        in_words(known) if known else members[0].planned.labelled,
         tested_on,
         arm,
         next((m.result["protocol"] for m in done), None),
@@ -187,6 +201,7 @@ def _row(
         _mean([m.result["seconds"] for m in done if tested_on is None]),
         _mean([m.spikes(tested_on) for m in done]),
         _mean([m.energy_nj for m in done if tested_on is None]),
+        tuple(m.proved for m in members if m.planned.seed in top1),
     )
 
 

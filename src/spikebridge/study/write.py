@@ -1,8 +1,5 @@
-"""A study's table as Markdown, CSV and JSON."""
+"""A study's table as Markdown, LaTeX, CSV and JSON."""
 
-import csv
-import io
-import json
 import math
 import platform
 import subprocess
@@ -11,11 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from spikebridge.compare import in_words
 from spikebridge.files import write_json, write_text
 from spikebridge.report.answer import signed
 from spikebridge.study.hard import Tested, as_csv, never_right
 from spikebridge.study.spec import Study
 from spikebridge.study.table import NOT_RUN, Outcome, Paired, Row
+from spikebridge.tables import MARK, MARK_MEANS, RUN_COLUMNS, Table, csv_text, run_cells
 
 _SOFTWARE = ("spikebridge", "torch", "numpy", "scipy", "eventcv")
 TABLE = "table.md"
@@ -28,18 +27,21 @@ def write_tables(
     outcomes: Sequence[Outcome],
     tested: Sequence[Tested],
     out: Path,
+    command: str = "spikebridge study",
 ) -> str:
-    """Write ``table.md``, ``table.csv``, ``never-right.csv`` and ``results.json``.
+    """Write table.md, .tex and .csv, per-run.csv, never-right.csv and results.json.
 
     Returns:
         The table in Markdown.
     """
-    table = markdown(study, rows, tested)
-    write_text(out / TABLE, table)
-    write_text(out / "table.csv", _csv(study, rows))
+    text = markdown(study, rows, tested)
+    write_text(out / TABLE, text)
+    write_text(out / "table.tex", table(study, rows, tested).latex(study.title, command))
+    write_text(out / "table.csv", csv_text(_csv_rows(study, rows)))
+    write_text(out / "per-run.csv", csv_text(_per_run(rows, outcomes)))
     write_text(out / "never-right.csv", as_csv(tested))
     write_json(out / "results.json", _as_json(study, rows, outcomes))
-    return table
+    return text
 
 
 def markdown(study: Study, rows: Sequence[Row], tested: Sequence[Tested] = ()) -> str:
@@ -50,13 +52,18 @@ def markdown(study: Study, rows: Sequence[Row], tested: Sequence[Tested] = ()) -
         rows: The table.
         tested: What was said of each test recording.
     """
+    return table(study, rows, tested).markdown()
+
+
+def table(study: Study, rows: Sequence[Row], tested: Sequence[Tested] = ()) -> Table:
+    """The table as text; `markdown` describes it."""
     spiking = any(not math.isnan(row.spikes) for row in rows)
     counted = any(not math.isnan(row.energy_nj) for row in rows)
-    head = ["data", "labelled per class", *(["tested on"] if study.evaluate_at else []), "arm",
-            "seeds", "test top-1, %", *(f"− {arm} (p)" for arm in study.against), "each seed",
-            "training, s", *(["spikes"] if spiking else []),
+    names = ["data", "labelled per class", *(["tested on"] if study.evaluate_at else []), "arm"]
+    head = [*names, "seeds", "test top-1, %", *(f"− {arm} (p)" for arm in study.against),
+            "each seed", "training, s", *(["spikes"] if spiking else []),
             *(["energy, nJ"] if counted else [])]  # fmt: skip
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = []
     for row in rows:
         start = [row.recipe, row.labelled]
         if study.evaluate_at:
@@ -64,21 +71,19 @@ def markdown(study: Study, rows: Sequence[Row], tested: Sequence[Tested] = ()) -
         total = len({*row.seeds, *(seed for seed, _ in row.failures)})
         seeds = str(total) if len(row.seeds) == total else f"{len(row.seeds)} of {total}"
         paired = {one.against: one for one in row.paired}
+        each = (f"{value:.1f}{_mark(p)}" for value, p in zip(row.top1, row.proved, strict=True))
+        mean = _interval(f"{row.mean:.1f}", row.interval) + _mark(all(row.proved))
         lines.append(
-            _line(
-                [*start, row.name, seeds, _interval(f"{row.mean:.1f}", row.interval),
-                 *(_difference(paired.get(arm)) for arm in study.against),
-                 " ".join(f"{value:.1f}" for value in row.top1) or "–",
-                 _number(row.seconds, ".0f"),
-                 *([_number(row.spikes, ".3f")] if spiking else []),
-                 *([_number(row.energy_nj, ",.0f")] if counted else [])]
-            )
+            [*start, row.name, seeds, mean,
+             *(_difference(paired.get(arm)) for arm in study.against), " ".join(each) or "–",
+             _number(row.seconds, ".0f"), *([_number(row.spikes, ".3f")] if spiking else []),
+             *([_number(row.energy_nj, ",.0f")] if counted else [])]
         )  # fmt: skip
         if row.tested_on is None:
             for seed, reason in row.failures:
                 word = reason if reason == NOT_RUN else f"failed: {reason}"
-                cells = [*start, f"{row.arm}, seed {seed}", "", word.replace("|", "\\|")]
-                lines.append(_line(cells + [""] * (len(head) - len(cells))))
+                cells = [*start, f"{row.arm}, seed {seed}", "", word]
+                lines.append(cells + [""] * (len(head) - len(cells)))
     notes = ["Mean ± 95 % interval (Student's t) over seeds."]
     if study.against:
         notes.append(
@@ -91,18 +96,20 @@ def markdown(study: Study, rows: Sequence[Row], tested: Sequence[Tested] = ()) -
         notes.append("Energy per recording by `spikebridge energy`.")
     if hard := never_right(tested):
         notes.append(hard)
-    return "\n".join(lines) + "\n\n" + " ".join(notes) + "\n"
+    if not all(all(row.proved) for row in rows):
+        notes.append(MARK_MEANS)
+    return Table(head, [place >= len(names) for place in range(len(head))], lines, notes)
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def _mark(proved: bool) -> str:
+    return "" if proved else MARK
 
 
 def _difference(paired: Paired | None) -> str:
     if paired is None:
         return "–"
     p = "" if math.isnan(paired.p) else f" ({'<0.001' if paired.p < 0.001 else f'{paired.p:.3f}'})"
-    return _interval(signed(paired.mean), paired.interval) + p
+    return _interval(signed(paired.mean), paired.interval) + _mark(paired.proved) + p
 
 
 def _interval(mean: str, interval: float) -> str:
@@ -113,14 +120,12 @@ def _number(value: float, form: str) -> str:
     return "–" if math.isnan(value) else format(value, form)
 
 
-def _csv(study: Study, rows: Sequence[Row]) -> str:
-    text = io.StringIO()
+def _csv_rows(study: Study, rows: Sequence[Row]) -> list[list[Any]]:
     head = ["data", "labelled_per_class", "tested_on", "arm", "protocol", "n", "mean",
             "interval95", "seeds", "test_top1"]  # fmt: skip
     for arm in study.against:
         head += [f"minus_{arm}", f"minus_{arm}_interval95", f"minus_{arm}_p"]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*head, "seconds", "spikes", "energy_nj", "failures"])
+    lines: list[list[Any]] = [[*head, "seconds", "spikes", "energy_nj", "proved", "failures"]]
     for row in rows:
         paired = {one.against: one for one in row.paired}
         cells: list[Any] = [
@@ -132,9 +137,28 @@ def _csv(study: Study, rows: Sequence[Row]) -> str:
             one = paired.get(arm)
             cells += ["", "", ""] if one is None else map(_exact, (one.mean, one.interval, one.p))
         failures = "; ".join(f"seed {seed}: {reason}" for seed, reason in row.failures)
-        cells += [_number(row.seconds, ".1f"), _exact(row.spikes), _exact(row.energy_nj), failures]
-        writer.writerow(cells)
-    return text.getvalue()
+        cells += [_number(row.seconds, ".1f"), _exact(row.spikes), _exact(row.energy_nj)]
+        lines.append([*cells, all(row.proved), failures])
+    return lines
+
+
+def _per_run(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> list[list[Any]]:
+    """A row for each run on each set of test recordings, failed ones included."""
+    head = ["data", "labelled_per_class", "tested_on", "arm", "protocol", *RUN_COLUMNS]
+    lines: list[list[Any]] = [[*head, "energy_nj", "failure"]]
+    for tested_on in dict.fromkeys(row.tested_on for row in rows):
+        for one in outcomes:
+            planned, result = one.planned, one.result
+            if tested_on is not None and planned.job.kind == "teacher":
+                continue
+            words = planned.labelled if one.labelled is None else in_words([one.labelled])
+            place = [planned.recipe, words, tested_on, planned.arm, result.get("protocol")]
+            figures = {"seed": planned.seed} | result | one.tested(tested_on)
+            if tested_on is not None and not one.tested(tested_on):
+                figures |= {"test_top1": None, "test_loss": None}
+            cells = run_cells(planned.job.folder, figures)
+            lines.append([*place, *cells, _exact(one.energy_nj), one.failure])
+    return lines
 
 
 def _exact(value: float) -> str:
@@ -149,8 +173,8 @@ def _as_json(study: Study, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> 
         "study": study.text,
         "git": _commit(),
         "versions": versions,
-        "rows": [_plain(_row_json(row)) for row in rows],
-        "runs": [_plain(_run_json(one)) for one in outcomes],
+        "rows": [_row_json(row) for row in rows],
+        "runs": [_run_json(one) for one in outcomes],
     }
 
 
@@ -175,11 +199,6 @@ def _run_json(one: Outcome) -> dict[str, Any]:
         "result": one.result,
         "energy_nj": one.energy_nj,
     }
-
-
-def _plain(value: Any) -> Any:
-    """NaN as null, which JSON has."""
-    return json.loads(json.dumps(value), parse_constant=lambda _: None)
 
 
 def _commit() -> str | None:

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 from spikebridge.config import Config
 from spikebridge.errors import UserError
+from spikebridge.files import json_text
 from spikebridge.recipes import check_keys, merge
 from spikebridge.study.spec import near
 
@@ -49,7 +50,7 @@ class Setting:
 
     def __str__(self) -> str:
         if self.choices:
-            return ", ".join(map(json.dumps, self.choices))
+            return ", ".join(json_text(choice, indent=None).strip() for choice in self.choices)
         words = [f"{self.low:g} … {self.high:g}"]
         words += ["logarithmic"] if self.log else []
         words += ["whole"] if self.whole else []

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from spikebridge.files import write_text
+from spikebridge.files import json_text, write_text
 from spikebridge.sweep.figures import draw_history, draw_importance
 from spikebridge.sweep.space import nested
 from spikebridge.sweep.spec import Sweep
@@ -198,4 +197,4 @@ def _exact(value: float | None) -> str:
 
 
 def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json_text(value, indent=None).strip()

@@ -1,6 +1,5 @@
 """What a run writes while it trains: JSONL and TensorBoard."""
 
-import json
 import math
 import os
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from spikebridge.errors import UserError
-from spikebridge.files import writing_failed
+from spikebridge.files import json_text, writing_failed
 from spikebridge.training.packing import Packed, unpacked
 
 _HELD_RECORDS = 20
@@ -60,9 +59,8 @@ class Recorder:
             for record, computed in held:
                 record = record if computed is None else {**record, **next(found)}
                 _require_finite(record)
-                record = _finite(record)
                 prefix = record.get("split", "train")
-                self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+                self._file.write(json_text(record, indent=None).encode())
                 for name, value in _scalars(record):
                     if name not in ("step", "epoch", "batch"):
                         self._board.add_scalar(f"{prefix}/{name}", value, record["step"])
@@ -112,15 +110,6 @@ def _require_finite(record: dict[str, Any]) -> None:
             f"training diverged: the loss {name!r} is {value} at step {record['step']}; lower "
             "train.lr or that loss's weight; the last checkpoint is from before it"
         )
-
-
-def _finite(value: Any) -> Any:
-    """The same with null in place of what JSON has no number for."""
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _scalars(record: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

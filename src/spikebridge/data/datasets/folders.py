@@ -18,6 +18,7 @@ _EVENTS_LAYOUT = (
     "EVENTS/CLASS/RECORDING.bin   or .aedat .aedat4 .raw .dat .h5 .npz .csv .txt .bag .mat",
 )
 _PHOTOS_LAYOUT = ("PHOTOS/CLASS/PHOTO.jpg       or .png .bmp .webp; the same class names",)
+_KINDS = ("events", "recordings", "photos", "images")
 _SIMULATION_SEED = 0
 _UNTOLD_SENSOR = (".csv", ".txt", ".mat", ".npz", ".h5", ".hdf5")
 _BIN_SENSOR = (240, 180)
@@ -72,6 +73,15 @@ def with_simulated_events(config: DataConfig) -> DataConfig:
     simulate_folder(root, out, config.simulator, seed=_SIMULATION_SEED, exclude=config.exclude)
     sensor = (config.simulator.width, config.simulator.height)
     return replace(config, events=str(out), sensor=sensor)
+
+
+def name_of(config: DataConfig) -> str:
+    """What tables call the data: the recordings' folder, or the one above it where that is EVENTS.
+
+    Where recordings are simulated, the photos' folder stands for it.
+    """
+    folder = Path(config.events or config.photos or "").resolve()
+    return (folder.name.lower() in _KINDS and folder.parent.name) or folder.name
 
 
 FOLDERS = Dataset(
