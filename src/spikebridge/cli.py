@@ -6,10 +6,11 @@ import sys
 import threading
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from spikebridge.commands import COMMANDS
+from spikebridge.commands import COMMANDS, GROUPS
 from spikebridge.errors import UserError
 
 _DESCRIPTION = """Cross Knowledge Distillation: train a spiking network on event recordings
@@ -17,7 +18,7 @@ with help from labelled photos of the same classes and from an ANN that knows th
 
 Start with: spikebridge demo"""
 
-_WITH_RECIPE = ("prepare", "calibrate", "teacher", "train", "bench")
+_WITH_RECIPE = ("prepare", "calibrate", "teacher", "train", "bench data", "bench run")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,20 +27,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 1 for a leak that the audit found, 2 for bad input, 130 for Ctrl-C.
     """
-    from spikebridge.training.loop import Interrupted
-
     threading.excepthook = _quiet_about_full_disks
     try:
         return _run(list(sys.argv[1:] if arguments is None else arguments))
     except UserError as error:
         return _complain(str(error), 2)
-    except Interrupted as stop:
+    except _interrupted() as stop:
         return _complain(str(stop), 130)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _interrupted() -> Any:
+    """`Interrupted` where training was imported: to import it costs seconds."""
+    loop = sys.modules.get("spikebridge.training.loop")
+    return loop.Interrupted if loop else ()
 
 
 def _quiet_about_full_disks(failure: threading.ExceptHookArgs) -> None:
@@ -56,13 +61,14 @@ def _complain(message: str, code: int) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    parser = _parser()
-    if not arguments:
-        parser.print_help()
+    group = arguments[0] if arguments and arguments[0] in GROUPS else ""
+    words = 2 if group else 1
+    name, rest = " ".join(arguments[:words]), arguments[words:]
+    if name == group:
+        _overview(group).print_help()
         return 2
-    name = arguments[0]
-    if name in ("-h", "--help"):
-        parser.print_help()
+    if arguments[words - 1] in ("-h", "--help"):
+        _overview(group).print_help()
         return 0
     if name == "--version":
         from importlib.metadata import version
@@ -70,9 +76,10 @@ def _run(arguments: list[str]) -> int:
         print(version("spikebridge"))
         return 0
     if name not in COMMANDS:
-        raise UserError(
-            f"unknown command {name!r}{_near(name, list(COMMANDS))}; see spikebridge --help"
-        )
+        known = list(_told(group))
+        listed = f" (there are {', '.join(known)})" if group else _near(name, known)
+        see = f"spikebridge {group}".rstrip()
+        raise UserError(f"unknown command {name!r}{listed}; see {see} --help")
     build, run = COMMANDS[name]
     command = ArgumentParser(
         prog=f"spikebridge {name}", description=run.__doc__, exit_on_error=False, allow_abbrev=False
@@ -80,24 +87,35 @@ def _run(arguments: list[str]) -> int:
     build(command)
     try:
         # A recipe's settings give way to what is given here, not to defaults.
-        given = command.parse_args(arguments[1:], defaults=name not in _WITH_RECIPE)
+        given = command.parse_args(rest, defaults=name not in _WITH_RECIPE)
     except ArgumentError as error:
         raise UserError(f"{_explained(error, command)}; see spikebridge {name} --help") from error
     return run(given) or 0
 
 
-def _parser() -> ArgumentParser:
-    lines = [
-        f"  {name:<10}{(run.__doc__ or '').splitlines()[0]}" for name, (_, run) in COMMANDS.items()
-    ]
+def _told(group: str) -> dict[str, str]:
+    """What each command does, in a line: of all, or of a group."""
+    told = {name: (run.__doc__ or "").splitlines()[0] for name, (_, run) in COMMANDS.items()}
+    if group:
+        return {name: line for name, line in told.items() if name.split()[0] == group}
+    return {name: line for name, line in told.items() if " " not in name} | GROUPS
+
+
+def _overview(group: str) -> ArgumentParser:
+    """Lists all commands, or those of a group."""
+    told = _told(group)
+    width = max(map(len, told)) + 2
+    lines = [f"  {name:<{width}}{line}" for name, line in told.items()]
+    prog = f"spikebridge {group}".rstrip()
     parser = ArgumentParser(
-        prog="spikebridge",
-        usage="spikebridge COMMAND …",
-        description=_DESCRIPTION + "\n\ncommands:\n" + "\n".join(lines),
-        epilog="spikebridge COMMAND --help explains one command.",
+        prog=prog,
+        usage=f"{prog} COMMAND …",
+        description=GROUPS.get(group, _DESCRIPTION) + "\n\ncommands:\n" + "\n".join(lines),
+        epilog=f"{prog} COMMAND --help explains one command.",
         formatter_class=RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="store_true", help="print the version")
+    if not group:
+        parser.add_argument("--version", action="store_true", help="print the version")
     return parser
 
 

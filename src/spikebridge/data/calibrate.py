@@ -17,14 +17,14 @@ from scipy.ndimage import gaussian_filter
 
 from spikebridge.config import DataConfig
 from spikebridge.console import console
+from spikebridge.data.camera import Motion, Simulator, Speed
 from spikebridge.data.collection import cache_folder
 from spikebridge.data.datasets import DATASETS
 from spikebridge.data.events import Events
 from spikebridge.data.frames import frame_events
 from spikebridge.data.manifest import Entry
-from spikebridge.data.motion import Motion, Speed
 from spikebridge.data.reading import read_recording, read_source
-from spikebridge.data.simulate import Simulator, simulate_photo
+from spikebridge.data.simulate import simulate_photo
 from spikebridge.data.statistics import Statistics, largest_sensor, statistics
 from spikebridge.errors import UserError
 from spikebridge.files import settings_key, write_json
