@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import threading
-from argparse import RawDescriptionHelpFormatter
+from argparse import SUPPRESS, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from typing import Any
 
@@ -120,17 +120,29 @@ def _overview(group: str) -> ArgumentParser:
 
 
 def _explained(error: ArgumentError, parser: ArgumentParser) -> str:
+    """The parser's message, with options as they are typed, and the nearest one that there is."""
     from spikebridge.settings import one_line
 
+    shown = [a for a in parser._actions if a.option_strings and a.help != SUPPRESS]
+    options = {a.dest: a.option_strings[0] for a in shown}
     message = one_line(error)
-    unknown = "unrecognized arguments: "
-    if unknown in message:
-        option = message.split(unknown)[1].split()[0].split("=")[0]
-        known = [s for action in parser._actions for s in action.option_strings]
-        return f"unknown option {option}{_near(option, known)}"
+    if unknown := re.search("unrecognized arguments: ([^ =]+)", message):
+        if not unknown[1].startswith("-"):
+            return f"unexpected argument {unknown[1]!r}"
+        return f"unknown option {unknown[1]}{_near(unknown[1], list(options.values()))}"
+    if unknown := re.fullmatch("Group '(.+)' does not accept option '(.+)'", message):
+        setting = ".".join(unknown.groups())
+        beside = [name for name in options if name.startswith(f"{unknown[1]}.")]
+        return f"unknown setting {setting}{_near(setting, beside)}"
+    if missing := re.search("arguments are required: (.+)$", message):
+        optional = {a.dest for a in parser._actions if a.nargs == "*"}
+        names = [name for name in missing[1].split(", ") if name not in optional]
+        return f"missing: {', '.join(options.get(name, name) for name in names)}"
     if choice := re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)$", message):
         name, known = choice[1], choice[2].replace("'", "").split(", ")
         return f"{message}{_near(name, known)}"
+    if (key := message.split(" must be ")[0]) in options:
+        return options[key] + message.removeprefix(key)
     return message
 
 
