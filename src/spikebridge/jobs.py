@@ -17,10 +17,9 @@ from typing import Literal
 
 import torch
 from joblib import Parallel, delayed
-from rich.progress import Progress
 
 from spikebridge.config import Config, DataConfig
-from spikebridge.console import console
+from spikebridge.console import console, progress
 from spikebridge.data.prepared import PreparedData, prepare
 from spikebridge.energy import energy_of_run
 from spikebridge.errors import UserError
@@ -298,7 +297,7 @@ def _prepare_all(jobs: Sequence[Job], workers: int) -> None:
         with suppress(UserError):
             _prepared(needed)
     if workers > 1:
-        with Progress(console=console, transient=True) as bar, warnings.catch_warnings():
+        with progress() as bar, warnings.catch_warnings():
             # joblib takes the photos' memory for a leak, and a new process for the next.
             warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
             shown = bar.add_task("simulating photos", total=len(simulated))

@@ -9,15 +9,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from socket import socketpair
-from typing import Any
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from spikebridge.console import console
+from spikebridge.console import console, progress
 from spikebridge.jobs import Job, Schedule
 from spikebridge.training.loop import Interrupted, StopOnInterrupt
 
@@ -39,7 +38,7 @@ def run_in_processes(schedule: Schedule, workers: int, threads: int) -> None:
         Interrupted: Ctrl-C; each run that was going on stopped after a step and wrote its
             checkpoint. A second Ctrl-C kills them (KeyboardInterrupt).
     """
-    with _progress(schedule) as show, StopOnInterrupt() as stop, _Team(threads) as team:
+    with showing(schedule) as show, StopOnInterrupt() as stop, _Team(threads) as team:
         while True:
             if stop.requested:
                 for job in team.stop():
@@ -163,16 +162,14 @@ class _Worker:
 
 
 @contextmanager
-def _progress(schedule: Schedule) -> Iterator[Any]:
+def showing(schedule: Schedule) -> Iterator[Callable[[list[Job]], None]]:
     """One bar for all; yields what updates it with the jobs that are running."""
-    bar = Progress(
+    bar = progress(
         TextColumn("{task.fields[note]}"),
         BarColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[running]}", markup=False),
-        console=console,
-        transient=True,
     )
     costs = {job.folder: job.cost for job in schedule.waiting}
     with bar:

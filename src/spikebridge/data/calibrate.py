@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from spikebridge.config import DataConfig
-from spikebridge.console import console
+from spikebridge.console import working
 from spikebridge.data.camera import Motion, Simulator, Speed
 from spikebridge.data.collection import cache_folder
 from spikebridge.data.datasets import DATASETS
@@ -94,7 +94,7 @@ def calibrate(
     if found := _read(path):
         return found
     with (
-        console.status("calibrating the simulated camera"),
+        working("calibrating the simulated camera"),
         locked(path.parent, f"{path.stem}.lock"),
     ):
         if found := _read(path):  # Another process made it meanwhile.
