@@ -349,7 +349,7 @@ def test_the_command_prints_and_writes_the_same_figures(tmp_path, capsys):
         assert f"| {name} | {figures}" in page
     reference, ours, low = found["rows"].values()
     assert reference["build_s"] == 0
-    assert ours["build_s"] > 0.1 or native.library() is None
+    assert ours["build_s"] > 0 or native.library() is None
     assert found["ratios"] == pytest.approx(
         {
             "reference / ours": reference["ms_warm"] / ours["ms_warm"],

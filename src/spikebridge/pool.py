@@ -38,7 +38,7 @@ def run_in_processes(schedule: Schedule, workers: int, threads: int) -> None:
         Interrupted: Ctrl-C; each run that was going on stopped after a step and wrote its
             checkpoint. A second Ctrl-C kills them (KeyboardInterrupt).
     """
-    with showing(schedule) as show, StopOnInterrupt() as stop, _Team(threads) as team:
+    with _progress(schedule) as show, StopOnInterrupt() as stop, _Team(threads) as team:
         while True:
             if stop.requested:
                 for job in team.stop():
@@ -162,7 +162,7 @@ class _Worker:
 
 
 @contextmanager
-def showing(schedule: Schedule) -> Iterator[Callable[[list[Job]], None]]:
+def _progress(schedule: Schedule) -> Iterator[Callable[[list[Job]], None]]:
     """One bar for all; yields what updates it with the jobs that are running."""
     bar = progress(
         TextColumn("{task.fields[note]}"),
