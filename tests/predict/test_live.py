@@ -3,7 +3,6 @@
 import itertools
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -168,17 +167,6 @@ def test_a_source_that_fails_is_named(trained, clock):
 # UDP ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def port() -> int:
-    """A free UDP port of loopback."""
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as found:
-            found.bind(("127.0.0.1", 0))
-            return found.getsockname()[1]
-    except OSError as error:
-        pytest.skip(f"no UDP socket on loopback: {error}")
-
-
 def sender_of(address: str, timestamps: bool) -> Callable[[Columns], None]:
     sender = eventcv.UdpSender(address, timestamps=timestamps)
 
@@ -211,13 +199,13 @@ def waiting_bytes(port: int) -> int:
 
 
 @pytest.mark.parametrize("timestamps", [True, False])
-def test_events_over_udp(port, timestamps, monkeypatch):
+def test_events_over_udp(timestamps, monkeypatch):
     events = made_events(1, 20_000)
     events.x_N[::100] = 40
     inside_N = events.x_N < 32
     looks = itertools.count(0, 1000)
     monkeypatch.setattr(sources, "_now_us", lambda: next(looks))
-    source = open_source(f"udp:127.0.0.1:{port}", SENSOR)
+    source = open_source("udp:127.0.0.1:0", SENSOR)
     send, pieces, sent = sender_of(source.name.removeprefix("udp:"), timestamps), [], 0
     ends = []
     for piece in pieces_of(events, 2000):
@@ -250,18 +238,19 @@ def read_into(pieces: list[Columns], ends: list[int], source: Source) -> None:
         ends.append(source._until_us)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_a_million_events_per_second_over_udp_and_ctrl_c(run, port):
+def test_a_million_events_per_second_over_udp_and_ctrl_c(run):
     events = made_events(1, 1_500_000, 1_500_000)
     command = [
         sys.executable, "-m", "spikebridge", "predict", run, "--json", "--top", "1",
-        "--window-ms", "100", "--live", f"udp:127.0.0.1:{port}",
+        "--window-ms", "100", "--live", "udp:127.0.0.1:0",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
-        assert "reading; Ctrl-C ends" in process.stderr.readline()
+        said = process.stderr.readline()
+        assert "reading; Ctrl-C ends" in said
         assert process.stdout is not None
-        send_at_their_pace(port, events)
+        send_at_their_pace(int(said.split(":")[2]), events)
         lines = [json.loads(process.stdout.readline())]
         while lines[-1]["end_ms"] <= 1400:
             lines.append(json.loads(process.stdout.readline()))
