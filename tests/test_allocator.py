@@ -7,8 +7,9 @@ import sys
 import pytest
 
 CODE = """
-import resource, sys, torch
+import ctypes, resource, sys, torch
 from spikebridge.allocator import keep_freed_memory
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # No huge pages, where they are the rule: count small ones.
 if sys.argv[1] == "keep":
     keep_freed_memory()
 for _ in range(15):

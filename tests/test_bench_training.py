@@ -375,7 +375,7 @@ def test_the_command_prints_and_writes_the_same_figures(tmp_path, capsys):
         assert f"| {name} | {figures}" in page
     reference, ours, low = found["rows"].values()
     assert reference["build_s"] == 0
-    assert ours["build_s"] > 0.1 or native.library() is None
+    assert ours["build_s"] > 0 or native.library() is None
     assert found["ratios"] == pytest.approx(
         {
             "reference / ours": reference["ms_warm"] / ours["ms_warm"],
@@ -438,11 +438,10 @@ def test_without_spikingjelly_its_row_is_left_out(monkeypatch):
 
 
 def test_the_help_names_all(capsys):
-    with pytest.raises(SystemExit):
-        main(["bench", "--help"])
+    assert main(["bench", "--help"]) == 0
     page = capsys.readouterr().out
     for name in ("data", "run", "training", "inference"):
-        assert f"\n    {name} " in page
+        assert f"\n  bench {name} " in page
 
 
 def test_frames_are_sparse_and_photos_dense():

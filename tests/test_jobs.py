@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,12 @@ import torch
 import yaml
 
 from factories import refused, tiny_recipe
+from held_job import TRAINS, HeldJob
+from spikebridge.errors import Interrupted
 from spikebridge.jobs import FAILURE, Job, Schedule, attempt, data_of, default_workers, run_jobs
 from spikebridge.recipes import merge, read_recipe
 from spikebridge.run_folder import unfinished
 from spikebridge.settings import config_from
-from spikebridge.training.loop import Interrupted, StopOnInterrupt
 from spikebridge.training.tasks import StudentTask
 
 
@@ -114,8 +114,6 @@ def test_finished_student_is_evaluated_on_changed_data_once(make_job):
 
 # Several processes ------------------------------------------------------------------------------
 
-LONG = {"train": {"epochs": 60}}
-
 
 def test_processes_find_all_data_prepared_simulated_sources_too(make_job, tmp_path, monkeypatch):
     data = {"cache": str(tmp_path / "cache")}
@@ -145,21 +143,24 @@ def workers_of_this_process():
     return sorted(found)
 
 
+@contextlib.contextmanager
 def when_all_train(jobs, act):
-    """Acts from another thread once every job has logged a step; its error, if any, is kept."""
+    """Acts from another thread once every job has made a step, or not at all if the work ends."""
+    over = threading.Event()
 
     def watch():
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            logs = [job.folder / "metrics.jsonl" for job in jobs]
-            if all(log.exists() and log.stat().st_size for log in logs):
-                return act()
-            time.sleep(0.01)
-        return None
+        while not all((job.folder / TRAINS).exists() for job in jobs):
+            if over.wait(0.01):
+                return
+        act()
 
     thread = threading.Thread(target=watch)
     thread.start()
-    return thread
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 FULL = (
@@ -203,29 +204,29 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="ne
 def test_killed_process_is_a_failure_and_interrupted_ones_go_on_to_the_same_result(
     make_job, monkeypatch, capsys
 ):
-    jobs = [make_job(f"run{seed}", seed=seed, **LONG) for seed in range(2)]
+    jobs = [make_job(f"run{seed}", seed=seed) for seed in range(2)]
+    held = [HeldJob(job.kind, job.config, job.folder) for job in jobs]
 
     noticed, end = threading.Event(), Schedule.end
     monkeypatch.setattr(Schedule, "end", lambda *a: (end(*a), noticed.set()))
 
     def kill_one_then_interrupt():
         os.kill(workers_of_this_process()[0], signal.SIGKILL)
-        noticed.wait(60)
-        handler = signal.getsignal(signal.SIGINT)
-        if isinstance(getattr(handler, "__self__", None), StopOnInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+        noticed.wait()
+        os.kill(os.getpid(), signal.SIGINT)
 
-    watch = when_all_train(jobs, kill_one_then_interrupt)
-    with pytest.raises(Interrupted, match="stopped, 0 of 2 runs done, 1 failed; repeat"):
-        run_jobs(jobs, workers=2)
-    watch.join()
+    with (
+        when_all_train(held, kill_one_then_interrupt),
+        pytest.raises(Interrupted, match="stopped, 0 of 2 runs done, 1 failed; repeat"),
+    ):
+        run_jobs(held, workers=2)
     assert workers_of_this_process() == []
     killed = "failed: its process was killed by SIGKILL; out of memory? Try fewer --jobs"
     assert killed in capsys.readouterr().err
     (going_on,) = [job for job in jobs if unfinished(job.folder)]
 
     assert run_jobs(jobs, workers=1, threads=1) == [None, None]
-    whole = make_job("whole", seed=going_on.config.seed, **LONG)
+    whole = make_job("whole", seed=going_on.config.seed)
     assert attempt(whole) is None
     predictions = [(job.folder / "predictions.csv").read_text() for job in (going_on, whole)]
     assert predictions[0] == predictions[1]

@@ -8,10 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spikebridge.data.camera import Simulator
     from spikebridge.data.events import Events, read_events
     from spikebridge.data.frames import frame_events, network_input
     from spikebridge.data.prepared import prepare
-    from spikebridge.data.simulate import Simulator, simulate_photo
+    from spikebridge.data.simulate import simulate_photo
     from spikebridge.errors import UserError
     from spikebridge.losses import (
         TemporalCoefficient,
@@ -63,10 +64,11 @@ __all__ = [
 ]
 
 _MODULES = {
+    "data.camera": ("Simulator",),
     "data.events": ("Events", "read_events"),
     "data.frames": ("frame_events", "network_input"),
     "data.prepared": ("prepare",),
-    "data.simulate": ("Simulator", "simulate_photo"),
+    "data.simulate": ("simulate_photo",),
     "errors": ("UserError",),
     "losses": ("TemporalCoefficient", "alignment_loss", "kd_loss", "linear_cka", "tet_loss"),
     "neurons": ("LIF", "surrogate"),

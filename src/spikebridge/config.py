@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from spikebridge.data.simulate import Simulator
+from spikebridge.data.camera import Simulator
 from spikebridge.schedule import DistillationSchedule, ReplacementSchedule
 
 

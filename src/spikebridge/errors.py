@@ -19,3 +19,16 @@ def gpu_is_full(error: Exception) -> UserError:
         f"{'. '.join(said).rstrip('.')}; give a smaller train.batch_size (a teacher: "
         "teacher.batch_size), or train.memory low"
     )
+
+
+class Interrupted(Exception):
+    """Ctrl-C, SIGTERM or SIGHUP: training stopped after a step, and its checkpoint is written.
+
+    Args:
+        stopped: Where it stopped.
+        option: Option with which the command goes on; empty where repeating it is enough.
+    """
+
+    def __init__(self, stopped: str, option: str = " with --resume") -> None:
+        super().__init__(f"{stopped}; repeat the command{option} to go on")
+        self.stopped = stopped

@@ -17,18 +17,16 @@ from typing import Literal
 
 import torch
 from joblib import Parallel, delayed
-from rich.progress import Progress
 
 from spikebridge.config import Config, DataConfig
-from spikebridge.console import console
+from spikebridge.console import console, progress
 from spikebridge.data.prepared import PreparedData, prepare
 from spikebridge.energy import energy_of_run
-from spikebridge.errors import UserError, gpu_is_full
+from spikebridge.errors import Interrupted, UserError, gpu_is_full
 from spikebridge.files import settings_key, write_json, write_text
 from spikebridge.retest import read_retest, retest
 from spikebridge.run_folder import open_run, unfinished
 from spikebridge.runs import teacher_settings, train_student, train_teacher
-from spikebridge.training.loop import Interrupted
 
 FAILURE = "failure.txt"
 """In the folder of a run that failed by a mistake in the program: the traceback."""
@@ -305,7 +303,7 @@ def _prepare_all(jobs: Sequence[Job], workers: int) -> None:
         with suppress(UserError):
             _prepared(needed)
     if workers > 1:
-        with Progress(console=console, transient=True) as bar, warnings.catch_warnings():
+        with progress() as bar, warnings.catch_warnings():
             # joblib takes the photos' memory for a leak, and a new process for the next.
             warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
             shown = bar.add_task("simulating photos", total=len(simulated))

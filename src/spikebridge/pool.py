@@ -9,17 +9,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from socket import socketpair
-from typing import Any
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from spikebridge.console import console
+from spikebridge.console import console, progress
+from spikebridge.errors import Interrupted
 from spikebridge.jobs import Job, Schedule
-from spikebridge.training.loop import Interrupted, StopOnInterrupt
+from spikebridge.training.loop import StopOnInterrupt
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _LOOK_EVERY_S = 0.2
@@ -163,16 +163,14 @@ class _Worker:
 
 
 @contextmanager
-def _progress(schedule: Schedule) -> Iterator[Any]:
+def _progress(schedule: Schedule) -> Iterator[Callable[[list[Job]], None]]:
     """One bar for all; yields what updates it with the jobs that are running."""
-    bar = Progress(
+    bar = progress(
         TextColumn("{task.fields[note]}"),
         BarColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[running]}", markup=False),
-        console=console,
-        transient=True,
     )
     costs = {job.folder: job.cost for job in schedule.waiting}
     with bar:

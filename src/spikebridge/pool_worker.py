@@ -21,8 +21,8 @@ if __name__ == "__main__":
 import torch  # noqa: E402
 
 from spikebridge.console import console  # noqa: E402
+from spikebridge.errors import Interrupted  # noqa: E402
 from spikebridge.jobs import attempt  # noqa: E402
-from spikebridge.training.loop import Interrupted  # noqa: E402
 
 
 def main() -> None:

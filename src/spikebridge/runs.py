@@ -18,7 +18,7 @@ from spikebridge.console import console
 from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import PreparedData, prepare
 from spikebridge.devices import steady
-from spikebridge.errors import UserError
+from spikebridge.errors import Interrupted, UserError
 from spikebridge.evaluate import Evaluation
 from spikebridge.files import expand_path, write_json, write_text
 from spikebridge.models.build import build_student
@@ -30,7 +30,7 @@ from spikebridge.run_folder import PRECISION, begun, open_run, plain_settings, p
 from spikebridge.settings import config_from
 from spikebridge.training.checkpoint import fill, load_model, save_model
 from spikebridge.training.distributed import on_main, size
-from spikebridge.training.loop import Best, Interrupted, fit
+from spikebridge.training.loop import Best, fit
 from spikebridge.training.precision import Precision
 from spikebridge.training.tasks import StudentTask, TeacherTask, make_autocast
 

@@ -46,9 +46,13 @@ def config_from(settings: dict[str, Any], origin: str) -> Config:
 def one_line(error: BaseException) -> str:
     """A parser's message without line breaks, in words of people who write no Python."""
     words = " ".join(str(error).split()).replace("Parser key ", "")
+    if no_settings := _NO_SETTINGS.search(words):
+        key, value = no_settings["key"], no_settings["value"]
+        return f"{key} must be settings such as {{NAME: VALUE}} or a YAML file of them, not {value}"
     if (found := _WRONG_TYPE.fullmatch(words)) is None:
         return words[:300]
     key, expected, value = found["key"], found["subtypes"] or found["type"], found["value"]
+    value = "null" if value == "None" else value
     kinds = [_kind(kind) for kind in _TYPE.finditer(expected)]
     if not kinds:
         return words[:300]
@@ -59,12 +63,13 @@ def one_line(error: BaseException) -> str:
 _QUOTES = """: write class names as a list and in quotes, '["8", "yes"]'"""
 """YAML takes some for numbers, dates or truth values, and what they looked like is lost then."""
 _WRONG_TYPE = re.compile(
-    r""""(?P<key>[\w.]+)":\ .*?
+    r""".*"(?P<key>[\w.]+)"(?:\ element\ \d+)?:\ .*?
     (?:Subtypes:\ \[(?P<subtypes>.*)\]\ Errors:.*Given\ value:
     |Expected\ an?\ (?P<type>.*?)\.\ Got\ value:)\ (?P<value>.*)""",
     re.VERBOSE,
 )
-"""How jsonargparse refuses a value."""
+"""How jsonargparse refuses a value; within settings given as a whole, the last key is the one."""
+_NO_SETTINGS = re.compile(r'"(?P<key>[\w.]+)": Unable to load config "(?P<value>.*)"$')
 _TYPE = re.compile(
     r"<class '(?P<name>\w+)'>|Literal\[(?P<choices>.*?)\]|tuple\[(?P<items>.*?)\]"
     r"|tuple with (?P<count>\d+)|(?P<mapping>dict)\["

@@ -13,11 +13,11 @@ from spikebridge.cli import main
 from spikebridge.config import StudentConfig
 from spikebridge.data.prepared import prepare
 from spikebridge.energy import energy_of_run
+from spikebridge.errors import Interrupted
 from spikebridge.export.run import export_run
 from spikebridge.models.build import build_student
 from spikebridge.models.inference import GraphedStudent, deploy
 from spikebridge.runs import evaluate_run, load_run, train_student, train_teacher
-from spikebridge.training.loop import Interrupted
 from spikebridge.training.step import TrainingStep
 from training.run_checks import same_run
 

@@ -3,7 +3,9 @@ import math
 import os
 import pickle
 import socket
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from spikebridge.errors import UserError
 from spikebridge.models._timm import import_timm
 from spikebridge.models.teacher import build_teacher, read_weights
 
+FAQ = Path(__file__).parents[2] / "docs/faq.md"
 TINY = "test_resnet"
 """A timm model with some 500,000 parameters."""
 
@@ -114,6 +117,15 @@ def test_timm_models_without_timm_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match=r"pip install 'spikebridge\[timm\]'"):
         teacher(TINY)
+
+
+def test_importing_timm_works_or_the_faq_says_why_and_how(timm):
+    done = subprocess.run([sys.executable, "-c", "import timm"], capture_output=True, text=True)
+    if done.returncode:
+        _, answer = FAQ.read_text(encoding="utf-8").split("### `import timm` fails", 1)
+        answer = answer.split("\n### ")[0]
+        assert done.stderr.strip().rpartition("RuntimeError: ")[2] in answer
+        assert "torch torchvision" in answer
 
 
 def test_small_cnn_needs_no_timm(monkeypatch):

@@ -22,16 +22,16 @@ def test_values_are_those_of_their_steps_in_any_order():
 
 
 def test_next_values_are_made_by_a_thread_before_they_are_asked_for():
-    made = {}
+    made, one_more = {}, threading.Semaphore(0)
 
     def make(step):
         made[step] = threading.current_thread()
+        one_more.release()
 
     with Ahead(make, 5, CPU) as ahead:
         ahead(0)
-        deadline = time.monotonic() + 10
-        while len(made) < 3 and time.monotonic() < deadline:
-            time.sleep(0.001)
+        for _ in range(3):
+            one_more.acquire()
         assert sorted(made) == [0, 1, 2]
         assert threading.main_thread() not in made.values()
         ahead(3)

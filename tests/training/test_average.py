@@ -13,10 +13,10 @@ from torch import nn
 
 from factories import refused
 from spikebridge.data.prepared import prepare
+from spikebridge.errors import Interrupted
 from spikebridge.runs import evaluate_run, train_student
 from spikebridge.settings import config_from
 from spikebridge.training.average import WeightAverage
-from spikebridge.training.loop import Interrupted
 from spikebridge.training.tasks import StudentTask
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 import yaml
 from run_checks import same_run
 from torch import distributed as dist
+from torch.distributed import TCPStore
 from worker import APART, TOGETHER, make_task, train
 
 from factories import refused
@@ -28,13 +28,14 @@ def two(tmp_path_factory, photo_folder):
     folder = tmp_path_factory.mktemp("two")
     recipe = folder / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(small_recipe(photo_folder, folder)))
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(PORTS)]
-    ports = [str(s.getsockname()[1]) for s in sockets]
-    for open_socket in sockets:
-        open_socket.close()
+    # As torchrun does, so that no other program can take a port in between.
+    own = {"is_master": True, "wait_for_workers": False}
+    stores = [TCPStore("127.0.0.1", 0, **own) for _ in range(PORTS)]
+    ports = [str(store.port) for store in stores]
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "MASTER_ADDR": "127.0.0.1",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
         "WORLD_SIZE": "2",
         "LOCAL_WORLD_SIZE": "2",
     }
@@ -50,7 +51,7 @@ def two(tmp_path_factory, photo_folder):
         for rank in range(2)
     ]
     try:
-        said = [process.communicate(timeout=240)[0] for process in started]
+        said = [process.communicate()[0] for process in started]
     finally:
         for process in started:
             process.kill()

@@ -11,11 +11,10 @@ import yaml
 from run_checks import same_run
 
 from spikebridge.data.prepared import prepare
-from spikebridge.errors import UserError
+from spikebridge.errors import Interrupted, UserError
 from spikebridge.models.student import Student
 from spikebridge.run_folder import PRECISION
 from spikebridge.runs import evaluate_run, load_run, train_student, train_teacher
-from spikebridge.training.loop import Interrupted
 from spikebridge.training.precision import resolve
 from spikebridge.training.tasks import StudentTask
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -14,9 +13,8 @@ from run_checks import same_run
 from safetensors.torch import load_file
 
 from spikebridge.data.prepared import prepare
-from spikebridge.errors import UserError
+from spikebridge.errors import Interrupted, UserError
 from spikebridge.runs import train_student, train_teacher
-from spikebridge.training.loop import Interrupted
 from spikebridge.training.tasks import StudentTask, TeacherTask
 
 
@@ -89,36 +87,46 @@ def test_teacher_stopped_by_ctrl_c(make_config, data, tmp_path, monkeypatch):
     same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+_CTRL_C = """
+import itertools, os, signal, sys
+from spikebridge.cli import main
+from spikebridge.training.tasks import StudentTask
+
+original, number = StudentTask.losses, itertools.count()
+
+def losses(self, tensors):
+    if next(number) == 4:
+        os.kill(os.getpid(), signal.SIGINT)
+    return original(self, tensors)
+
+StudentTask.losses = losses
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def test_command_stopped_by_ctrl_c_resumes(recipe, tmp_path):
-    recipe["train"]["epochs"] = 25
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe))
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
-    def command(out, *more):
+    def command(out, *more, how=("-m", "spikebridge")):
         words = ["train", str(file), "--method", "kt", "--out", str(tmp_path / out), *more]
-        return [sys.executable, "-m", "spikebridge", *words]
+        return subprocess.run(
+            [sys.executable, *how, *words],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
 
-    whole = subprocess.run(command("whole"), env=environment, capture_output=True, text=True)
+    whole = command("whole")
     assert whole.returncode == 0, whole.stderr
-    process = subprocess.Popen(
-        command("parts"), env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    metrics = tmp_path / "parts" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
-    assert "--resume" in errors.splitlines()[-1]
-    assert "Traceback" not in errors
-    refused = subprocess.run(command("parts"), env=environment, capture_output=True, text=True)
+    stopped = command("parts", how=("-c", _CTRL_C))
+    assert stopped.returncode == 130, stopped.stderr
+    assert "--resume" in stopped.stderr.splitlines()[-1]
+    assert "Traceback" not in stopped.stderr
+    refused = command("parts")
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
-    resumed = subprocess.run(
-        command("parts", "--resume"), env=environment, capture_output=True, text=True
-    )
+    resumed = command("parts", "--resume")
     assert resumed.returncode == 0, resumed.stderr
     same_run(tmp_path / "whole", tmp_path / "parts")
 

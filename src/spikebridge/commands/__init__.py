@@ -37,4 +37,9 @@ COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace]
     **export.COMMANDS,
     **bench.COMMANDS,
 }
-"""Name → what adds the arguments, and what runs: its docstring is the help, None means exit 0."""
+"""Name → what adds the arguments, and what runs: its docstring is the help, None means exit 0.
+
+These modules and what adds the arguments import nothing that is slow: help answers at once.
+"""
+GROUPS = {"bench": "Measure speed, each figure beside a plain baseline in the same run."}
+"""First word of commands of two words → what they have in common."""

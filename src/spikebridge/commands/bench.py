@@ -1,27 +1,12 @@
-"""The command `bench`: `data`, `run`, `training`, `inference`."""
+"""The commands `bench data`, `bench run`, `bench training` and `bench inference`."""
 
 import tempfile
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
 from spikebridge.commands.train import add_recipe_arguments, experiment
-
-
-def _bench_arguments(parser: ArgumentParser) -> None:
-    parts = parser.add_subcommands(dest="what")
-    for name, (arguments, run) in _PARTS.items():
-        part = ArgumentParser(description=run.__doc__, exit_on_error=False, allow_abbrev=False)
-        arguments(part)
-        parts.add_subcommand(name, part, help=(run.__doc__ or "").splitlines()[0])
-
-
-def _bench(given: Namespace) -> None:
-    """Measure speed, each figure beside a plain baseline in the same run."""
-    _PARTS[given.what][1](given[given.what])
 
 
 def _data_arguments(parser: ArgumentParser) -> None:
@@ -83,12 +68,13 @@ def _training(given: Namespace) -> None:
     """
     from spikebridge.bench.training import bench_training, describe
 
-    chosen = _chosen(given)
-    if given.get("sweep_time_steps"):
-        chosen["sweep"] = True
-    if given.get("memory") == "low":
-        chosen["low_memory"] = True
-    found = bench_training(replace(_settings(given), memory="normal"), **chosen)
+    found = bench_training(
+        _settings(given),
+        rows=given.rows.split(","),
+        repeats=given.repeats,
+        low_memory=given.memory == "low",
+        sweep=given.sweep_time_steps,
+    )
     _show(describe(found), found.as_json(), given)
 
 
@@ -106,7 +92,8 @@ def _inference(given: Namespace) -> None:
     """
     from spikebridge.bench.inference import bench_inference, describe
 
-    found = bench_inference(_settings(given, batch=1), **_chosen(given))
+    rows = given.rows.split(",")
+    found = bench_inference(_settings(given), rows=rows, repeats=given.repeats)
     _show(describe(found), found.as_json(), given)
 
 
@@ -141,24 +128,13 @@ def _add_json(parser: ArgumentParser) -> None:
     parser.add_argument("--json", type=str, help="also write the figures as JSON")
 
 
-def _settings(given: Namespace, **defaults: Any) -> Any:
+def _settings(given: Namespace) -> Any:
     from dataclasses import fields
 
     from spikebridge.bench.problem import BenchSettings
 
-    values = {**defaults, **given.as_dict()}
-    known = {field.name for field in fields(BenchSettings)}
-    return BenchSettings(**{name: value for name, value in values.items() if name in known})
-
-
-def _chosen(given: Namespace) -> dict[str, Any]:
-    """Rows and repeats, where they are given."""
-    chosen: dict[str, Any] = {}
-    if "rows" in given:
-        chosen["rows"] = given.rows.split(",")
-    if "repeats" in given:
-        chosen["repeats"] = given.repeats
-    return chosen
+    names = {field.name for field in fields(BenchSettings)} - {"memory"}
+    return BenchSettings(**{name: given[name] for name in names})
 
 
 def _show(page: str, figures: dict[str, Any], given: Namespace) -> None:
@@ -169,11 +145,9 @@ def _show(page: str, figures: dict[str, Any], given: Namespace) -> None:
         write_json(given.json, figures)
 
 
-_PARTS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace], None]]] = {
-    "data": (_data_arguments, _data),
-    "run": (_run_arguments, _run),
-    "training": (_training_arguments, _training),
-    "inference": (_inference_arguments, _inference),
+COMMANDS = {
+    "bench data": (_data_arguments, _data),
+    "bench run": (_run_arguments, _run),
+    "bench training": (_training_arguments, _training),
+    "bench inference": (_inference_arguments, _inference),
 }
-
-COMMANDS = {"bench": (_bench_arguments, _bench)}

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -12,13 +13,14 @@ _SETTING = re.compile(r"(?<![\w./-])data\.(events|photos|exclude|sensor)\b(?![./
 
 
 def _data_arguments(parser: ArgumentParser) -> None:
-    from spikebridge.data.datasets import DATASETS
+    from spikebridge.config import DataConfig
 
     parser.usage = (
         "spikebridge data list [--json FILE]\n"
         "       spikebridge data check NAME [--events DIR] [--photos DIR] [--json FILE]"
     )
-    names = [name for name in DATASETS if name != "digits"]
+    known = get_args(get_type_hints(DataConfig)["name"])
+    names = [name for name in known if name != "digits"]
     parser.add_argument("action", choices=["list", "check"], help="what to do")
     parser.add_argument("name", nargs="?", choices=names, help="check: the data set")
     parser.add_argument("--events", type=str, help="check: folder of recordings")

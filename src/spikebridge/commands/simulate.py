@@ -10,9 +10,7 @@ from spikebridge.errors import UserError
 
 
 def _simulate_arguments(parser: ArgumentParser) -> None:
-    from spikebridge.data.motion import Motion
-    from spikebridge.data.simulate import Simulator
-    from spikebridge.data.twins import Format
+    from spikebridge.data.camera import Motion, Simulator
     from spikebridge.settings import add_settings
 
     parser.usage = (
@@ -25,7 +23,7 @@ def _simulate_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=list(get_args(Format)),
+        choices=["bin", "npz"],
         default="bin",
         help="bin is N-Caltech101's own; npz has arrays x, y, t (µs) and p",
     )
@@ -52,7 +50,7 @@ def _simulate(given: Namespace) -> None:
     interrupted. With --sensor 240x180 and all else left as it is, photos of Caltech101 give
     recordings like N-Caltech101's: about 115,000 events in 300 ms.
     """
-    from spikebridge.data.simulate import Simulator
+    from spikebridge.data.camera import Simulator
     from spikebridge.data.twins import simulate_folder
 
     if given.jobs is not None and given.jobs < 1:

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 from joblib.externals.loky import as_completed, get_reusable_executor
-from rich.progress import Progress
 
-from spikebridge.console import console
+from spikebridge.console import console, progress
 from spikebridge.data.shards import RECORD, VERSION, Job, decode, read_index, write_shard
 from spikebridge.errors import UserError
 from spikebridge.files import remove_stale_temporaries, settings_key
@@ -83,7 +82,7 @@ class ArrayCache:
         remove_stale_temporaries(self.folder)
         shards = _chunks(missing, max(1, _SHARD_CELLS // int(np.prod(self.shape))))
         processes = min(processes or os.cpu_count() or 1, len(shards))
-        with Progress(console=console, transient=True) as bar:
+        with progress() as bar:
             shown = bar.add_task(description, total=len(missing))
             with contextlib.closing(
                 _write_shards(self.folder, shards, self.shape, processes)

@@ -16,15 +16,15 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from spikebridge.config import DataConfig
-from spikebridge.console import console
+from spikebridge.console import working
+from spikebridge.data.camera import Motion, Simulator, Speed
 from spikebridge.data.collection import cache_folder
 from spikebridge.data.datasets import DATASETS
 from spikebridge.data.events import Events
 from spikebridge.data.frames import frame_events
 from spikebridge.data.manifest import Entry
-from spikebridge.data.motion import Motion, Speed
 from spikebridge.data.reading import read_recording, read_source
-from spikebridge.data.simulate import Simulator, simulate_photo
+from spikebridge.data.simulate import simulate_photo
 from spikebridge.data.statistics import Statistics, largest_sensor, statistics
 from spikebridge.errors import UserError
 from spikebridge.files import settings_key, write_json
@@ -94,7 +94,7 @@ def calibrate(
     if found := _read(path):
         return found
     with (
-        console.status("calibrating the simulated camera"),
+        working("calibrating the simulated camera"),
         locked(path.parent, f"{path.stem}.lock"),
     ):
         if found := _read(path):  # Another process made it meanwhile.

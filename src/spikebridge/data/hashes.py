@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.progress import Progress
 from scipy.fft import dctn
 
-from spikebridge.console import console
+from spikebridge.console import progress
 from spikebridge.errors import UserError
 from spikebridge.files import file_sha256
 
@@ -151,7 +150,7 @@ def _learned(
     """Each key and its value, computed on all cores and remembered every now and then."""
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        Progress(console=console, transient=True, disable=len(keys) < _BLOCK) as bar,
+        progress() as bar,
     ):
         shown = bar.add_task(description, total=len(keys))
         for start in range(0, len(keys), _BLOCK):

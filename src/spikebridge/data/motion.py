@@ -1,11 +1,10 @@
 """The paths along which a photo is moved before the simulated camera."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
-Motion = Literal["saccade", "pan", "random"]
-Speed = Literal["constant", "smooth"]
+from spikebridge.data.camera import Motion, Speed
 
 _PATH = 1
 _HARMONICS = 3

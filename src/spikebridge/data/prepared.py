@@ -11,13 +11,13 @@ import numpy as np
 from spikebridge.config import DataConfig
 from spikebridge.data.cache import ArrayCache, CachedArrays, Job
 from spikebridge.data.calibrate import Calibration, calibrate
+from spikebridge.data.camera import Simulator
 from spikebridge.data.catalog import Collection, cache_folder, open_collection
 from spikebridge.data.datasets import DATASETS
 from spikebridge.data.frames import frame_events, network_input
 from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.photos import fit_photo
 from spikebridge.data.reading import read_recording, read_source
-from spikebridge.data.simulate import Simulator
 from spikebridge.data.source import simulate_source, view_key
 from spikebridge.data.splits import adopt_split, make_split
 from spikebridge.errors import UserError

@@ -1,126 +1,15 @@
 """The simulated camera: a photo moved before an event camera (v2e pixel model, by eventcv)."""
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args, get_type_hints
-
 import numpy as np
 
+from spikebridge.data.camera import Simulator
 from spikebridge.data.events import Events
-from spikebridge.data.motion import Motion, Speed, motion_path
+from spikebridge.data.motion import motion_path
 from spikebridge.data.photos import fit_photo
 from spikebridge.errors import UserError
 
 _BACKGROUND = 3
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-
-
-@dataclass(frozen=True)
-class Simulator:
-    """Camera and motion.
-
-    On a 240×180 sensor the defaults give recordings of Caltech101's photos that have as many events
-    as N-Caltech101's, 115,000 in the mean and half of them ON; on a 34×34 sensor thresholds of
-    about 0.8 give N-MNIST's 4,100.
-    """
-
-    width: int = 34
-    """Sensor width in pixels."""
-    height: int = 34
-    """Sensor height in pixels."""
-    motion: Motion = "saccade"
-    """`saccade` is N-MNIST's and N-Caltech101's closed triangle; `pan` one straight sweep in a
-    direction, `random` a smooth closed curve, that each recording draws from its seed."""
-    aspect: Literal["keep", "stretch"] = "keep"
-    """`keep` makes the photo as large as fits the sensor and puts it in the upper left corner, as
-    N-Caltech101 was made; `stretch` fills the sensor."""
-    margin: float = 0.0
-    """Black margin inside the photo's picture, as a share of each of its sides."""
-    amplitude: float = 5.0
-    """Side in pixels of the box that the path stays in: the length of the longest saccade and of
-    the sweep."""
-    saccade_height: float = 0.5
-    """Height of the saccades' triangle, as a share of `amplitude`."""
-    speed: Speed = "constant"
-    """Of each saccade and of the sweep: `constant`, or `smooth`, from rest to rest, as real motors
-    move (N-MNIST)."""
-    offset_x: float = 0.0
-    """Pixels that the middle of the path lies right of the sensor's middle."""
-    offset_y: float = 0.0
-    """Pixels that it lies below."""
-    negative: bool = False
-    """Show the photo's negative, margin and all: N-MNIST's recordings are of dark digits before a
-    bright ground (ON events where a stroke leaves, and in the still ground)."""
-    duration_ms: float = 300.0
-    """Duration of the motion in ms."""
-    frames: int = 60
-    """Frames rendered of the motion."""
-    pos_threshold: float = 0.42
-    """Contrast threshold of ON events, in log intensity."""
-    neg_threshold: float = 0.42
-    """Contrast threshold of OFF events, in log intensity."""
-    threshold_sigma: float = 0.03
-    """Spread of the thresholds over pixels."""
-    refractory_us: int = 100
-    """Dead time of a pixel after an event, in µs."""
-    cutoff_hz: float = 200.0
-    """Bandwidth of the photoreceptor at a white pixel, in Hz."""
-    leak_rate_hz: float = 0.1
-    """Leak of a pixel towards ON, in events per second; a still pixel fires when a whole one has
-    leaked, all about the same time."""
-    shot_noise_hz: float = 1.0
-    """Noise events per dark pixel, in Hz."""
-    background_hz: float = 0.0
-    """Spontaneous ON events per pixel at random times, in Hz: what leak looks like in a real camera
-    that has been on for a while."""
-
-    def __post_init__(self) -> None:
-        numbers = (value for value in asdict(self).values() if not isinstance(value, str))
-        if not all(math.isfinite(number) for number in numbers):
-            raise ValueError("simulator: settings must be finite numbers")
-        if min(self.width, self.height) < 4 or self.frames < 4 or self.duration_ms <= 0:
-            raise ValueError(
-                "simulator: at least 4×4 pixels, 4 frames and a positive duration are needed"
-            )
-        if not 0 <= self.margin < 0.5:
-            raise ValueError("simulator: margin must lie in [0, 0.5)")
-        if min(self.pos_threshold, self.neg_threshold) <= 0:
-            raise ValueError("simulator: thresholds must be positive")
-        if not 0 <= self.saccade_height <= 1:
-            raise ValueError("simulator: saccade_height must lie in [0, 1]")
-        others = ("amplitude", "threshold_sigma", "refractory_us", "cutoff_hz", "leak_rate_hz",
-                  "shot_noise_hz", "background_hz")  # fmt: skip
-        if negative := [name for name in others if getattr(self, name) < 0]:
-            raise ValueError(f"simulator: {negative[0]} must not be negative")
-
-    def settings(self) -> dict[str, float | str]:
-        """All that determines a recording, for cache keys."""
-        return asdict(self)
-
-    def changed(self, changes: Mapping[str, Any]) -> "Simulator":
-        """With some settings laid over these.
-
-        Raises:
-            ValueError: a setting that there is not, of the wrong type, or out of range.
-        """
-        kinds = get_type_hints(Simulator)
-        for name, value in changes.items():
-            if name not in kinds:
-                raise ValueError(f"simulator: no setting {name!r}; there are {', '.join(kinds)}")
-            if (expected := _expected(kinds[name], value)) is not None:
-                raise ValueError(f"simulator: {name} must be {expected}, got {value!r}")
-        return replace(self, **changes)
-
-
-def _expected(kind: Any, value: Any) -> str | None:
-    """What a value should be that it is not."""
-    if choices := get_args(kind):
-        return None if value in choices else f"one of {', '.join(choices)}"
-    if kind is bool:
-        return None if isinstance(value, bool) else "true or false"
-    numbers, name = ((int,), "a whole number") if kind is int else ((int, float), "a number")
-    return None if isinstance(value, numbers) and not isinstance(value, bool) else name
 
 
 def simulate_photo(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> Events:

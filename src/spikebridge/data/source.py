@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from spikebridge.config import DataConfig
+from spikebridge.data.camera import Simulator
 from spikebridge.data.frames import frame_events
-from spikebridge.data.simulate import Simulator, simulate_photo
+from spikebridge.data.simulate import simulate_photo
 from spikebridge.errors import UserError
 
 _CAMERA = 2

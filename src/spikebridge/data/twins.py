@@ -10,9 +10,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from spikebridge.console import each_in_threads
+from spikebridge.data.camera import Simulator
 from spikebridge.data.events import Events, write_bin
 from spikebridge.data.photos import list_photo_folder, read_photo
-from spikebridge.data.simulate import Simulator, simulate_photo
+from spikebridge.data.simulate import simulate_photo
 from spikebridge.errors import UserError
 from spikebridge.files import (
     atomic_path,

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import yaml
 
 from spikebridge.console import console
-from spikebridge.errors import UserError
+from spikebridge.errors import Interrupted, UserError
 from spikebridge.jobs import Job, Schedule, attempt
-from spikebridge.training.loop import Interrupted, StopOnInterrupt
+from spikebridge.training.loop import StopOnInterrupt
 
 _LOOK_EVERY_S = 1.0
 _DAY_MIN = 24 * 60

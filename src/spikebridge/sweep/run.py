@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from spikebridge.console import console
-from spikebridge.errors import UserError
+from spikebridge.errors import Interrupted, UserError
 from spikebridge.files import write_text
 from spikebridge.jobs import Job, attempt, cores, data_of, run_jobs
 from spikebridge.locks import locked
@@ -16,7 +16,6 @@ from spikebridge.sweep.storage import opened, require_same
 from spikebridge.sweep.trial import without_test
 from spikebridge.sweep.trials import Trials
 from spikebridge.sweep.write import Report, write_report
-from spikebridge.training.loop import Interrupted
 
 
 def run_sweep(

@@ -18,9 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from spikebridge.allocator import keep_freed_memory
-from spikebridge.console import console
+from spikebridge.console import console, progress
 from spikebridge.devices import map_tensors, to_device
-from spikebridge.errors import UserError
+from spikebridge.errors import Interrupted, UserError
 from spikebridge.evaluate import Evaluation
 from spikebridge.training.ahead import Ahead
 from spikebridge.training.average import WeightAverage
@@ -97,19 +97,6 @@ class Task(ABC):
     @abstractmethod
     def validate(self) -> Evaluation:
         """Evaluate the model on the split that selects."""
-
-
-class Interrupted(Exception):
-    """Ctrl-C, SIGTERM or SIGHUP: training stopped after a step, and its checkpoint is written.
-
-    Args:
-        stopped: Where it stopped.
-        option: Option with which the command goes on; empty where repeating it is enough.
-    """
-
-    def __init__(self, stopped: str, option: str = " with --resume") -> None:
-        super().__init__(f"{stopped}; repeat the command{option} to go on")
-        self.stopped = stopped
 
 
 @dataclass
@@ -301,13 +288,13 @@ def _evaluation_record(
 
 
 def _progress_bar() -> Progress:
-    return Progress(
+    return progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
-        console=console,
+        transient=False,
     )
 
 
