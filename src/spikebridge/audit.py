@@ -13,7 +13,7 @@ from spikebridge.data.hashes import file_hashes
 from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.splits import lookalike_photos
 from spikebridge.errors import UserError
-from spikebridge.runs import TEACHER_MANIFEST
+from spikebridge.runs import TEACHER_MANIFEST, teacher_doubts
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,7 @@ def audit(path: Path, cache: Path) -> Audit:
         f"recordings: {len(manifest.held_recordings)} validate or test, "
         f"{len(manifest.select('recording', 'train'))} train"
     ]
-    if all(not entry.pair for entry in manifest.held_recordings):
-        unproved.append(
-            "recordings and photos of this data set are joined by class only, so that no photo of "
-            "a held-out recording can be recognised; say so with the figures"
-        )
+    unproved += manifest.doubts
     seen = [
         ("photos of the labelled recordings", manifest.labelled_photos),
         ("this split's photos", manifest.seen_photos),
@@ -91,8 +87,9 @@ def audit(path: Path, cache: Path) -> Audit:
         result, selection, doubts = _selection(path, manifest)
         leaks += selection
         unproved += doubts
+        unproved += result.get("unproved", [])
         checks.append(f"selection: every evaluation of {path / 'metrics.jsonl'}")
-        teacher, doubts = _teacher(path, result)
+        teacher, doubts = _teacher(path, result, manifest)
         unproved += doubts
         if teacher is not None:
             seen.append(("the teacher's photos", teacher.seen_photos))
@@ -189,22 +186,19 @@ def _selection(run: Path, manifest: Manifest) -> tuple[dict[str, Any], list[Leak
     return result, leaks, doubts
 
 
-def _teacher(run: Path, result: dict[str, Any]) -> tuple[Manifest | None, list[str]]:
+def _teacher(
+    run: Path, result: dict[str, Any], manifest: Manifest
+) -> tuple[Manifest | None, list[str]]:
     """The manifest of a student's teacher, and what it does not tell."""
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    doubts = []
-    used = result["method"] == "teacher" or result.get("teacher") is not None
-    if used and (weights := config["teacher"]["weights"]) is not None:
-        doubts.append(
-            f"the teacher started from {weights}, which carries no manifest; make sure that it was "
-            "not trained on photos of this data set"
-        )
+    weights = config["teacher"]["weights"]
+    if result["method"] == "teacher":
+        return None, teacher_doubts(manifest, weights)
     if result.get("teacher") is None:
-        return None, doubts
-    if not (run / TEACHER_MANIFEST).exists():
-        doubts.append("the teacher carries no manifest; train it with spikebridge teacher")
-        return None, doubts
-    return Manifest.read(run / TEACHER_MANIFEST), doubts
+        return None, []
+    there = (run / TEACHER_MANIFEST).exists()
+    seen = Manifest.read(run / TEACHER_MANIFEST) if there else None
+    return seen, teacher_doubts(seen, weights)
 
 
 def describe(found: Audit) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from spikebridge.config import Config, SourceConfig, TrainConfig
+from spikebridge.config import Config, DataConfig, SourceConfig, TrainConfig
 from spikebridge.console import console
 from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import PreparedData, prepare
@@ -96,13 +97,12 @@ def train_student(
     """
     if (finished := on_main(partial(open_run, folder, config, resume))) is not None:
         return finished
-    task, seen = _student_task(config, data, teacher_folder, teacher_config)
+    task, teacher = _student_task(config, data, teacher_folder, teacher_config)
     with begun(folder, config, resume) as (finished, _):
         if finished is not None:
             return finished
-        best, seconds = _fit_student(task, config, folder, seen, resume)
-        words = _teacher_in_words(task, seen)
-        return on_main(partial(_finish, folder, config, data, task, best, seconds, words))
+        best, seconds = _fit_student(task, config, folder, teacher, resume)
+        return on_main(partial(_finish, folder, config, data, task, best, seconds, teacher))
 
 
 def select_student(
@@ -131,14 +131,14 @@ def select_student(
         UserError: the teacher does not fit.
         Interrupted: Ctrl-C.
     """
-    task, seen = _student_task(config, data, teacher_folder, teacher_config)
-    return _fit_student(task, config, folder, seen, False, on_evaluation)[0]
+    task, teacher = _student_task(config, data, teacher_folder, teacher_config)
+    return _fit_student(task, config, folder, teacher, False, on_evaluation)[0]
 
 
 def _student_task(
     config: Config, data: PreparedData, teacher_folder: Path, teacher_config: Config | None
-) -> tuple[StudentTask, Manifest | None]:
-    """What is to be trained, and what its teacher, if it needs one, was trained on."""
+) -> tuple[StudentTask, Trained | None]:
+    """What is to be trained, and its teacher, if it needs one."""
     device = pick_device(config.train.device)
     torch.manual_seed(config.seed)
     student = build_student(
@@ -152,18 +152,19 @@ def _student_task(
         return task, None
     trained = ready_teacher(teacher_config or config, data, teacher_folder)
     task.teacher = cast(Teacher, trained.model).to(device)
-    return task, trained.manifest
+    return task, trained
 
 
 def _fit_student(
     task: StudentTask,
     config: Config,
     folder: Path,
-    seen_by_teacher: Manifest | None,
+    teacher: Trained | None,
     resume: bool,
     on_evaluation: Callable[[int, Evaluation], None] | None = None,
 ) -> tuple[Best, float]:
     """The selected epoch, and the seconds that training took."""
+    seen_by_teacher = teacher.manifest if teacher else None
     on_main(partial(_begin, folder, config, task.data, seen_by_teacher))
     return fit(
         task,
@@ -214,10 +215,22 @@ def train_teacher(
         return on_main(partial(_finish, folder, config, data, task, best, seconds))
 
 
-def _teacher_in_words(task: StudentTask, seen: Manifest | None) -> str | None:
-    if not task.objective.config.needs_teacher:
-        return None
-    return TEACHER_MANIFEST if seen is not None else "unknown: the teacher carries no manifest"
+def teacher_doubts(manifest: Manifest | None, weights: str | None) -> list[str]:
+    """Why nobody can tell all that a teacher was trained on.
+
+    Args:
+        manifest: What it carries.
+        weights: File of weights that it started from (``teacher.weights``).
+    """
+    doubts = []
+    if weights is not None:
+        doubts.append(
+            f"the teacher started from {weights}, which carries no manifest; make sure that it was "
+            "not trained on photos of this data set"
+        )
+    if manifest is None:
+        doubts.append("the teacher carries no manifest; train it with spikebridge teacher")
+    return doubts
 
 
 def teacher_settings(config: Config) -> Config:
@@ -363,10 +376,15 @@ def _finish(
     task: StudentTask | TeacherTask,
     best: Best,
     seconds: float,
-    teacher: str | None = None,
+    teacher: Trained | None = None,
 ) -> dict[str, Any]:
     """Test the selected weights, and write them and the result."""
     kind = "teacher" if isinstance(task, TeacherTask) else "student"
+    doubts = data.manifest.doubts
+    if kind == "teacher":
+        doubts += teacher_doubts(data.manifest, config.teacher.weights)
+    elif teacher is not None:
+        doubts += teacher_doubts(teacher.manifest, teacher.config.teacher.weights)
     evaluation = _test_selected(task, best)
     save_model(
         folder / "model.safetensors",
@@ -383,11 +401,17 @@ def _finish(
     result = {
         "method": config.method,
         "seed": config.seed,
-        "labelled_per_class": config.data.split.labelled_per_class,
+        "labelled_per_class": _labelled_per_class(config.data, data.manifest),
+        "labelled_recordings": dict(
+            zip(("min", "max"), data.manifest.labelled_recordings, strict=True)
+        ),
         "protocol": data.manifest.protocol,
         "selected_on": data.manifest.selecting,
         "manifest_sha256": data.manifest.sha256,
-        "teacher": teacher,
+        "proved": not doubts,
+        "unproved": doubts,
+        "origin": os.getcwd(),
+        "teacher": _teacher_in_words(teacher),
         "data": data.name,
         "classes": list(data.classes),
         "source_simulator": data.source.settings() if data.source else None,
@@ -405,3 +429,21 @@ def _finish(
         del result["rates"], result["time_steps"], result["teacher"], result["source_simulator"]
     write_json(folder / "result.json", result)
     return result
+
+
+def _labelled_per_class(config: DataConfig, manifest: Manifest) -> int | None:
+    """Labelled recordings per class, as set or, of a given split, counted.
+
+    None where classes of a given split differ, and where all that are left were taken.
+    """
+    if config.split.manifest is None:
+        return config.split.labelled_per_class
+    fewest, most = manifest.labelled_recordings
+    return fewest if fewest == most else None
+
+
+def _teacher_in_words(teacher: Trained | None) -> str | None:
+    if teacher is None:
+        return None
+    known = teacher.manifest is not None
+    return TEACHER_MANIFEST if known else "unknown: the teacher carries no manifest"

@@ -26,6 +26,8 @@ _KT_ROLES = {
 }
 SELECTED_ON_TEST = "selected on test (protocol kt)"
 """What every figure made by protocol `kt` must say."""
+UNPROVED = "unproved: a leak cannot be excluded"
+"""What every figure must say whose run has `unproved` reasons in its result."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,28 @@ class Manifest:
         pairs = {e.pair for e in self.select("recording", "train")} - {""}
         return [e for e in self.entries if e.kind == "photo" and e.pair in pairs]
 
+    @property
+    def labelled_recordings(self) -> tuple[int, int]:
+        """Fewest and most labelled training recordings of a class."""
+        counts = dict.fromkeys((e.class_name for e in self.entries if e.kind == "recording"), 0)
+        for entry in self.select("recording", "train"):
+            counts[entry.class_name] += 1
+        return min(counts.values()), max(counts.values())
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why a leak cannot be excluded, as far as the split tells: photos that are not known."""
+        held = self.held_recordings
+        unknown = [entry.file for entry in held if not entry.pair]
+        if not unknown:
+            return []
+        names = ", ".join(unknown[:_NAMED]) + (", …" if len(unknown) > _NAMED else "")
+        return [
+            f"which photo they show is unknown of {len(unknown)} of {len(held)} recordings that "
+            f"validate or test ({names}), so that it may be among the training photos; say so with "
+            "the figures"
+        ]
+
     def role(self, entry: Entry) -> str:
         """What an entry is for, in words."""
         key = (entry.kind, entry.split)
@@ -155,6 +179,7 @@ class Manifest:
         return cls(entries, protocols.pop())
 
 
+_NAMED = 3
 _COLUMNS = (
     "kind", "file", "class", "label", "number", "pair", "protocol", "split", "role", "sha256",
 )  # fmt: skip
