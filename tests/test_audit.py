@@ -1,6 +1,7 @@
 """The audit: every kind of leak, planted, is caught; a clean run is proved clean."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -172,10 +173,13 @@ def test_a_recording_in_two_splits_is_caught(run: Path, trained: Path) -> None:
         replace(e, sha256=test.sha256) if e.file == train.file else e for e in manifest.entries
     ]
     _edit(run, replace(manifest, entries=tuple(entries)))
-    (leak,) = _look(run, trained).leaks
+    leak, *shown = _look(run, trained).leaks
     assert leak.kind == "recording"
     assert test.file in leak.held
     assert train.file in leak.seen
+    # The photos of both are the photos of what tests.
+    assert {one.kind for one in shown} == {"pair"}
+    assert {Path(one.seen).stem for one in shown} == {train.number, test.number}
 
 
 def test_selection_on_test_is_caught(run: Path, trained: Path) -> None:
@@ -305,6 +309,63 @@ def test_labelled_recordings_are_counted_in_a_given_split(tmp_path: Path) -> Non
         )
         assert result["labelled_per_class"] == found
         assert result["labelled_recordings"] == {"min": count[0], "max": count[1]}
+
+
+@pytest.mark.parametrize(
+    ("name_of", "verdict"),
+    [
+        (str.upper, "clean"),
+        (lambda name: unicodedata.normalize("NFD", name.replace("image", "caf\u00e9")), "clean"),
+        (lambda name: name if int(name[-2:]) % 2 else f"take-{name}", "unproved"),
+    ],
+    ids=["letter case", "Unicode form", "names of which half match"],
+)
+def test_recordings_of_own_folders_hold_out_their_photos(
+    tmp_path: Path, name_of: Callable[[str], str], verdict: str, capsys: pytest.CaptureFixture
+) -> None:
+    photo_folder(tmp_path / "photos", count=12, side=16)
+    events = _recordings_of(tmp_path, name_of)
+    for photo in (tmp_path / "photos").glob("*/*") if "cafe" in name_of("image_01") else ():
+        photo.rename(photo.with_stem(photo.stem.replace("image", "caf\u00e9")))
+    config = replace(_config(tmp_path).data, events=str(events), sensor=(16, 16))
+    for seed in range(3):
+        manifest = prepare(config, seed).manifest
+        held = {Path(e.file).stem[-2:] + e.class_name for e in manifest.held_recordings if e.pair}
+        seen = {Path(e.file).stem[-2:] + e.class_name for e in manifest.seen_photos}
+        assert held
+        assert not held & seen
+        manifest.write(tmp_path / "manifest.csv")
+        code = main(["audit", str(tmp_path / "manifest.csv"), "--cache", str(tmp_path / "cache")])
+        assert code == {"clean": 0, "unproved": 2}[verdict]
+        said = capsys.readouterr().out
+        assert ("take-image" in said) == (verdict == "unproved")
+
+
+def test_pairs_of_older_manifests_are_compared_without_letter_case(
+    run: Path, trained: Path
+) -> None:
+    manifest = Manifest.read(run / "manifest.csv")
+    recording, photo = (
+        manifest.select("recording", "test")[0],
+        manifest.select("photo", "train")[0],
+    )
+    planted = [
+        replace(e, pair=recording.pair.upper()) if e.file == photo.file else e
+        for e in manifest.entries
+    ]
+    _edit(run, replace(manifest, entries=tuple(planted)))
+    leak = _look(run, trained).leaks[0]
+    assert (leak.kind, leak.seen) == ("pair", photo.file)
+
+
+def test_photos_that_are_known_and_elsewhere_are_counted(run: Path, trained: Path) -> None:
+    manifest = Manifest.read(run / "manifest.csv")
+    gone = [e.pair for e in manifest.select("recording", "test")]
+    entries = [e for e in manifest.entries if e.kind == "recording" or e.pair not in gone]
+    _edit(run, replace(manifest, entries=tuple(entries)))
+    found = _look(run / "manifest.csv", trained)
+    assert found.verdict == "clean"
+    assert f"pairs: {len(gone)} of the recordings that validate or test show" in found.checks[1]
 
 
 # Splits ------------------------------------------------------------------------------------------

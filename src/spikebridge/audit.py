@@ -79,6 +79,11 @@ def audit(path: Path, cache: Path) -> Audit:
         f"{len(manifest.select('recording', 'train'))} train"
     ]
     unproved += manifest.doubts
+    if elsewhere := manifest.shown_elsewhere:
+        checks.append(
+            f"pairs: {elsewhere} of the recordings that validate or test show photos that are "
+            "known and not among these"
+        )
     seen = [
         ("photos of the labelled recordings", manifest.labelled_photos),
         ("this split's photos", manifest.seen_photos),
@@ -129,11 +134,10 @@ def _recordings_in_two_splits(manifest: Manifest) -> Iterator[Leak]:
 
 
 def _seen_photos(manifest: Manifest, photos: Sequence[Entry], where: str) -> Iterator[Leak]:
-    recordings = {e.pair: e for e in manifest.held_recordings if e.pair}
+    recordings = {s: e for e in manifest.held_recordings if (s := manifest.scene(e))}
     contents = {e.sha256: e for e in manifest.held_photos}
     for photo in photos:
-        if photo.pair in recordings:
-            recording = recordings[photo.pair]
+        if (recording := recordings.get(manifest.scene(photo))) is not None:
             yield Leak("pair", f"{recording.file} ({recording.split})", photo.file, where)
         elif photo.sha256 in contents:
             yield Leak("content", contents[photo.sha256].file, photo.file, where)
@@ -141,8 +145,8 @@ def _seen_photos(manifest: Manifest, photos: Sequence[Entry], where: str) -> Ite
 
 def _left_out(manifest: Manifest, held_there: list[Entry], cache: Path) -> tuple[str, ...]:
     """Photos held out for their looks, each with the photos that it looks like."""
-    own = {e.identity for e in manifest.held_photos}
-    excluded = [e for e in manifest.select("photo", "held-out") if e.identity not in own]
+    own = {e.file for e in manifest.held_photos}
+    excluded = [e for e in manifest.select("photo", "held-out") if e.file not in own]
     alike = lookalike_photos(held_there, _unchanged(excluded, cache), cache)
     return tuple(f"{second.file} — {first.file} ({likeness})" for first, second, likeness in alike)
 

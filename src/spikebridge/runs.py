@@ -293,9 +293,9 @@ def refuse_leaking_teacher(folder: Path, seen: Manifest, manifest: Manifest) -> 
         UserError: names the first such photo.
     """
     held = {e.sha256 for s in ("test", "held-out") for e in manifest.select("photo", s)}
-    pairs = {e.pair for e in manifest.held_recordings} - {""}
+    scenes = {manifest.scene(e) for e in manifest.held_recordings} - {""}
     for entry in seen.seen_photos:
-        if entry.sha256 in held or entry.pair in pairs:
+        if entry.sha256 in held or manifest.scene(entry) in scenes:
             raise UserError(
                 f"{folder}: this teacher was trained on {entry.file}, whose recording is held out "
                 "here; train it on this split (same data.split and seed)"

@@ -11,7 +11,7 @@ from spikebridge.console import each_in_threads
 from spikebridge.data.collection import PhotoReader
 from spikebridge.data.datasets import DATASETS, Dataset, Finding, Found, Listing
 from spikebridge.data.datasets.dataset import Kind, Trouble
-from spikebridge.data.datasets.pairing import are_paired, compare_classes, pairs_of, same_photo
+from spikebridge.data.datasets.pairing import compare_classes, known_pairs, pairs_of, same_photo
 from spikebridge.data.datasets.walk import counted
 from spikebridge.data.events import read_events
 from spikebridge.errors import UserError
@@ -103,8 +103,8 @@ def check(config: DataConfig) -> Report:
     paired = False
     if recordings.classes and photos.classes:
         findings += compare_classes(dataset, recordings, photos) + same_photo(recordings)
-        paired = are_paired(dataset, recordings, photos)
-        findings += _pairing_findings(dataset, paired, recordings, photos)
+        known, _, paired = known_pairs(dataset, recordings, photos)
+        findings += _pairing_findings(dataset, paired, known, photos)
     findings += _missing(dataset, recordings, config.exclude)
     sensor = config.sensor or dataset.sensor
     reader = PhotoReader()
@@ -157,9 +157,18 @@ def _pairing_findings(
             message = f"no recording has the file name of a photo of its class: {message}"
         severity = "note" if dataset.paired is False else "warning"
         return [Finding(severity, "unpaired", None, "", message)]
+    unknown = "which photo it shows is unknown, so that the audit cannot exclude a leak"
+    if dataset.paired is None:
+        unknown = f"no photo of its class has its name: {unknown}"
     return [
         *(
-            Finding("warning", "unpaired", "recording", name, f"{one.file}: its photo is not here")
+            Finding(
+                "warning",
+                "unpaired",
+                "recording",
+                name,
+                f"{one.file}: {'its photo is not here' if one.pair else unknown}",
+            )
             for name, one in _alone(recordings, photos)
         ),
         *(

@@ -27,7 +27,8 @@ class Item:
     """What tells it from the others of its class: the file name's stem, or the index in a file of
     many."""
     pair: str
-    """Equal for a recording and the photo that it was made of; empty where that is unknown."""
+    """Equal for a recording and the photo that it was made of; empty where that is unknown. A
+    recording whose photo is known, but not here, has one that no photo has."""
 
 
 @dataclass(frozen=True)

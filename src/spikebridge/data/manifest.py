@@ -3,7 +3,10 @@
 import csv
 import hashlib
 import io
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 from spikebridge.errors import UserError
@@ -30,6 +33,36 @@ UNPROVED = "unproved: a leak cannot be excluded"
 """What every figure must say whose run has `unproved` reasons in its result."""
 
 
+def caseless(name: str) -> str:
+    """A name as it is compared: neither letter case nor Unicode form (NFC, NFD) matters."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def join_copies(recordings: Iterable[tuple[str, str]]) -> tuple[dict[str, str], dict[str, str]]:
+    """The one pair of all recordings with the same bytes, which were made of the same photo.
+
+    Args:
+        recordings: Pair (empty where unknown) and SHA-256 of each.
+
+    Returns:
+        Pair by SHA-256, where it is known; and by pair, the one that stands for it.
+    """
+    stands_for: dict[str, str] = {}
+
+    def first_of(pair: str) -> str:
+        while stands_for[pair] != pair:
+            pair = stands_for[pair]
+        return pair
+
+    of_content: dict[str, str] = {}
+    for pair, sha in recordings:
+        if pair:
+            stands_for.setdefault(pair, pair)
+            stands_for[first_of(pair)] = first_of(of_content.setdefault(sha, pair))
+    stands_for = {pair: first_of(pair) for pair in stands_for}
+    return {sha: stands_for[pair] for sha, pair in of_content.items()}, stands_for
+
+
 @dataclass(frozen=True)
 class Entry:
     """One line of a manifest."""
@@ -41,14 +74,16 @@ class Entry:
     label: int
     number: str
     pair: str
+    """Equal for a recording and the photo that it was made of; empty where that is unknown. One
+    that no photo has says that the photo is not among these."""
     split: str
     """`train`, `validation`, `test`, `unused` (recordings) or `held-out` (photos)."""
     sha256: str
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """What tells it from the other files of its data set, wherever that is kept."""
-        return self.kind, self.class_name, self.pair or self.number
+        """What names it in its data set, wherever that is kept; copies may share it."""
+        return self.kind, self.class_name, caseless(self.pair or self.number)
 
 
 @dataclass(frozen=True)
@@ -85,14 +120,38 @@ class Manifest:
     @property
     def held_photos(self) -> list[Entry]:
         """Photos that validation and test recordings were made of, as far as pairs tell."""
-        pairs = {e.pair for e in self.held_recordings} - {""}
-        return [e for e in self.entries if e.kind == "photo" and e.pair in pairs]
+        return self._photos_of(self.held_recordings)
 
     @property
     def labelled_photos(self) -> list[Entry]:
         """Photos that labelled training recordings were made of, as far as pairs tell."""
-        pairs = {e.pair for e in self.select("recording", "train")} - {""}
-        return [e for e in self.entries if e.kind == "photo" and e.pair in pairs]
+        return self._photos_of(self.select("recording", "train"))
+
+    @property
+    def shown_elsewhere(self) -> int:
+        """Recordings that validate or test, whose photos are known and not in this manifest."""
+        photos = {self.scene(e) for e in self.entries if e.kind == "photo"} | {""}
+        return sum(self.scene(e) not in photos for e in self.held_recordings)
+
+    def scene(self, entry: Entry) -> str:
+        """Equal for a recording, its copies, and the photos that it was made of.
+
+        Empty where that photo is unknown. A photo may be of another manifest.
+        """
+        of_content, stands_for = self._joined
+        if entry.kind == "recording":
+            return of_content.get(entry.sha256, "")
+        pair = caseless(entry.pair)
+        return stands_for.get(pair, pair)
+
+    @cached_property
+    def _joined(self) -> tuple[dict[str, str], dict[str, str]]:
+        recordings = [e for e in self.entries if e.kind == "recording"]
+        return join_copies((caseless(e.pair), e.sha256) for e in recordings)
+
+    def _photos_of(self, recordings: list[Entry]) -> list[Entry]:
+        scenes = {self.scene(e) for e in recordings} - {""}
+        return [e for e in self.entries if e.kind == "photo" and self.scene(e) in scenes]
 
     @property
     def labelled_recordings(self) -> tuple[int, int]:
@@ -106,7 +165,7 @@ class Manifest:
     def doubts(self) -> list[str]:
         """Why a leak cannot be excluded, as far as the split tells: photos that are not known."""
         held = self.held_recordings
-        unknown = [entry.file for entry in held if not entry.pair]
+        unknown = [entry.file for entry in held if not self.scene(entry)]
         if not unknown:
             return []
         names = ", ".join(unknown[:_NAMED]) + (", …" if len(unknown) > _NAMED else "")

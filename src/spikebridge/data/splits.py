@@ -1,5 +1,6 @@
 """Who trains, validates and tests, joined by class and image number, under three protocols."""
 
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from spikebridge.config import SplitConfig
 from spikebridge.data.catalog import Collection, Item, PhotoReader
 from spikebridge.data.collection import place_of
 from spikebridge.data.hashes import file_hashes, look_hashes, lookalikes
-from spikebridge.data.manifest import Entry, Manifest
+from spikebridge.data.manifest import Entry, Manifest, caseless, join_copies
 from spikebridge.errors import UserError
 
 _KT_TRAIN = 0.9
@@ -37,6 +38,7 @@ def make_split(collection: Collection, config: SplitConfig, seed: int, cache: Pa
     Raises:
         UserError: a class has too few recordings or photos.
     """
+    collection = _copies_joined(collection, cache)
     random = np.random.default_rng([0x5B11, seed if config.seed is None else config.seed])
     recordings: _Drawn = []
     photos: _Drawn = []
@@ -65,35 +67,66 @@ def adopt_split(manifest: Manifest, collection: Collection, cache: Path) -> Mani
     Raises:
         UserError: a file of it is missing here, or is another one; or the classes differ.
     """
-    items = {
-        (kind, collection.classes[item.label], item.pair or item.number): item
-        for kind, some in (("recording", collection.recordings), ("photo", collection.photos))
-        for item in some
-    }
-    here = []
-    for entry in manifest.entries:
-        item = items.get(entry.identity)
-        if item is None:
-            raise UserError(
-                f"{entry.kind} {entry.class_name}/{entry.number} of the manifest is not among the "
-                "data; set data.events and data.photos to the folders that it was made of"
-            )
-        here.append((item, entry.split))
-    kinds = [e.kind for e in manifest.entries]
-    entries = _entries(
-        collection,
-        [pair for pair, kind in zip(here, kinds, strict=True) if kind == "recording"],
-        [pair for pair, kind in zip(here, kinds, strict=True) if kind == "photo"],
-        cache,
+    named: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
+    for here in _all_entries(collection, cache):
+        named[here.kind, here.class_name, caseless(here.number)].append(here)
+    return replace(manifest, entries=tuple(_found(entry, named) for entry in manifest.entries))
+
+
+def _found(entry: Entry, named: dict[tuple[str, str, str], list[Entry]]) -> Entry:
+    """A manifest's entry as it is here; each file is taken once."""
+    there = named[entry.kind, entry.class_name, caseless(entry.number)]
+    # Where several have the number (N-MNIST's parts, endings, letter case), the pair tells or
+    # else the content.
+    paired = [here for here in there if caseless(here.pair) == caseless(entry.pair)] or there
+    if not paired:
+        raise UserError(
+            f"{entry.kind} {entry.class_name}/{entry.number} of the manifest is not among the "
+            "data; set data.events and data.photos to the folders that it was made of"
+        )
+    here = next((here for here in paired if here.sha256 == entry.sha256), None)
+    if here is None:
+        raise UserError(
+            f"{paired[0].file}: not the file that the manifest names (its content differs); "
+            "restore it, or train on the data as they are now"
+        )
+    there.remove(here)
+    return replace(here, split=entry.split, pair=here.pair or _stated_pair(entry))
+
+
+def _stated_pair(entry: Entry) -> str:
+    """A pair that a person wrote, not the file's own name, which older versions wrote."""
+    own_name = f"{entry.class_name}/{entry.number}"
+    return "" if caseless(entry.pair) == caseless(own_name) else entry.pair
+
+
+def _all_entries(collection: Collection, cache: Path) -> tuple[Entry, ...]:
+    """All files with their pairs and contents, in no split."""
+    collection = _copies_joined(collection, cache)
+    recordings, photos = collection.recordings, collection.photos
+    undrawn = [[(item, "") for item in some] for some in (recordings, photos)]
+    return _entries(collection, *undrawn, cache)
+
+
+def _copies_joined(collection: Collection, cache: Path) -> Collection:
+    """The same files; recordings with the same bytes have one pair, and so have their photos."""
+    if not collection.paired:
+        return collection
+    recordings = collection.recordings
+    hashes = file_hashes([item.file for item in recordings], cache)
+    of_content, stands_for = join_copies(
+        (item.pair, sha) for item, sha in zip(recordings, hashes, strict=True)
     )
-    known = {e.identity: e.sha256 for e in manifest.entries}
-    for entry in entries:
-        if entry.sha256 != known[entry.identity]:
-            raise UserError(
-                f"{entry.file}: not the file that the manifest names (its content differs); "
-                "restore it, or train on the data as they are now"
-            )
-    return Manifest(entries, manifest.protocol)
+    return replace(
+        collection,
+        recordings=[
+            replace(item, pair=of_content.get(sha, ""))
+            for item, sha in zip(recordings, hashes, strict=True)
+        ],
+        photos=[
+            replace(item, pair=stands_for.get(item.pair, item.pair)) for item in collection.photos
+        ],
+    )
 
 
 def _entries(
@@ -112,7 +145,11 @@ def _entries(
 
 
 def _without_copies(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """Leave out of training what is, byte for byte, held out under another name."""
+    """Leave out of training what is, byte for byte, held out under another name.
+
+    So are photos whose recording is held out in another class.
+    """
+    scenes = {e.pair for e in Manifest(entries).held_recordings} - {""}
     held = {
         e.sha256
         for e in entries
@@ -123,7 +160,8 @@ def _without_copies(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     def place(entry: Entry) -> str:
         if entry.kind == "photo":
             seen = entry.split in ("train", "validation")
-            return "held-out" if seen and entry.sha256 in held else entry.split
+            copied = entry.sha256 in held or entry.pair in scenes
+            return "held-out" if seen and copied else entry.split
         if entry.split == "train":
             return "unused" if entry.sha256 in held else "train"
         copied = entry.split == "validation" and entry.sha256 in tested
@@ -139,22 +177,24 @@ def _without_lookalikes(entries: tuple[Entry, ...], cache: Path) -> tuple[Entry,
     """
     manifest = Manifest(entries)
     photos = lookalike_photos(manifest.held_photos, manifest.seen_photos, cache)
-    alike = {seen.identity for _, seen, _ in photos}
-    unfit = {seen.pair for _, seen, _ in photos} - {""}
-    taken = {e.identity for e in manifest.select("recording", "train") if e.pair in unfit}
+    alike = {seen.file for _, seen, _ in photos}
+    held, contents = manifest.held_recordings, {e.sha256 for e in manifest.held_recordings}
+    unfit = {e.pair for e in (*held, *(seen for _, seen, _ in photos))} - {""}
+    taken = {e.file for e in manifest.select("recording", "train") if e.pair in unfit}
     spare = [e for e in manifest.select("recording", "unused") if e.pair not in unfit]
+    spare = [e for e in spare if e.sha256 not in contents]
     given = set()
     for name in [e.class_name for e in manifest.select("recording", "train") if e.pair in unfit]:
-        other = next((e for e in spare if e.class_name == name and e.identity not in given), None)
+        other = next((e for e in spare if e.class_name == name and e.file not in given), None)
         if other is not None:
-            given.add(other.identity)
+            given.add(other.file)
 
     def place(entry: Entry) -> str:
-        if entry.identity in alike:
+        if entry.file in alike:
             return "held-out"
-        if entry.identity in taken:
+        if entry.file in taken:
             return "unused"
-        return "train" if entry.identity in given else entry.split
+        return "train" if entry.file in given else entry.split
 
     return tuple(replace(e, split=place(e)) for e in entries)
 

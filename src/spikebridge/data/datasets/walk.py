@@ -1,10 +1,12 @@
 """Listing class folders, and what is wrong with them."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from spikebridge.data.datasets.dataset import Finding, Found, Kind, Listing
+from spikebridge.data.manifest import caseless
 from spikebridge.errors import UserError
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".rar", ".7z")
@@ -42,6 +44,8 @@ def list_class_folders(
 ) -> Listing:
     """Files with one of the suffixes in ROOT/CLASS, none of them hidden; their pair is CLASS/STEM.
 
+    The Unicode form of a class's name does not matter; in a pair the stem's letter case neither.
+
     Args:
         root: The folder.
         kind: What the files are.
@@ -54,10 +58,11 @@ def list_class_folders(
         UserError: no such file in any folder.
     """
     known, left_out = set(known), left_out or {}
+    exclude = {_composed(name) for name in exclude}
     classes: dict[str, list[Found]] = {}
     findings: list[Finding] = []
     for child in sorted(_children(root)):
-        name = child.name
+        name = _composed(child.name)
         if not child.is_dir() or name.startswith(".") or name in exclude:
             continue
         files, others = _files(child, suffixes)
@@ -66,8 +71,14 @@ def list_class_folders(
         elif known and name not in known:
             if files:
                 findings.append(_unknown_class(child, kind, known))
+        elif name in classes:
+            message = (
+                f"{child}: another folder beside it has the same name in another Unicode form; "
+                "put their files into one"
+            )
+            findings.append(Finding("error", "layout", kind, name, message))
         else:
-            classes[name] = [Found(str(f), f.stem, f"{name}/{f.stem}") for f in files]
+            classes[name] = [Found(str(f), f.stem, f"{name}/{caseless(f.stem)}") for f in files]
             if others:
                 names = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
                 message = f"{child}: no {kind}, left out: {names} ({counted(len(others), 'file')})"
@@ -96,6 +107,10 @@ def counted(number: int, noun: str) -> str:
     """Such as "1 photo", "8,709 photos" and "101 classes"."""
     plural = "es" if noun.endswith(("s", "ch")) else "s"
     return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _files(folder: Path, suffixes: Sequence[str]) -> tuple[list[Path], list[str]]:
