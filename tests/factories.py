@@ -1,6 +1,7 @@
 """Small recordings, photos and data sets that tests make."""
 
 import io
+import os
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,14 @@ from PIL import Image
 from spikebridge.data.catalog import Collection, Item
 from spikebridge.data.events import Events
 from spikebridge.errors import UserError
+
+
+def real_data(below: str) -> tuple[Path, pytest.MarkDecorator]:
+    """A folder of downloaded data, and the mark that skips a test where it is not there."""
+    root = os.environ.get("SPIKEBRIDGE_DATA") or Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(root) / below
+    reason = f"no {folder}; set SPIKEBRIDGE_DATA to the folder that holds {below}"
+    return folder, pytest.mark.skipif(not folder.is_dir(), reason=reason)
 
 
 def refused(act: Any, *words: Any) -> str:

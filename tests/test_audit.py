@@ -440,14 +440,18 @@ def test_a_teacher_carries_its_manifest(trained: Path) -> None:
 
 
 def test_a_teacher_without_a_manifest_is_taken_with_a_warning(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("HERE", str(tmp_path))
     weights, description = load_model(trained.parent / "teacher" / "model.safetensors")
     del description["manifest"]
     (tmp_path / "teacher").mkdir()
     save_model(tmp_path / "teacher" / "model.safetensors", weights, description)
     config = _config(trained.parent)
-    config = replace(config, teacher=replace(config.teacher, checkpoint=str(tmp_path / "teacher")))
+    config = replace(config, teacher=replace(config.teacher, checkpoint="$HERE/teacher"))
     data = prepare(config.data, 0)
     train_student(config, data, tmp_path / "ckd", teacher_folder=tmp_path)
     assert "carries no manifest" in " ".join(capsys.readouterr().err.split())

@@ -1,18 +1,22 @@
 """`bench run`: both ways train on the same batches, and the figures are consistent."""
 
 import json
+import threading
+import time
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from factories import photo_folder, refused
 from spikebridge.bench import run, run_rows
-from spikebridge.bench.run_rows import PARTS, DenseFiles
+from spikebridge.bench.run_rows import PARTS, Clock, DenseFiles
 from spikebridge.cli import main
 from spikebridge.config import Config, ObjectiveConfig
 from spikebridge.data.prepared import prepare
 from spikebridge.settings import config_from
+from spikebridge.training.ahead import Ahead
 
 
 @pytest.fixture
@@ -58,7 +62,7 @@ def test_dense_files_hold_the_networks_input(recipe, tmp_path):
 
 
 def test_the_command_prints_and_writes_the_same_figures(recipe, tmp_path, monkeypatch, capsys):
-    def fake(row, scratch):
+    def fake(row, scratch, device):
         """A run whose second half is quicker; the plain one takes three times as long."""
         factor = 3.0 if row == "reference" else 1.0
         runs = [
@@ -77,6 +81,50 @@ def test_the_command_prints_and_writes_the_same_figures(recipe, tmp_path, monkey
     assert "| steps | 6.00 | 2.00 | 3.00 | 16.7% |" in page
     assert "| whole | 24.00 | 8.00 | 3.00 | 66.7% |" in page
     assert "| ours | 20.00 | 1.5 |" in page
+
+
+CUDA = torch.device("cuda", 1)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """What is asked of a GPU that is not there, in order."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: asked.append(device))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: "graph" in asked)
+    return asked
+
+
+def test_a_part_begins_and_ends_with_nothing_queued_on_its_gpu(gpu):
+    clock = Clock(CUDA)
+    clock.timed("teacher", lambda: gpu.append("act"))()
+    assert gpu == [CUDA, "act", CUDA]
+    gpu.append("graph")  # What is recorded must not wait.
+    clock.timed("teacher", lambda: gpu.append("act"))()
+    assert gpu[3:] == ["graph", "act"]
+    with Clock(torch.device("cpu")).of("teacher"):
+        pass
+    assert len(gpu) == 5
+
+
+def test_loading_on_a_gpu_is_the_wait_for_the_thread(gpu):
+    class Task:
+        device = CUDA
+
+        def batch(self, step):
+            asked_in.add(threading.current_thread())
+            time.sleep(0.05)
+            return step
+
+    asked_in, task, clock, original = set(), Task(), Clock(CUDA), Ahead.__call__
+    with run_rows.loading_timed(clock, task), Ahead(task.batch, 2, CUDA) as batches:
+        assert batches(0) == 0
+        assert clock.seconds["loading"] >= 0.05
+        assert batches(1) == 1
+    assert threading.main_thread() not in asked_in
+    assert len(gpu) == 4
+    assert Ahead.__call__ is original
 
 
 def test_what_the_plain_loop_does_not_know_is_refused():

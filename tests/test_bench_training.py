@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from factories import refused
 from spikebridge.bench import inference, measure, relu_bound, training
+from spikebridge.bench import run as whole_runs
 from spikebridge.bench.measure import Job, Timing
 from spikebridge.bench.problem import PROGRESS, BenchSettings, random_batch
 from spikebridge.bench.reference import (
@@ -285,6 +287,30 @@ def order(monkeypatch):
     monkeypatch.setattr(measure, "Process", FakeProcess)
     monkeypatch.setattr(FakeProcess, "order", [])
     return FakeProcess.order
+
+
+@pytest.mark.parametrize(("device", "hidden"), [("cpu", True), ("auto", False), ("cuda", False)])
+def test_rows_on_the_cpu_see_no_gpu_and_none_finds_a_compilers_cache(monkeypatch, device, hidden):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/home/me/.triton/cache")
+    environment = measure.row_environment("/empty", device)
+    assert environment["CUDA_VISIBLE_DEVICES"] == ("" if hidden else "3")
+    for name in ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME"):
+        assert environment[name].startswith("/empty/")
+
+
+def test_the_rows_of_whole_runs_begin_as_cold_as_those_of_steps(monkeypatch, tmp_path):
+    def begin(command, env, **options):
+        begun.append(env)
+        return subprocess.CompletedProcess(command, 0, "[1]\n", "")
+
+    begun = []
+    monkeypatch.setattr(whole_runs.subprocess, "run", begin)
+    assert whole_runs._in_a_process("ours", tmp_path, "cpu") == [1]
+    assert not Path(begun[0]["TRITON_CACHE_DIR"]).exists()
+    assert begun[0]["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_rows_take_turns_there_and_back(order):

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from factories import refused
-from spikebridge.files import atomic_path, file_sha256, settings_key, write_json, write_text
+from spikebridge.files import (
+    atomic_path,
+    expand_path,
+    file_sha256,
+    settings_key,
+    write_json,
+    write_text,
+)
 
 
 def _names(folder: Path) -> list[str]:
@@ -117,3 +124,23 @@ def test_a_key_tells_settings_apart_and_knows_no_order() -> None:
     assert len(set(keys)) == len(keys)
     assert settings_key("frames", [4, "time"]) == settings_key("frames", [4, "time"])
     assert len(keys[0]) == 20
+
+
+def test_paths_are_expanded_as_a_shell_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("WHERE", "/big")
+    monkeypatch.setenv("SPIKEBRIDGE_DATA", "~/sets")
+    written = ["$WHERE/a", "${WHERE}_2/a", "~/a", "a/~/b", "a$/5$", "$SPIKEBRIDGE_DATA/nmnist"]
+    expanded = ["/big/a", "/big_2/a", "/home/me/a", "a/~/b", "a$/5$", "/home/me/sets/nmnist"]
+    assert [str(expand_path(text)) for text in written] == expanded
+    for unset in ("", None):
+        monkeypatch.delenv("SPIKEBRIDGE_DATA")
+        if unset is not None:
+            monkeypatch.setenv("SPIKEBRIDGE_DATA", unset)
+        assert expand_path("$SPIKEBRIDGE_DATA/nmnist") == Path("../shared/data/nmnist")
+        monkeypatch.setenv("SPIKEBRIDGE_DATA", "")
+
+
+def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_FOLDER", raising=False)
+    refused(lambda: expand_path("$NO_SUCH_FOLDER/a"), "$NO_SUCH_FOLDER/a: ", "NO_SUCH_FOLDER is")

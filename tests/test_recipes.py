@@ -8,6 +8,8 @@ import yaml
 from jsonargparse import Namespace
 
 from spikebridge.commands.train import experiment
+from spikebridge.data.catalog import open_collection
+from spikebridge.errors import UserError
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
 from spikebridge.recipes import method_names, read_recipe, recipe_names
@@ -42,6 +44,14 @@ def test_recipes_of_published_sets_use_their_loaders(recipe):
     assert data.events is not None
     assert data.photos is not None
     assert (data.extent == "recording") == (recipe in ("ncaltech101", "cep-dvs"))
+
+
+@pytest.mark.parametrize("recipe", ["caltech101", "nmnist"])
+def test_recipes_of_the_data_folder_look_where_the_variable_says(recipe, tmp_path, monkeypatch):
+    data = config_from(read_recipe(recipe), recipe).data
+    monkeypatch.setenv("SPIKEBRIDGE_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=f"{tmp_path}/{recipe}.*: no such folder"):
+        open_collection(data)
 
 
 @pytest.mark.parametrize("method", method_names())

@@ -390,8 +390,9 @@ class TrainConfig:
     """Under torchrun, the student's BatchNorm takes the statistics of the whole batch, not of each
     process's share by itself."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of convolutions; `auto` takes bfloat16 where the hardware multiplies it fast (CUDA,
-    AMX). CKA, softmax, BatchNorm statistics and membrane potentials are float32 in any case."""
+    """Precision of convolutions; `auto` takes bfloat16 where the processor has instructions for it
+    (CUDA from Ampere on; AMX, AVX512_BF16), and a run keeps what it was begun with. CKA, softmax,
+    BatchNorm statistics and membrane potentials are float32 in any case."""
     memory: Literal["normal", "low"] = "normal"
     """`low` keeps little of the student's forward passes and computes them again for the backward
     pass: about two thirds of the memory for a third more time, the same result."""

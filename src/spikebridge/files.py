@@ -1,9 +1,10 @@
-"""Files written whole or not at all, and content hashes."""
+"""Files written whole or not at all, paths as people write them, and content hashes."""
 
 import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -83,6 +84,29 @@ def json_text(value: Any) -> str:
 def default_cache() -> Path:
     """Folder of what can be made again: ``$XDG_CACHE_HOME/spikebridge`` or ~/.cache/spikebridge."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikebridge"
+
+
+def expand_path(text: str) -> Path:
+    """The path that a setting writes with ``~``, ``$NAME`` or ``${NAME}``.
+
+    ``$SPIKEBRIDGE_DATA``, the folder of downloaded data sets, is ../shared/data where it is unset.
+
+    Raises:
+        UserError: an environment variable that is not set.
+    """
+
+    def value(variable: re.Match[str]) -> str:
+        name = variable[1] or variable[2]
+        found = os.environ.get(name) or _DEFAULTS.get(name)
+        if found is None:
+            raise UserError(f"{text}: the environment variable {name} is not set; set it")
+        return found
+
+    return Path(os.path.expanduser(_VARIABLE.sub(value, text)))
+
+
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
+_DEFAULTS = {"SPIKEBRIDGE_DATA": "../shared/data"}
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
+import torch
 import yaml
 
 from spikebridge.compare import read_result
@@ -14,11 +15,31 @@ from spikebridge.errors import UserError
 from spikebridge.locks import alone
 from spikebridge.settings import config_from
 from spikebridge.training.distributed import on_main
+from spikebridge.training.precision import Precision, resolve
 
 
 def unfinished(folder: Path) -> bool:
     """Whether a folder holds an interrupted run."""
     return (folder / "checkpoint.pt").exists() and not (folder / "result.json").exists()
+
+
+PRECISION = "precision.txt"
+"""In a run's folder: what its convolutions run in."""
+
+
+def precision_of(folder: Path, config: Config, device: torch.device) -> Precision:
+    """The precision that a run is trained in; an interrupted one goes on in that it was begun with.
+
+    Raises:
+        UserError: the file that tells it is damaged.
+    """
+    path = folder / PRECISION
+    if config.train.precision == "auto" and unfinished(folder) and path.exists():
+        word = path.read_text(encoding="utf-8", errors="replace").strip()
+        if word not in get_args(Precision):
+            raise UserError(f"{path}: damaged; write float32 or bfloat16, whichever it was, there")
+        return cast(Precision, word)
+    return resolve(config.train.precision, device)
 
 
 def open_run(folder: Path, config: Config, resume: bool | None) -> dict[str, Any] | None:

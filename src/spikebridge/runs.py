@@ -13,22 +13,25 @@ import torch
 import yaml
 from torch import Tensor
 
-from spikebridge.config import Config, DataConfig, SourceConfig, TrainConfig
+from spikebridge.config import Config, DataConfig, SourceConfig, StudentConfig, TrainConfig
 from spikebridge.console import console
 from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import PreparedData, prepare
 from spikebridge.errors import UserError
 from spikebridge.evaluate import Evaluation
-from spikebridge.files import write_json, write_text
+from spikebridge.files import expand_path, write_json, write_text
 from spikebridge.models.build import build_student
 from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher, build_teacher
-from spikebridge.run_folder import begun, open_run, plain_settings
+from spikebridge.neurons.kernels import require
+from spikebridge.recipes import merge
+from spikebridge.run_folder import PRECISION, begun, open_run, plain_settings, precision_of
 from spikebridge.settings import config_from
 from spikebridge.training.checkpoint import fill, load_model, save_model
 from spikebridge.training.distributed import on_main, size
 from spikebridge.training.loop import Best, Interrupted, fit
-from spikebridge.training.tasks import StudentTask, TeacherTask
+from spikebridge.training.precision import Precision
+from spikebridge.training.tasks import StudentTask, TeacherTask, make_autocast
 
 TEACHER_MANIFEST = "teacher-manifest.csv"
 """In a student's folder: what its teacher was trained on."""
@@ -41,6 +44,7 @@ class Trained:
     kind: str
     model: Student | Teacher
     config: Config
+    """Its settings; in the place of precision `auto`, what it was trained in."""
     classes: tuple[str, ...]
     sensor: tuple[int, int] | None
     """Sensor width and height; None where each file tells it."""
@@ -101,8 +105,9 @@ def train_student(
     with begun(folder, config, resume) as (finished, _):
         if finished is not None:
             return finished
-        best, seconds = _fit_student(task, config, folder, teacher, resume)
-        return on_main(partial(_finish, folder, config, data, task, best, seconds, teacher))
+        precision = _begin(folder, config, task, teacher)
+        best, seconds = fit(task, task.settings, folder, description=folder.name, resume=resume)
+        return on_main(partial(_finish, folder, config, precision, task, best, seconds, teacher))
 
 
 def select_student(
@@ -132,7 +137,8 @@ def select_student(
         Interrupted: Ctrl-C.
     """
     task, teacher = _student_task(config, data, teacher_folder, teacher_config)
-    return _fit_student(task, config, folder, teacher, False, on_evaluation)[0]
+    _begin(folder, config, task, teacher)
+    return fit(task, task.settings, folder, description=folder.name, on_evaluation=on_evaluation)[0]
 
 
 def _student_task(
@@ -153,27 +159,6 @@ def _student_task(
     trained = ready_teacher(teacher_config or config, data, teacher_folder)
     task.teacher = cast(Teacher, trained.model).to(device)
     return task, trained
-
-
-def _fit_student(
-    task: StudentTask,
-    config: Config,
-    folder: Path,
-    teacher: Trained | None,
-    resume: bool,
-    on_evaluation: Callable[[int, Evaluation], None] | None = None,
-) -> tuple[Best, float]:
-    """The selected epoch, and the seconds that training took."""
-    seen_by_teacher = teacher.manifest if teacher else None
-    on_main(partial(_begin, folder, config, task.data, seen_by_teacher))
-    return fit(
-        task,
-        task.settings,
-        folder,
-        description=folder.name,
-        resume=resume,
-        on_evaluation=on_evaluation,
-    )
 
 
 def train_teacher(
@@ -210,9 +195,9 @@ def train_teacher(
     with begun(folder, config, resume, waiting=waiting) as (finished, going_on):
         if finished is not None:
             return finished
-        on_main(partial(_begin, folder, config, data))
+        precision = _begin(folder, config, task)
         best, seconds = fit(task, task.settings, folder, description=folder.name, resume=going_on)
-        return on_main(partial(_finish, folder, config, data, task, best, seconds))
+        return on_main(partial(_finish, folder, config, precision, task, best, seconds))
 
 
 def teacher_doubts(manifest: Manifest | None, weights: str | None) -> list[str]:
@@ -261,7 +246,7 @@ def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Trained:
             train_teacher(config, data, folder, resume=None, waiting=words)
         except Interrupted as stop:
             raise Interrupted(stop.stopped, option="") from stop
-    path = folder if given is None else Path(given)
+    path = folder if given is None else expand_path(given)
     trained = load_run(path)
     if not isinstance(trained.model, Teacher):
         raise UserError(f"{path}: holds a student, not a teacher; set teacher.checkpoint")
@@ -314,18 +299,30 @@ def load_run(folder: Path) -> Trained:
         settings, kind = description["config"], description["kind"]
         classes, sensor = tuple(description["classes"]), description["sensor"]
         sensor = None if sensor is None else tuple(sensor)
-        text = description.get("manifest")
+        text, precision = description.get("manifest"), description.get("precision")
         manifest = None if text is None else Manifest.parse(text)
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: not a model of spikebridge; train the run again") from error
+    if precision is not None:
+        settings = merge(settings, {"train": {"precision": precision}})
     config = config_from(settings, origin=str(path))
     if kind == "teacher":
         model = build_teacher(config.teacher, len(classes), pretrained=False)
     else:
         two_heads = config.objective.two_heads
-        model = build_student(config.student, len(classes), config.data.size, two_heads=two_heads)
+        student = _with_neurons_of_here(config.student)
+        model = build_student(student, len(classes), config.data.size, two_heads=two_heads)
     fill(model, weights, path)
     return Trained(kind, model.eval(), config, classes, sensor, manifest)
+
+
+def _with_neurons_of_here(student: StudentConfig) -> StudentConfig:
+    """The same student, its neurons computed by what this machine has."""
+    try:
+        require(student.neuron_backend)
+    except UserError:
+        return dataclasses.replace(student, neuron_backend="auto")
+    return student
 
 
 def evaluate_run(folder: Path, split: str) -> Evaluation:
@@ -354,13 +351,30 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
 
 
 def _begin(
-    folder: Path, config: Config, data: PreparedData, seen_by_teacher: Manifest | None = None
-) -> None:
-    """Say in a run's folder what is trained; nothing that can be refused comes after it."""
-    write_text(folder / "config.yaml", yaml.safe_dump(plain_settings(config), sort_keys=False))
-    data.manifest.write(folder / "manifest.csv")
-    if seen_by_teacher is not None:
-        seen_by_teacher.write(folder / TEACHER_MANIFEST)
+    folder: Path,
+    config: Config,
+    task: StudentTask | TeacherTask,
+    teacher: Trained | None = None,
+) -> Precision:
+    """Say in a run's folder what is trained; nothing that can be refused comes after it.
+
+    Returns:
+        The precision that is trained in.
+    """
+
+    def write() -> Precision:
+        precision = precision_of(folder, config, task.device)
+        write_text(folder / PRECISION, precision + "\n")
+        write_text(folder / "config.yaml", yaml.safe_dump(plain_settings(config), sort_keys=False))
+        task.data.manifest.write(folder / "manifest.csv")
+        if teacher is not None and teacher.manifest is not None:
+            teacher.manifest.write(folder / TEACHER_MANIFEST)
+        return precision
+
+    precision = on_main(write)
+    train = dataclasses.replace(config.train, precision=precision)
+    task.autocast = make_autocast(dataclasses.replace(config, train=train), task.device)
+    return precision
 
 
 def _test_selected(task: StudentTask | TeacherTask, best: Best) -> Evaluation:
@@ -372,7 +386,7 @@ def _test_selected(task: StudentTask | TeacherTask, best: Best) -> Evaluation:
 def _finish(
     folder: Path,
     config: Config,
-    data: PreparedData,
+    precision: Precision,
     task: StudentTask | TeacherTask,
     best: Best,
     seconds: float,
@@ -380,6 +394,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Test the selected weights, and write them and the result."""
     kind = "teacher" if isinstance(task, TeacherTask) else "student"
+    data = task.data
     doubts = data.manifest.doubts
     if kind == "teacher":
         doubts += teacher_doubts(data.manifest, config.teacher.weights)
@@ -392,6 +407,7 @@ def _finish(
         {
             "kind": kind,
             "config": plain_settings(config),
+            "precision": precision,
             "classes": list(data.classes),
             "sensor": None if data.sensor is None else list(data.sensor),
             "manifest": data.manifest.text(),
@@ -423,6 +439,7 @@ def _finish(
         "rates": evaluation.rates,
         "seconds": round(seconds, 1),
         "world_size": size(),
+        "precision": precision,
         "parameters": sum(p.numel() for p in task.model.parameters()),
     }
     if kind == "teacher":

@@ -1,14 +1,17 @@
 """The cache: the right values, whatever happens to the process, the disk or the files."""
 
 import hashlib
+import mmap
 import os
+import pickle
 import resource
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,6 +169,35 @@ def test_a_rotten_byte_is_found_when_it_is_read(tmp_path: Path) -> None:
     file.unlink()
     _, rows = filled(tmp_path, range(4))
     np.testing.assert_array_equal(rows[3], counts(3))
+
+
+def test_a_thread_does_not_close_the_shard_that_another_is_about_to_map(
+    tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, rows = filled(tmp_path, range(8))
+    monkeypatch.setattr(cache, "_OPEN_FILES", 1)
+    real, others = mmap.mmap, ThreadPoolExecutor(1)
+    beside = []
+
+    def interrupted(*arguments: Any, **options: Any) -> mmap.mmap:
+        """Between looking a file up and mapping it, another thread reads another shard."""
+        if not beside:
+            beside.append(others.submit(lambda: rows[7]))
+            wait(beside, 0.3)  # It ends, or waits for us.
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(mmap, "mmap", interrupted)
+    with others:
+        np.testing.assert_array_equal(rows[0], counts(0))
+        np.testing.assert_array_equal(beside[0].result(), counts(7))
+
+
+def test_a_copy_for_another_process_opens_its_own_files(tmp_path: Path) -> None:
+    _, rows = filled(tmp_path, range(3))
+    np.testing.assert_array_equal(rows[1], counts(1))
+    copy = pickle.loads(pickle.dumps(rows))
+    del rows
+    np.testing.assert_array_equal(copy[2], counts(2))
 
 
 def test_a_vanished_shard_is_one_line(tmp_path: Path) -> None:

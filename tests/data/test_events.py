@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from factories import as_events, as_rows, event_lists, packed, refused
+from factories import as_events, as_rows, event_lists, packed, real_data, refused
 from spikebridge.data.events import EVENT_SUFFIXES, Events, read_events, write_bin
 from spikebridge.data.frames import frame_events
 
@@ -371,10 +371,10 @@ def test_any_recording_survives_npz(
 
 # Real recordings ---------------------------------------------------------------------------------
 
-N_MNIST = Path("/work/shared/data/nmnist/events/Train")
+N_MNIST, needs_n_mnist = real_data("nmnist/events/Train")
 
 
-@pytest.mark.skipif(not N_MNIST.is_dir(), reason=f"no real N-MNIST recordings at {N_MNIST}")
+@needs_n_mnist
 def test_500_real_recordings_of_n_mnist() -> None:
     counts = []
     for file in sorted(N_MNIST.glob("*/*.bin")):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from factories import as_rows, files_in, packed, png_bytes, refused
+from factories import as_rows, files_in, packed, png_bytes, real_data, refused
 from spikebridge.config import DataConfig
 from spikebridge.data.catalog import Collection, Item, open_collection
 from spikebridge.data.datasets.ncaltech101 import PUBLISHED
@@ -38,10 +38,10 @@ def test_the_published_classes_are_101_with_8709_recordings() -> None:
     assert list(PUBLISHED) == sorted(PUBLISHED)
 
 
-CALTECH = Path("/work/shared/data/caltech101")
+CALTECH, needs_caltech = real_data("caltech101")
 
 
-@pytest.mark.skipif(not CALTECH.is_dir(), reason=f"no Caltech101 photos at {CALTECH}")
+@needs_caltech
 def test_the_published_numbers_are_those_of_real_folders() -> None:
     # The development copy holds the first 80 photos of each class.
     counts = {c.name: len(list(c.glob("*.jpg"))) for c in CALTECH.iterdir() if c.name != "Faces"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from factories import idx_bytes, packed, refused
+from factories import idx_bytes, packed, real_data, refused
 from spikebridge.config import DataConfig
 from spikebridge.data.catalog import PhotoReader, open_collection
 from spikebridge.data.datasets.nmnist import PUBLISHED
@@ -158,8 +158,7 @@ def test_names_and_folders_of_other_mirrors(tmp_path: Path) -> None:
 
 # Real recordings ----------------------------------------------------------------------------------
 
-REAL = Path("/work/shared/data/nmnist")
-real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real N-MNIST recordings at {REAL}")
+REAL, real = real_data("nmnist")
 
 
 @real

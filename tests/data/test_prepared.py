@@ -206,6 +206,30 @@ def test_a_manifest_is_taken_as_the_split(config: DataConfig, tmp_path: Path) ->
     refused(lambda: prepare(there, 0), photo.stem, "not among the data", "data.photos")
 
 
+def test_paths_with_variables_name_the_same_data(
+    config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = prepare(config, 0)
+    first.manifest.write(tmp_path / "split.csv")
+    made = _cache(config)
+    monkeypatch.setenv("HERE", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written = replace(
+        config,
+        events="$HERE/events",
+        photos="~/photos",
+        cache="${HERE}/cache",
+        split=replace(config.split, manifest="$HERE/split.csv"),
+    )
+    again = prepare(written, 1)
+    assert again.manifest == first.manifest
+    assert again.photos["train"].files == first.photos["train"].files
+    assert _same(first, again)
+    assert _cache(config) == made
+    monkeypatch.delenv("HERE")
+    refused(lambda: prepare(written, 1), "variable HERE is not set")
+
+
 def test_protocol_kt_selects_on_its_test_recordings(config: DataConfig) -> None:
     data = prepare(replace(config, split=SplitConfig(protocol="kt")), 0)
     assert data.manifest.selecting == "test"

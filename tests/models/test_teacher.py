@@ -283,7 +283,10 @@ def test_another_number_of_classes_starts_the_head_at_zero(timm, tmp_path):
             assert torch.equal(tensor, state[key]), key
 
 
-def test_a_missing_file_is_refused(timm, tmp_path):
+def test_a_missing_file_is_refused(timm, tmp_path, monkeypatch):
+    monkeypatch.setenv("HERE", str(tmp_path))
+    with pytest.raises(UserError, match=rf"^{tmp_path}/none\.pth: no such weights file"):
+        teacher(TINY, weights="$HERE/none.pth")
     with pytest.raises(UserError, match=r"none\.pth: no such weights file"):
         teacher(TINY, weights=str(tmp_path / "none.pth"))
     with pytest.raises(UserError, match="no such weights file"):

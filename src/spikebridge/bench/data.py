@@ -159,7 +159,7 @@ def _loading(config: Config, data: PreparedData) -> dict[str, float]:
         result.total.backward()
         optimiser.step()
         if device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
 
     return {
         "loader": size * _rate(task.batches, range(200)),

@@ -157,7 +157,7 @@ def settled_weights(settings: BenchSettings, x_TBCHW: Tensor) -> dict[str, Tenso
 def describe(found: InferenceBench) -> str:
     """The figures as Markdown tables."""
     lines = [
-        "| row | cold, ms | of it kernels built, s | p50, ms | p99, ms | peak, MiB |",
+        "| row | cold, ms | of it C kernels built, s | p50, ms | p99, ms | peak, MiB |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, (p50, p99) in found.latencies.items():

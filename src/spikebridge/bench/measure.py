@@ -75,7 +75,7 @@ def measure(jobs: dict[str, Job]) -> dict[str, Timing]:
     """
     with ExitStack() as stack:
         caches = stack.enter_context(tempfile.TemporaryDirectory())
-        environment = {**os.environ, **{name: f"{caches}/{name}" for name in _CACHES}}
+        environment = row_environment(caches, next(iter(jobs.values())).settings.device)
 
         def begin(name: str) -> Process:
             return stack.enter_context(closing(Process(jobs[name], environment)))
@@ -93,6 +93,21 @@ def measure(jobs: dict[str, Job]) -> dict[str, Timing]:
             )
             for name, row in rows.items()
         }
+
+
+def row_environment(caches: str, device: str) -> dict[str, str]:
+    """Environment of a row's process: compilers find no caches, a row on the CPU no GPU.
+
+    PyTorch's optimisers ask a GPU that they see for its stream, and CUDA then takes host memory.
+
+    Args:
+        caches: Empty folder.
+        device: As ``train.device``.
+    """
+    environment = {**os.environ, **{name: f"{caches}/{name}" for name in _CACHES}}
+    if pick_device(device).type == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    return environment
 
 
 def _turns(names: list[str], repeats: int) -> list[tuple[str, int]]:

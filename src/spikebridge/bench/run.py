@@ -7,7 +7,6 @@ reads each recording of a batch from a file of dense float32 frames.
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from spikebridge.bench.measure import row_environment
 from spikebridge.bench.reference import TAU, THRESHOLD
 from spikebridge.bench.run_rows import PARTS
 from spikebridge.config import Config, ObjectiveConfig
@@ -84,10 +84,10 @@ def bench_run(config: Config) -> RunBench:
     config = replace(config, data=replace(config.data, cache=str(cache_folder(config.data))))
     data = prepare(config.data, config.seed)
     with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
+        scratch, device = Path(folder), config.train.device
         (scratch / "config.json").write_text(json.dumps(asdict(config)))
         turns = [row for r in range(_ROUNDS) for row in (ROWS if r % 2 == 0 else ROWS[::-1])]
-        found = each(lambda row: (row, _in_a_process(row, scratch)), turns, "running")
+        found = each(lambda row: (row, _in_a_process(row, scratch, device)), turns, "running")
     cold = {row: [runs[0] for name, runs in found if name == row] for row in ROWS}
     warm = {row: [run for name, runs in found if name == row for run in runs[1:]] for row in ROWS}
 
@@ -104,15 +104,14 @@ def bench_run(config: Config) -> RunBench:
     )
 
 
-def _in_a_process(row: str, scratch: Path) -> list[dict[str, float]]:
+def _in_a_process(row: str, scratch: Path, device: str) -> list[dict[str, float]]:
     """`cold_and_warm` with empty caches of compilers; that of data stays."""
     with tempfile.TemporaryDirectory() as caches:
-        environment = {**os.environ, "XDG_CACHE_HOME": caches}
         done = subprocess.run(
             [sys.executable, "-P", "-c", _RUN, row, str(scratch)],
             capture_output=True,
             text=True,
-            env=environment,
+            env=row_environment(caches, device),
         )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["it was killed"]
@@ -150,7 +149,7 @@ def describe(found: RunBench) -> str:
         ratio = f"{found.ratios[part]:.2f}" if part in found.ratios else ""
         saved = found.saved.get(part, 1 - fast["whole"] / plain["whole"])
         lines.append(f"| {part} | {plain[part]:.2f} | {fast[part]:.2f} | {ratio} | {saved:.1%} |")
-    lines += ["", "| first run, cold | s | of it kernels built, s |", "| --- | ---: | ---: |"]
+    lines += ["", "| first run, cold | s | of it C kernels built, s |", "| --- | ---: | ---: |"]
     for row in ROWS:
         lines.append(f"| {row} | {found.cold[row]['whole']:.2f} | {found.cold[row]['build']:.1f} |")
     return "\n".join(lines) + "\n"

@@ -24,6 +24,7 @@ from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
 from spikebridge.runs import pick_device
 from spikebridge.settings import config_from
+from spikebridge.training.ahead import Ahead
 from spikebridge.training.loop import fit, learning_rate
 from spikebridge.training.tasks import StudentTask
 
@@ -45,19 +46,31 @@ def cold_and_warm(row: str, folder: str) -> list[dict[str, float]]:
 
 
 class Clock:
-    """Seconds by part."""
+    """Seconds by part.
 
-    def __init__(self) -> None:
+    Args:
+        device: Where the parts run; what is queued there when a part begins is none of its own.
+    """
+
+    def __init__(self, device: torch.device) -> None:
         self.seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
+        self._device = device
 
     @contextmanager
     def of(self, part: str) -> Iterator[None]:
         """Count what happens inside for a part."""
+        self.wait()
         began = time.perf_counter()
         try:
             yield
         finally:
+            self.wait()
             self.seconds[part] += time.perf_counter() - began
+
+    def wait(self) -> None:
+        """Wait until the device has done what it was given, unless that is being recorded."""
+        if self._device.type == "cuda" and not torch.cuda.is_current_stream_capturing():
+            torch.cuda.synchronize(self._device)
 
     def timed(self, part: str, act: Callable[..., Any]) -> Callable[..., Any]:
         """The same function, counted for a part."""
@@ -95,19 +108,38 @@ class DenseFiles:
         return np.stack([np.load(self._folder / f"{row}.npy") for row in chosen])
 
 
+@contextmanager
+def loading_timed(clock: Clock, task: StudentTask) -> Iterator[None]:
+    """Count for loading what the steps wait for their batches.
+
+    On CUDA a thread makes them while the steps run.
+    """
+    if task.device.type != "cuda":
+        task.batch = clock.timed("loading", task.batch)
+        yield
+        return
+    original = Ahead.__call__
+    Ahead.__call__ = clock.timed("loading", original)
+    try:
+        yield
+    finally:
+        Ahead.__call__ = original
+
+
 def ours(config: Config, data: PreparedData, scratch: Path) -> dict[str, float]:
     """Seconds of a run by `fit`, logging and checkpoint included, and of its test."""
-    clock, device = Clock(), pick_device(config.train.device)
+    device = pick_device(config.train.device)
+    clock = Clock(device)
     torch.manual_seed(config.seed)
     student = build_student(config.student, len(data.classes), config.data.size)
     teacher = build_teacher(config.teacher, len(data.classes), pretrained=False)
+    torch.empty(1, device=device)  # A GPU's first use takes a while.
     began = time.perf_counter()
     task = StudentTask(config, data, student, device)
     task.teacher = teacher.to(device).eval()
     teacher.forward = clock.timed("teacher", teacher.forward)
-    task.batch = clock.timed("loading", task.batch)
     task.evaluate = clock.timed("evaluation", task.evaluate)
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder, loading_timed(clock, task):
         fit(task, task.settings, Path(folder), description="ours")
     task.evaluate("test")
     return _whole(clock, began)
@@ -115,7 +147,8 @@ def ours(config: Config, data: PreparedData, scratch: Path) -> dict[str, float]:
 
 def reference(config: Config, data: PreparedData, scratch: Path) -> dict[str, float]:
     """Seconds of a run by the plain loop."""
-    clock, device = Clock(), pick_device(config.train.device)
+    device = pick_device(config.train.device)
+    clock = Clock(device)
     objective, classes = config.objective, len(data.classes)
     dense = {
         split: replace(events, frames_NTCHW=DenseFiles(events, scratch / split), scale="none")
@@ -180,6 +213,7 @@ def _evaluate(student: nn.Module, events: EventSet, device: torch.device) -> Non
 
 
 def _whole(clock: Clock, began: float) -> dict[str, float]:
+    clock.wait()
     whole = time.perf_counter() - began
     others = sum(clock.seconds.values())
     return {**clock.seconds, "steps": whole - others, "whole": whole}

@@ -212,7 +212,7 @@ def _plain(
 def describe(found: TrainingBench) -> str:
     """The figures as Markdown tables."""
     lines = [
-        "| row | cold, ms | of it kernels built, s | warm, ms | peak, MiB |",
+        "| row | cold, ms | of it C kernels built, s | warm, ms | peak, MiB |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for name, row in found.rows.items():

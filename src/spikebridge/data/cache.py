@@ -7,6 +7,7 @@ where it was. Of several processes that need the same arrays one makes them and 
 import contextlib
 import mmap
 import os
+import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
@@ -45,7 +46,11 @@ class ArrayCache:
         self.shape = shape
         self._places: dict[str, tuple[Path, np.void]] = {}
         self._known: set[Path] = set()
+        self._open_nothing()
+
+    def _open_nothing(self) -> None:
         self._open_files: OrderedDict[Path, int] = OrderedDict()
+        self._lock = threading.Lock()  # Threads share the open files; a map outlives its file.
 
     def ensure(self, jobs: Sequence[Job], description: str, processes: int | None = None) -> int:
         """Make the arrays that are not there yet, on all cores, with a progress bar.
@@ -107,9 +112,7 @@ class ArrayCache:
             start = int(record["offset"])
             aligned = start - start % mmap.ALLOCATIONGRANULARITY
             length = int(record["length"])
-            with mmap.mmap(
-                self._open(path), start - aligned + length, access=mmap.ACCESS_READ, offset=aligned
-            ) as window:
+            with self._map(path, start - aligned + length, aligned) as window:
                 data = np.frombuffer(window, np.uint8, length, start - aligned)
                 intact = zlib.crc32(data.data) == record["crc"]
                 if intact:
@@ -128,13 +131,15 @@ class ArrayCache:
         """Bytes that one array takes on disk."""
         return int(self._places[key][1]["length"]) + RECORD.itemsize
 
-    def _open(self, path: Path) -> int:
-        if path not in self._open_files:
-            self._open_files[path] = os.open(path, os.O_RDONLY)
-            if len(self._open_files) > _OPEN_FILES:
-                os.close(self._open_files.popitem(last=False)[1])
-        self._open_files.move_to_end(path)
-        return self._open_files[path]
+    def _map(self, path: Path, length: int, offset: int) -> mmap.mmap:
+        with self._lock:
+            if path not in self._open_files:
+                self._open_files[path] = os.open(path, os.O_RDONLY)
+                if len(self._open_files) > _OPEN_FILES:
+                    os.close(self._open_files.popitem(last=False)[1])
+            self._open_files.move_to_end(path)
+            file = self._open_files[path]
+            return mmap.mmap(file, length, access=mmap.ACCESS_READ, offset=offset)
 
     def __del__(self) -> None:
         for file in self._open_files.values():
@@ -163,7 +168,11 @@ class ArrayCache:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without open files, so that other processes can have a copy."""
-        return {**self.__dict__, "_open_files": OrderedDict()}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_open_files", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open_nothing()
 
 
 _REMEDY = "damaged cache ({}); delete this file and repeat the command"

@@ -12,7 +12,7 @@ from spikebridge.config import DataConfig
 from spikebridge.data.cifar10 import is_batch, read_batch
 from spikebridge.data.photos import read_idx, read_photo
 from spikebridge.errors import UserError
-from spikebridge.files import default_cache, file_sha256
+from spikebridge.files import default_cache, expand_path, file_sha256
 
 
 @dataclass(frozen=True)
@@ -98,4 +98,4 @@ def place_of(file: str) -> tuple[str, int | None]:
 
 def cache_folder(config: DataConfig) -> Path:
     """Folder of prepared data."""
-    return Path(config.cache) if config.cache else default_cache()
+    return expand_path(config.cache) if config.cache else default_cache()

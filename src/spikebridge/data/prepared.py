@@ -21,6 +21,7 @@ from spikebridge.data.simulate import Simulator
 from spikebridge.data.source import simulate_source, view_key
 from spikebridge.data.splits import adopt_split, make_split
 from spikebridge.errors import UserError
+from spikebridge.files import expand_path
 
 SPLITS = ("train", "validation", "test")
 
@@ -165,7 +166,7 @@ def open_split(
     """
     collection = open_collection(config)
     if manifest is None and config.split.manifest is not None:
-        manifest = Manifest.read(Path(config.split.manifest))
+        manifest = Manifest.read(expand_path(config.split.manifest))
     if manifest is None:
         return collection, make_split(collection, config.split, seed, cache_folder(config))
     return collection, adopt_split(manifest, collection, cache_folder(config))

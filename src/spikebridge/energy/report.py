@@ -21,6 +21,7 @@ from spikebridge.energy.operations import (
     joined,
 )
 from spikebridge.errors import UserError
+from spikebridge.files import expand_path
 from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher
 from spikebridge.runs import Trained, load_run, pick_device
@@ -257,8 +258,11 @@ def energy_of_run(
         raise UserError(f"{folder}: holds a teacher; energy is counted for students")
     config = trained.config
     operations = _count(trained.model, config, recordings_of_run(folder, trained, split), limit)
-    where = Path(config.teacher.checkpoint or folder.parent / f"teacher-seed{config.seed}")
-    teacher, missing = _teacher_cost(teacher_folder or where, config)
+    if teacher_folder is None:
+        given = config.teacher.checkpoint
+        beside = folder.parent / f"teacher-seed{config.seed}"
+        teacher_folder = expand_path(given) if given else beside
+    teacher, missing = _teacher_cost(teacher_folder, config)
     return EnergyReport(str(folder), split, config.student.name, operations, teacher, missing)
 
 

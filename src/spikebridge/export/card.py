@@ -12,6 +12,7 @@ from spikebridge.data.manifest import SELECTED_ON_TEST, UNPROVED, Manifest
 from spikebridge.energy import EnergyReport
 from spikebridge.export.formats import Format
 from spikebridge.export.outputs import Difference
+from spikebridge.files import expand_path
 from spikebridge.runs import Trained
 
 
@@ -95,7 +96,7 @@ def _network(config: Config) -> str:
 
 def _accuracy(title: str, config: Config, result: dict[str, Any], manifest: Manifest | None) -> str:
     data = config.data
-    simulated = data.events is None or (Path(data.events) / "simulator.json").exists()
+    simulated = data.events is None or (expand_path(data.events) / "simulator.json").exists()
     lines = [
         f"- Data: {title}" + ("; **its recordings are simulated from photos**" if simulated else "")
     ]

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from spikebridge.config import TeacherConfig
 from spikebridge.errors import UserError
+from spikebridge.files import expand_path
 from spikebridge.models._timm import import_timm
 from spikebridge.models.student import scaled
 
@@ -114,7 +115,7 @@ def build_teacher(config: TeacherConfig, classes: int, *, pretrained: bool = Tru
     if pretrained and lite:
         _load_lite0(network)
     elif pretrained and config.weights:
-        _load_backbone(network, Path(config.weights))
+        _load_backbone(network, expand_path(config.weights))
     mean = _LITE_MEAN if lite else tuple(network.default_cfg["mean"])
     std = _LITE_STD if lite else tuple(network.default_cfg["std"])
     return Teacher(network, head, mean=mean, std=std, **options)

@@ -21,6 +21,7 @@ from spikebridge.neurons.norm import StreamBatchNorm2d
 from spikebridge.training.distributed import share, size, total
 from spikebridge.training.loop import LoopSettings, Task
 from spikebridge.training.objective import CKDObjective, StepResult
+from spikebridge.training.precision import resolve
 
 _EVALUATION_BATCH = 100
 _REPLACEMENT_STREAM = 0x5EED
@@ -28,9 +29,7 @@ _REPLACEMENT_STREAM = 0x5EED
 
 def make_autocast(config: Config, device: torch.device) -> Autocast:
     """A maker of contexts in which convolutions run in the configured precision."""
-    precision = config.train.precision
-    fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
-    enabled = precision == "bfloat16" or (precision == "auto" and fast)
+    enabled = resolve(config.train.precision, device) == "bfloat16"
     return partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=enabled)
 
 

@@ -8,6 +8,7 @@ from spikebridge.config import DataConfig
 from spikebridge.data.datasets.dataset import Dataset, Finding, Found, Kind, Listing
 from spikebridge.data.datasets.walk import counted, folder_of, nothing_found
 from spikebridge.errors import UserError
+from spikebridge.files import expand_path
 
 CLASSES = (
     "aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables",
@@ -88,7 +89,7 @@ def _first_with(
 
 def _find_table(root: Path, other_root: str | None) -> Path:
     """pathFile.csv in a folder or up to three above it; else likewise from the other folder."""
-    for start in (root, *([Path(other_root)] if other_root else [])):
+    for start in (root, *([expand_path(other_root)] if other_root else [])):
         for folder in (start.absolute(), *start.absolute().parents[:3]):
             if (folder / _TABLE).is_file():
                 return folder / _TABLE

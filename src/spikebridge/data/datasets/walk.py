@@ -8,6 +8,7 @@ from pathlib import Path
 from spikebridge.data.datasets.dataset import Finding, Found, Kind, Listing
 from spikebridge.data.manifest import caseless
 from spikebridge.errors import UserError
+from spikebridge.files import expand_path
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".rar", ".7z")
 _SETTING: dict[Kind, str] = {"recording": "data.events", "photo": "data.photos"}
@@ -23,7 +24,7 @@ def folder_of(config_value: str | None, kind: Kind, layout: Sequence[str]) -> Pa
         raise UserError(
             f"{_SETTING[kind]} is not set; give the folder that holds {layout[0].split('  ')[0]}"
         )
-    root = Path(config_value)
+    root = expand_path(config_value)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder of {kind}s; set {_SETTING[kind]}")
     return root
