@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from spikebridge.data.collection import place_of
+from spikebridge.data.collection import file_from, place_of
 from spikebridge.data.hashes import file_hashes
 from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.splits import lookalike_photos
@@ -88,8 +88,10 @@ def audit(path: Path, cache: Path) -> Audit:
         ("photos of the labelled recordings", manifest.labelled_photos),
         ("this split's photos", manifest.seen_photos),
     ]
+    origin = None
     if path.is_dir():
         result, selection, doubts = _selection(path, manifest)
+        origin = result.get("origin")
         leaks += selection
         unproved += doubts
         unproved += result.get("unproved", [])
@@ -99,7 +101,7 @@ def audit(path: Path, cache: Path) -> Audit:
         if teacher is not None:
             seen.append(("the teacher's photos", teacher.seen_photos))
     held = manifest.held_photos
-    held_there = _unchanged(held, cache)
+    held_there = _unchanged(held, origin, cache)
     for where, photos in seen:
         checks.append(
             f"{where}: {len(photos)} seen in training, against {len(held)} photos "
@@ -107,7 +109,7 @@ def audit(path: Path, cache: Path) -> Audit:
         )
         caught = list(_seen_photos(manifest, photos, where))
         others = [e for e in photos if e.file not in {leak.seen for leak in caught}]
-        others_there = _unchanged(others, cache)
+        others_there = _unchanged(others, origin, cache)
         if gone := len(held) + len(others) - len(held_there) - len(others_there):
             unproved.append(
                 f"{gone} photos are no longer where the manifest says, or have changed, and could "
@@ -118,7 +120,7 @@ def audit(path: Path, cache: Path) -> Audit:
             Leak("likeness", first.file, f"{second.file} ({likeness})", where)
             for first, second, likeness in lookalike_photos(held_there, others_there, cache)
         ]
-    left_out = _left_out(manifest, held_there, cache)
+    left_out = _left_out(manifest, held_there, origin, cache)
     doubts = tuple(dict.fromkeys(unproved))
     return Audit(str(path), manifest.protocol, tuple(checks), tuple(leaks), doubts, left_out)
 
@@ -143,17 +145,20 @@ def _seen_photos(manifest: Manifest, photos: Sequence[Entry], where: str) -> Ite
             yield Leak("content", contents[photo.sha256].file, photo.file, where)
 
 
-def _left_out(manifest: Manifest, held_there: list[Entry], cache: Path) -> tuple[str, ...]:
+def _left_out(
+    manifest: Manifest, held_there: list[Entry], origin: str | None, cache: Path
+) -> tuple[str, ...]:
     """Photos held out for their looks, each with the photos that it looks like."""
     own = {e.file for e in manifest.held_photos}
     excluded = [e for e in manifest.select("photo", "held-out") if e.file not in own]
-    alike = lookalike_photos(held_there, _unchanged(excluded, cache), cache)
+    alike = lookalike_photos(held_there, _unchanged(excluded, origin, cache), cache)
     return tuple(f"{second.file} — {first.file} ({likeness})" for first, second, likeness in alike)
 
 
-def _unchanged(entries: list[Entry], cache: Path) -> list[Entry]:
+def _unchanged(entries: list[Entry], origin: str | None, cache: Path) -> list[Entry]:
     """Entries whose file is there as it was; those inside a file of many are taken as they are."""
-    there = [(e, *place_of(e.file)) for e in entries]
+    found = [replace(e, file=file_from(origin, e.file)) for e in entries]
+    there = [(e, *place_of(e.file)) for e in found]
     there = [(e, index) for e, path, index in there if Path(path).is_file()]
     inside = [e for e, index in there if index is not None]
     whole = [e for e, index in there if index is None]

@@ -25,7 +25,7 @@ from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher, build_teacher
 from spikebridge.neurons.kernels import require
 from spikebridge.recipes import merge
-from spikebridge.run_folder import PRECISION, begun, open_run, plain_settings, precision_of
+from spikebridge.run_folder import PRECISION, begun, data_of, open_run, plain_settings, precision_of
 from spikebridge.settings import config_from
 from spikebridge.training.checkpoint import fill, load_model, save_model
 from spikebridge.training.distributed import on_main, size
@@ -325,6 +325,26 @@ def _with_neurons_of_here(student: StudentConfig) -> StudentConfig:
     return student
 
 
+def data_of_run(folder: Path, trained: Trained) -> PreparedData:
+    """The data that a finished run was made with, from wherever it is looked at.
+
+    Raises:
+        UserError: its data or its manifest have changed since.
+    """
+    manifest = Manifest.read(folder / "manifest.csv")
+    if manifest != trained.manifest:
+        raise UserError(
+            f"{folder}/manifest.csv: not the manifest that this run was trained with; restore it"
+        )
+    data = data_of(folder, trained.config.data)
+    try:
+        return prepare(data, trained.config.seed, manifest=manifest)
+    except UserError as error:
+        raise UserError(
+            f"{folder}: the data are no longer those that this run was trained on: {error}"
+        ) from error
+
+
 def evaluate_run(folder: Path, split: str) -> Evaluation:
     """Evaluate a finished run on a split of its own data.
 
@@ -332,18 +352,7 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
         UserError: no finished run, or its data have changed since.
     """
     trained = load_run(folder)
-    config = trained.config
-    manifest = Manifest.read(folder / "manifest.csv")
-    if manifest != trained.manifest:
-        raise UserError(
-            f"{folder}/manifest.csv: not the manifest that this run was trained with; restore it"
-        )
-    try:
-        data = prepare(config.data, config.seed, manifest=manifest)
-    except UserError as error:
-        raise UserError(
-            f"{folder}: the data are no longer those that this run was trained on: {error}"
-        ) from error
+    config, data = trained.config, data_of_run(folder, trained)
     device = pick_device(config.train.device)
     model = trained.model.to(device)
     task = TeacherTask if isinstance(model, Teacher) else StudentTask

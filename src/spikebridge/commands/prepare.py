@@ -55,7 +55,9 @@ def _audit_arguments(parser: ArgumentParser) -> None:
     parser.usage = "spikebridge audit RUN|MANIFEST [--json FILE]"
     parser.add_argument("subject", help="folder of a finished run, or a manifest.csv")
     parser.add_argument("--json", type=str, help="also write the findings as JSON")
-    parser.add_argument("--cache", type=str, help="folder of prepared data, as data.cache")
+    parser.add_argument(
+        "--cache", type=str, help="folder of prepared data; null takes the run's data.cache"
+    )
 
 
 def _audit(given: Namespace) -> int:
@@ -67,8 +69,11 @@ def _audit(given: Namespace) -> int:
     from spikebridge.config import DataConfig
     from spikebridge.data.catalog import cache_folder
     from spikebridge.files import write_json
+    from spikebridge.run_folder import cache_of
 
-    found = audit(Path(given.subject), cache_folder(DataConfig(cache=given.cache)))
+    subject = Path(given.subject)
+    cache = cache_of(subject) if given.cache is None else given.cache
+    found = audit(subject, cache_folder(DataConfig(cache=cache)))
     print(describe(found), end="")
     if given.json:
         write_json(given.json, found.as_json())

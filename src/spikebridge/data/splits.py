@@ -103,9 +103,9 @@ def _stated_pair(entry: Entry) -> str:
 def _all_entries(collection: Collection, cache: Path) -> tuple[Entry, ...]:
     """All files with their pairs and contents, in no split."""
     collection = _copies_joined(collection, cache)
-    recordings, photos = collection.recordings, collection.photos
-    undrawn = [[(item, "") for item in some] for some in (recordings, photos)]
-    return _entries(collection, *undrawn, cache)
+    recordings = [(item, "") for item in collection.recordings]
+    photos = [(item, "") for item in collection.photos]
+    return _entries(collection, recordings, photos, cache)
 
 
 def _copies_joined(collection: Collection, cache: Path) -> Collection:

@@ -59,12 +59,12 @@ def list_class_folders(
         UserError: no such file in any folder.
     """
     known, left_out = set(known), left_out or {}
-    exclude = {_composed(name) for name in exclude}
+    excluded = {_composed(name) for name in exclude}
     classes: dict[str, list[Found]] = {}
     findings: list[Finding] = []
     for child in sorted(_children(root)):
         name = _composed(child.name)
-        if not child.is_dir() or name.startswith(".") or name in exclude:
+        if not child.is_dir() or name.startswith(".") or name in excluded:
             continue
         files, others = _files(child, suffixes)
         if name in left_out:
