@@ -20,7 +20,7 @@ from spikebridge.runs import TEACHER_MANIFEST, teacher_doubts
 class Leak:
     """Something that tests or validates, and the same thing where training sees it."""
 
-    kind: Literal["pair", "content", "likeness", "recording", "selection"]
+    kind: Literal["pair", "content", "likeness", "recording", "session", "selection"]
     held: str
     """What validates or tests."""
     seen: str
@@ -127,20 +127,30 @@ def audit(path: Path, cache: Path) -> Audit:
 
 def _recordings_in_two_splits(manifest: Manifest) -> Iterator[Leak]:
     first: dict[str, Entry] = {}
+    sessions: dict[str, Entry] = {}
     for split in ("test", "validation", "train"):
         for entry in manifest.select("recording", split):
+            here = f"{entry.file} ({split})"
             other = first.setdefault(entry.sha256, entry)
             if other.split != split:
-                yield Leak("recording", f"{other.file} ({other.split})",
-                           f"{entry.file} ({split})", "the same bytes in two splits")  # fmt: skip
+                there = f"{other.file} ({other.split})"
+                yield Leak("recording", there, here, "the same bytes in two splits")
+            other = sessions.setdefault(entry.group, entry) if entry.group else entry
+            if other.split != split:
+                there = f"{other.file} ({other.split})"
+                yield Leak("session", there, here, f"session {entry.group} is in two splits")
 
 
 def _seen_photos(manifest: Manifest, photos: Sequence[Entry], where: str) -> Iterator[Leak]:
     recordings = {s: e for e in manifest.held_recordings if (s := manifest.scene(e))}
     contents = {e.sha256: e for e in manifest.held_photos}
+    sessions = {e.group: e for e in manifest.held_recordings if e.group}
     for photo in photos:
         if (recording := recordings.get(manifest.scene(photo))) is not None:
             yield Leak("pair", f"{recording.file} ({recording.split})", photo.file, where)
+        elif photo.group in sessions:
+            recording = sessions[photo.group]
+            yield Leak("session", f"{recording.file} ({recording.split})", photo.file, where)
         elif photo.sha256 in contents:
             yield Leak("content", contents[photo.sha256].file, photo.file, where)
 

@@ -14,6 +14,7 @@ from spikebridge.data.datasets.dataset import Kind, Trouble
 from spikebridge.data.datasets.pairing import compare_classes, known_pairs, pairs_of, same_photo
 from spikebridge.data.datasets.walk import counted
 from spikebridge.data.events import read_events
+from spikebridge.data.sessions import named_like_series
 from spikebridge.errors import UserError
 from spikebridge.files import file_sha256
 
@@ -106,6 +107,8 @@ def check(config: DataConfig) -> Report:
         known, _, paired = known_pairs(dataset, recordings, photos)
         findings += _pairing_findings(dataset, paired, known, photos)
     findings += _missing(dataset, recordings, config.exclude)
+    if not dataset.published and config.split.group is None:
+        findings += _series(recordings)
     sensor = config.sensor or dataset.sensor
     reader = PhotoReader()
     findings += _read_all(
@@ -184,6 +187,20 @@ def _alone(listing: Listing, others: Listing) -> Iterator[tuple[str, Found]]:
     for name, found in listing.classes.items():
         if others.classes.get(name):
             yield from ((name, one) for one in found if one.pair not in pairs)
+
+
+def _series(recordings: Listing) -> Iterator[Finding]:
+    """Classes whose recordings seem to be of a few sessions."""
+    for name, found in recordings.classes.items():
+        if series := named_like_series(one.number for one in found):
+            (first, last, count), *others = series
+            more = f" and {counted(len(others), 'other')}" if others else ""
+            message = (
+                f"{recordings.root}/{name}: {first} … {last} ({count}){more} look like recordings "
+                "made in a row, which are near copies, and a random split puts them on both sides; "
+                "name their sessions by data.split.group, '(.+)_' say"
+            )
+            yield Finding("warning", "series", "recording", name, message)
 
 
 def _missing(dataset: Dataset, recordings: Listing, exclude: Sequence[str]) -> list[Finding]:

@@ -19,6 +19,7 @@ _HEADINGS = {
     "missing": "that are missing",
     "layout": "that do not lie as expected",
     "left out": "that are left out",
+    "series": "that look like series",
 }
 
 

@@ -30,6 +30,8 @@ class Item:
     pair: str
     """Equal for a recording and the photo that it was made of; empty where that is unknown. A
     recording whose photo is known, but not here, has one that no photo has."""
+    group: str = ""
+    """Recording session, where ``data.split.group`` names it."""
 
 
 @dataclass(frozen=True)

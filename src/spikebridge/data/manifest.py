@@ -79,6 +79,8 @@ class Entry:
     split: str
     """`train`, `validation`, `test`, `unused` (recordings) or `held-out` (photos)."""
     sha256: str
+    group: str = ""
+    """Recording session, which is in one split only; empty where none is named."""
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -111,6 +113,11 @@ class Manifest:
     def held_recordings(self) -> list[Entry]:
         """Recordings that validate or test."""
         return self.select("recording", "validation") + self.select("recording", "test")
+
+    @property
+    def held_groups(self) -> set[str]:
+        """Recording sessions that validate or test, as far as they are named."""
+        return {e.group for e in self.held_recordings} - {""}
 
     @property
     def seen_photos(self) -> list[Entry]:
@@ -184,12 +191,13 @@ class Manifest:
         """As CSV."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_COLUMNS)
+        columns = COLUMNS + (("group",) if any(e.group for e in self.entries) else ())
+        writer.writerow(columns)
         for entry in self.entries:
             row = dict(vars(entry))
             row |= {"class": row.pop("class_name"), "role": self.role(entry)}
             row["protocol"] = self.protocol
-            writer.writerow([row[column] for column in _COLUMNS])
+            writer.writerow([row[column] for column in columns])
         return text.getvalue()
 
     @property
@@ -217,7 +225,7 @@ class Manifest:
         except (KeyError, ValueError, csv.Error) as error:
             raise UserError(
                 f"{path}: not a manifest, or damaged ({error}); expected the columns "
-                f"{', '.join(_COLUMNS)}: train the run again"
+                f"{', '.join(COLUMNS)}: train the run again"
             ) from error
 
     @classmethod
@@ -239,17 +247,18 @@ class Manifest:
 
 
 _NAMED = 3
-_COLUMNS = (
+COLUMNS = (
     "kind", "file", "class", "label", "number", "pair", "protocol", "split", "role", "sha256",
 )  # fmt: skip
 
 
 def _entry(row: dict[str, str]) -> Entry:
-    if set(row) != set(_COLUMNS) or None in row.values():
+    if set(row) - {"group"} != set(COLUMNS) or None in row.values():
         raise ValueError("wrong columns")
     if (row["kind"], row["split"]) not in ROLES or len(row["sha256"]) != 64:
         raise ValueError("wrong values")
     if len(bytes.fromhex(row["sha256"])) != 32 or int(row["label"]) < 0:
         raise ValueError("wrong values")
+    row = {"group": "", **row}
     values = {f.name: row["class" if f.name == "class_name" else f.name] for f in fields(Entry)}
     return Entry(**{**values, "label": int(row["label"])})  # pyright: ignore[reportArgumentType]

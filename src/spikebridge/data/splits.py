@@ -1,8 +1,10 @@
 """Who trains, validates and tests, joined by class and image number, under three protocols."""
 
 from collections import defaultdict
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,15 +13,23 @@ from spikebridge.data.catalog import Collection, Item, PhotoReader
 from spikebridge.data.collection import place_of
 from spikebridge.data.hashes import file_hashes, look_hashes, lookalikes
 from spikebridge.data.manifest import Entry, Manifest, caseless, join_copies
+from spikebridge.data.sessions import split_sessions, with_sessions
 from spikebridge.errors import UserError
 
 _KT_TRAIN = 0.9
 
+_HELD = {"validation": "held-out", "test": "test"}
+"""Splits of recordings that hold out their photos, and where these go."""
+
+_OfOne = TypeVar("_OfOne", Item, Entry)
 _Drawn = list[tuple[Item, str]]
 
 
 def make_split(collection: Collection, config: SplitConfig, seed: int, cache: Path) -> Manifest:
     """Split per class: validation and test first, then k labelled, then the legal photos.
+
+    Where ``config.group`` names sessions, none is in two splits, and no photo of one that validates
+    or tests is seen.
 
     A photo whose recording validates or tests is never a source nor seen in the teacher's
     training; nor is its copy, byte for byte, nor (``config.near_duplicates``) its likeness, nor
@@ -36,10 +46,14 @@ def make_split(collection: Collection, config: SplitConfig, seed: int, cache: Pa
         cache: Folder where hashes are remembered.
 
     Raises:
-        UserError: a class has too few recordings or photos.
+        UserError: a class has too few recordings, sessions or photos.
     """
     collection = _copies_joined(collection, cache)
+    if config.group is not None:
+        collection = with_sessions(collection, config.group)
     random = np.random.default_rng([0x5B11, seed if config.seed is None else config.seed])
+    sessions = None if config.group is None else split_sessions(collection, config, random)
+    held = {i.group for some in sessions or () for i, split in some if split in _HELD}
     recordings: _Drawn = []
     photos: _Drawn = []
     for label, name in enumerate(collection.classes):
@@ -50,13 +64,13 @@ def make_split(collection: Collection, config: SplitConfig, seed: int, cache: Pa
             recordings += drawn
             photos += _photos_as_recordings(own_photos, drawn, name)
         else:
-            drawn = _split_recordings(own, name, config, random)
+            drawn = sessions[label] if sessions else _split_recordings(own, name, config, random)
             recordings += drawn
-            photos += _split_photos(own_photos, name, drawn, config, random)
+            photos += split_photos(own_photos, name, drawn, held, config, random)
     entries = _entries(collection, recordings, photos, cache)
-    entries = _without_copies(entries)
+    entries = without_copies(entries)
     if config.name != "kt" and config.near_duplicates == "exclude":
-        entries = _without_lookalikes(entries, cache)
+        entries = without_lookalikes(entries, cache)
     _require_all_classes(entries, collection)
     return Manifest(entries, config.name)
 
@@ -68,7 +82,7 @@ def adopt_split(manifest: Manifest, collection: Collection, cache: Path) -> Mani
         UserError: a file of it is missing here, or is another one; or the classes differ.
     """
     named: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
-    for here in _all_entries(collection, cache):
+    for here in all_entries(collection, cache):
         named[here.kind, here.class_name, caseless(here.number)].append(here)
     return replace(manifest, entries=tuple(_found(entry, named) for entry in manifest.entries))
 
@@ -91,7 +105,8 @@ def _found(entry: Entry, named: dict[tuple[str, str, str], list[Entry]]) -> Entr
             "restore it, or train on the data as they are now"
         )
     there.remove(here)
-    return replace(here, split=entry.split, pair=here.pair or _stated_pair(entry))
+    pair = here.pair or _stated_pair(entry)
+    return replace(here, split=entry.split, pair=pair, group=entry.group)
 
 
 def _stated_pair(entry: Entry) -> str:
@@ -100,7 +115,7 @@ def _stated_pair(entry: Entry) -> str:
     return "" if caseless(entry.pair) == caseless(own_name) else entry.pair
 
 
-def _all_entries(collection: Collection, cache: Path) -> tuple[Entry, ...]:
+def all_entries(collection: Collection, cache: Path) -> tuple[Entry, ...]:
     """All files with their pairs and contents, in no split."""
     collection = _copies_joined(collection, cache)
     recordings = [(item, "") for item in collection.recordings]
@@ -137,14 +152,23 @@ def _entries(
     files += [item.file for item, _ in photos if place_of(item.file)[1] is None]
     hashes = dict(zip(files, file_hashes(files, cache), strict=True))
     return tuple(
-        Entry(kind, i.file, collection.classes[i.label], i.label, i.number, i.pair, split, sha)
+        Entry(
+            kind=kind,
+            file=item.file,
+            class_name=collection.classes[item.label],
+            label=item.label,
+            number=item.number,
+            pair=item.pair,
+            split=split,
+            sha256=hashes.get(item.file) or reader.sha256(item),
+            group=item.group,
+        )
         for kind, items in (("recording", recordings), ("photo", photos))
-        for i, split in items
-        for sha in [hashes.get(i.file) or reader.sha256(i)]
+        for item, split in items
     )
 
 
-def _without_copies(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+def without_copies(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """Leave out of training what is, byte for byte, held out under another name.
 
     So are photos whose recording is held out in another class.
@@ -170,7 +194,7 @@ def _without_copies(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     return tuple(replace(entry, split=place(entry)) for entry in entries)
 
 
-def _without_lookalikes(entries: tuple[Entry, ...], cache: Path) -> tuple[Entry, ...]:
+def without_lookalikes(entries: tuple[Entry, ...], cache: Path) -> tuple[Entry, ...]:
     """Leave out of training the photos that look like a held-out recording's, and their recordings.
 
     A few-shot class gets other labelled recordings in their place, where there are any.
@@ -182,7 +206,7 @@ def _without_lookalikes(entries: tuple[Entry, ...], cache: Path) -> tuple[Entry,
     unfit = {e.pair for e in (*held, *(seen for _, seen, _ in photos))} - {""}
     taken = {e.file for e in manifest.select("recording", "train") if e.pair in unfit}
     spare = [e for e in manifest.select("recording", "unused") if e.pair not in unfit]
-    spare = [e for e in spare if e.sha256 not in contents]
+    spare = [e for e in spare if e.sha256 not in contents and e.group not in manifest.held_groups]
     given = set()
     for name in [e.class_name for e in manifest.select("recording", "train") if e.pair in unfit]:
         other = next((e for e in spare if e.class_name == name and e.file not in given), None)
@@ -278,18 +302,33 @@ def _split_recordings(
     return list(zip(order, splits, strict=True))
 
 
-def _split_photos(
-    items: list[Item],
+def split_photos(
+    items: Sequence[_OfOne],
     name: str,
-    drawn: _Drawn,
+    drawn: Sequence[tuple[_OfOne, str]],
+    held_sessions: Set[str],
     config: SplitConfig,
     random: np.random.Generator,
-) -> _Drawn:
+) -> list[tuple[_OfOne, str]]:
+    """The photos of a class with their splits, for its recordings' splits.
+
+    Args:
+        items: The photos.
+        name: Their class, for messages.
+        drawn: The recordings of the class with their splits.
+        held_sessions: Sessions that validate or test, of any class.
+        config: Shares of the photos.
+        random: Source of the draws.
+
+    Raises:
+        UserError: too few are left to train on.
+    """
     order = [items[i] for i in random.permutation(len(items))]
-    held = {"validation": "held-out", "test": "test"}
-    taken = {item.pair: held[split] for item, split in drawn if item.pair and split in held}
+    taken = {item.pair: _HELD[split] for item, split in drawn if item.pair and split in _HELD}
     result = [(item, taken[item.pair]) for item in order if item.pair in taken]
-    legal = [item for item in order if item.pair not in taken]
+    others = [item for item in order if item.pair not in taken]
+    result += [(item, "held-out") for item in others if item.group in held_sessions]
+    legal = [item for item in others if item.group not in held_sessions]
     has_test = any(split == "test" for _, split in result)
     test = 0 if has_test else max(1, round(config.photo_test * len(legal)))
     validation = max(1, round(config.photo_validation * len(legal)))

@@ -7,7 +7,9 @@ from typing import Literal
 from spikebridge.config import DataConfig
 
 Kind = Literal["recording", "photo"]
-Trouble = Literal["layout", "missing", "empty", "unreadable", "duplicated", "unpaired", "left out"]
+Trouble = Literal[
+    "layout", "missing", "empty", "unreadable", "duplicated", "unpaired", "left out", "series"
+]
 Severity = Literal["error", "warning", "note"]
 
 
