@@ -1,21 +1,27 @@
 """The audit: every kind of leak, planted, is caught; a clean run is proved clean."""
 
 import json
+import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from factories import photo_folder, picture, refused
 from spikebridge.audit import TEACHER_MANIFEST, Audit, audit
 from spikebridge.cli import main
 from spikebridge.config import Config
+from spikebridge.data.catalog import open_collection
 from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import prepare
+from spikebridge.export.card import _accuracy
 from spikebridge.files import write_json
 from spikebridge.recipes import read_recipe
+from spikebridge.run_folder import plain_settings
 from spikebridge.runs import load_run, train_student
 from spikebridge.settings import config_from
 from spikebridge.training.checkpoint import load_model, save_model
@@ -62,6 +68,16 @@ def run(trained: Path, tmp_path: Path) -> Path:
         (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "run" / name).write_bytes((trained / name).read_bytes())
     return tmp_path / "run"
+
+
+def _recordings_of(root: Path, name_of: Callable[[str], str]) -> Path:
+    """Simulated recordings of all photos, under names of one's own."""
+    config = _config(root)
+    for item in open_collection(config.data).recordings:
+        file = root / "events" / Path(item.file).parent.name / f"{name_of(item.number)}.bin"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(Path(item.file).read_bytes())
+    return root / "events"
 
 
 def _look(run: Path, trained: Path) -> Audit:
@@ -157,10 +173,13 @@ def test_a_recording_in_two_splits_is_caught(run: Path, trained: Path) -> None:
         replace(e, sha256=test.sha256) if e.file == train.file else e for e in manifest.entries
     ]
     _edit(run, replace(manifest, entries=tuple(entries)))
-    (leak,) = _look(run, trained).leaks
+    leak, *shown = _look(run, trained).leaks
     assert leak.kind == "recording"
     assert test.file in leak.held
     assert train.file in leak.seen
+    # The photos of both are the photos of what tests.
+    assert {one.kind for one in shown} == {"pair"}
+    assert {Path(one.seen).stem for one in shown} == {train.number, test.number}
 
 
 def test_selection_on_test_is_caught(run: Path, trained: Path) -> None:
@@ -189,7 +208,7 @@ def test_what_cannot_be_proved_is_said(run: Path, trained: Path) -> None:
     found = _look(run, trained)
     assert found.verdict == "unproved"
     doubts = "; ".join(found.unproved)
-    assert "joined by class only" in doubts
+    assert "which photo they show is unknown of 8 of 8 recordings" in doubts
     assert "not the manifest that the run was trained with" in doubts
     assert "carries no manifest" in doubts
 
@@ -235,6 +254,118 @@ def test_exit_codes_and_json(
     (run / "metrics.jsonl").write_text("{")
     refused(lambda: _look(run, trained), run, "damaged", "audit its manifest.csv alone")
     refused(lambda: _look(tmp_path, trained), "manifest.csv", "no such manifest")
+
+
+def test_every_figure_of_an_unproved_run_carries_the_mark(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    photo_folder(tmp_path / "photos", count=12, side=16)
+    events = _recordings_of(tmp_path, lambda name: f"take-{name}")
+    settings = tmp_path / "mine.yaml"
+    config = _config(tmp_path, labelled_per_class=2)
+    config = replace(config, data=replace(config.data, events=str(events), sensor=(16, 16)))
+    settings.write_text(yaml.safe_dump(plain_settings(config)))
+    assert main(["train", str(settings), "--out", str(tmp_path / "ckd")]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "test top-1" in last
+    assert "unproved: a leak cannot be excluded" in last
+    result = json.loads((tmp_path / "ckd/result.json").read_text())
+    assert result["proved"] is False
+    assert "which photo they show is unknown of 8 of 8" in result["unproved"][0]
+    assert "take-image_00" in result["unproved"][0]
+    assert json.loads((tmp_path / "teacher-seed0/result.json").read_text())["proved"] is False
+    assert main(["evaluate", str(tmp_path / "ckd")]) == 0
+    assert "unproved: a leak cannot be excluded" in capsys.readouterr().out
+    trained = load_run(tmp_path / "ckd")
+    accuracy = _accuracy("Own data", trained.config, result, trained.manifest)
+    assert "one seed; **unproved: a leak cannot be excluded**" in accuracy
+    assert f"Unproved: {result['unproved'][0]}" in accuracy
+    assert main(["audit", str(tmp_path / "ckd"), "--cache", str(tmp_path / "cache")]) == 2
+    assert capsys.readouterr().out.count("UNPROVED") == 1
+
+
+def test_a_proved_run_says_so(trained: Path, capsys: pytest.CaptureFixture) -> None:
+    result = json.loads((trained / "result.json").read_text())
+    assert (result["proved"], result["unproved"]) == (True, [])
+    assert main(["evaluate", str(trained)]) == 0
+    assert "unproved" not in capsys.readouterr().out
+
+
+def test_labelled_recordings_are_counted_in_a_given_split(tmp_path: Path) -> None:
+    photo_folder(tmp_path / "photos", count=12, side=16)
+    drawn = prepare(_config(tmp_path).data, 0).manifest
+    assert drawn.labelled_recordings == (8, 8)
+    for fewer, count, found in (("cup", (3, 8), None), ("saw", (3, 3), 3)):
+        train = [e.file for e in drawn.select("recording", "train") if e.class_name == fewer]
+        for file in train[3:]:
+            drawn = _move(drawn, file, "unused")
+        drawn.write(tmp_path / f"{fewer}.csv")
+        config = _config(tmp_path, manifest=str(tmp_path / f"{fewer}.csv"))
+        result = train_student(
+            config,
+            prepare(config.data, 0),
+            tmp_path / fewer,
+            teacher_folder=tmp_path / f"t-{fewer}",
+        )
+        assert result["labelled_per_class"] == found
+        assert result["labelled_recordings"] == {"min": count[0], "max": count[1]}
+
+
+@pytest.mark.parametrize(
+    ("name_of", "verdict"),
+    [
+        (str.upper, "clean"),
+        (lambda name: unicodedata.normalize("NFD", name.replace("image", "caf\u00e9")), "clean"),
+        (lambda name: name if int(name[-2:]) % 2 else f"take-{name}", "unproved"),
+    ],
+    ids=["letter case", "Unicode form", "names of which half match"],
+)
+def test_recordings_of_own_folders_hold_out_their_photos(
+    tmp_path: Path, name_of: Callable[[str], str], verdict: str, capsys: pytest.CaptureFixture
+) -> None:
+    photo_folder(tmp_path / "photos", count=12, side=16)
+    events = _recordings_of(tmp_path, name_of)
+    for photo in (tmp_path / "photos").glob("*/*") if "cafe" in name_of("image_01") else ():
+        photo.rename(photo.with_stem(photo.stem.replace("image", "caf\u00e9")))
+    config = replace(_config(tmp_path).data, events=str(events), sensor=(16, 16))
+    for seed in range(3):
+        manifest = prepare(config, seed).manifest
+        held = {Path(e.file).stem[-2:] + e.class_name for e in manifest.held_recordings if e.pair}
+        seen = {Path(e.file).stem[-2:] + e.class_name for e in manifest.seen_photos}
+        assert held
+        assert not held & seen
+        manifest.write(tmp_path / "manifest.csv")
+        code = main(["audit", str(tmp_path / "manifest.csv"), "--cache", str(tmp_path / "cache")])
+        assert code == {"clean": 0, "unproved": 2}[verdict]
+        said = capsys.readouterr().out
+        assert ("take-image" in said) == (verdict == "unproved")
+
+
+def test_pairs_of_older_manifests_are_compared_without_letter_case(
+    run: Path, trained: Path
+) -> None:
+    manifest = Manifest.read(run / "manifest.csv")
+    recording, photo = (
+        manifest.select("recording", "test")[0],
+        manifest.select("photo", "train")[0],
+    )
+    planted = [
+        replace(e, pair=recording.pair.upper()) if e.file == photo.file else e
+        for e in manifest.entries
+    ]
+    _edit(run, replace(manifest, entries=tuple(planted)))
+    leak = _look(run, trained).leaks[0]
+    assert (leak.kind, leak.seen) == ("pair", photo.file)
+
+
+def test_photos_that_are_known_and_elsewhere_are_counted(run: Path, trained: Path) -> None:
+    manifest = Manifest.read(run / "manifest.csv")
+    gone = [e.pair for e in manifest.select("recording", "test")]
+    entries = [e for e in manifest.entries if e.kind == "recording" or e.pair not in gone]
+    _edit(run, replace(manifest, entries=tuple(entries)))
+    found = _look(run / "manifest.csv", trained)
+    assert found.verdict == "clean"
+    assert f"pairs: {len(gone)} of the recordings that validate or test show" in found.checks[1]
 
 
 # Splits ------------------------------------------------------------------------------------------

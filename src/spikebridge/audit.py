@@ -3,25 +3,25 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from spikebridge.data.collection import place_of
+from spikebridge.data.collection import file_from, place_of
 from spikebridge.data.hashes import file_hashes
 from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.splits import lookalike_photos
 from spikebridge.errors import UserError
-from spikebridge.runs import TEACHER_MANIFEST
+from spikebridge.runs import TEACHER_MANIFEST, teacher_doubts
 
 
 @dataclass(frozen=True)
 class Leak:
     """Something that tests or validates, and the same thing where training sees it."""
 
-    kind: Literal["pair", "content", "likeness", "recording", "selection"]
+    kind: Literal["pair", "content", "likeness", "recording", "session", "selection"]
     held: str
     """What validates or tests."""
     seen: str
@@ -79,26 +79,30 @@ def audit(path: Path, cache: Path) -> Audit:
         f"recordings: {len(manifest.held_recordings)} validate or test, "
         f"{len(manifest.select('recording', 'train'))} train"
     ]
-    if all(not entry.pair for entry in manifest.held_recordings):
-        unproved.append(
-            "recordings and photos of this data set are joined by class only, so that no photo of "
-            "a held-out recording can be recognised; say so with the figures"
+    unproved += manifest.doubts
+    if elsewhere := manifest.shown_elsewhere:
+        checks.append(
+            f"pairs: {elsewhere} of the recordings that validate or test show photos that are "
+            "known and not among these"
         )
     seen = [
         ("photos of the labelled recordings", manifest.labelled_photos),
         ("this split's photos", manifest.seen_photos),
     ]
+    origin = None
     if path.is_dir():
         result, selection, doubts = _selection(path, manifest)
+        origin = result.get("origin")
         leaks += selection
         unproved += doubts
+        unproved += result.get("unproved", [])
         checks.append(f"selection: every evaluation of {path / 'metrics.jsonl'}")
-        teacher, doubts = _teacher(path, result)
+        teacher, doubts = _teacher(path, result, manifest)
         unproved += doubts
         if teacher is not None:
             seen.append(("the teacher's photos", teacher.seen_photos))
     held = manifest.held_photos
-    held_there = _unchanged(held, cache)
+    held_there = _unchanged(held, origin, cache)
     for where, photos in seen:
         checks.append(
             f"{where}: {len(photos)} seen in training, against {len(held)} photos "
@@ -106,7 +110,7 @@ def audit(path: Path, cache: Path) -> Audit:
         )
         caught = list(_seen_photos(manifest, photos, where))
         others = [e for e in photos if e.file not in {leak.seen for leak in caught}]
-        others_there = _unchanged(others, cache)
+        others_there = _unchanged(others, origin, cache)
         if gone := len(held) + len(others) - len(held_there) - len(others_there):
             unproved.append(
                 f"{gone} photos are no longer where the manifest says, or have changed, and could "
@@ -117,43 +121,55 @@ def audit(path: Path, cache: Path) -> Audit:
             Leak("likeness", first.file, f"{second.file} ({likeness})", where)
             for first, second, likeness in lookalike_photos(held_there, others_there, cache)
         ]
-    left_out = _left_out(manifest, held_there, cache)
+    left_out = _left_out(manifest, held_there, origin, cache)
     doubts = tuple(dict.fromkeys(unproved))
     return Audit(str(path), manifest.protocol, tuple(checks), tuple(leaks), doubts, left_out)
 
 
 def _recordings_in_two_splits(manifest: Manifest) -> Iterator[Leak]:
     first: dict[str, Entry] = {}
+    sessions: dict[str, Entry] = {}
     for split in ("test", "validation", "train"):
         for entry in manifest.select("recording", split):
+            here = f"{entry.file} ({split})"
             other = first.setdefault(entry.sha256, entry)
             if other.split != split:
-                yield Leak("recording", f"{other.file} ({other.split})",
-                           f"{entry.file} ({split})", "the same bytes in two splits")  # fmt: skip
+                there = f"{other.file} ({other.split})"
+                yield Leak("recording", there, here, "the same bytes in two splits")
+            other = sessions.setdefault(entry.group, entry) if entry.group else entry
+            if other.split != split:
+                there = f"{other.file} ({other.split})"
+                yield Leak("session", there, here, f"session {entry.group} is in two splits")
 
 
 def _seen_photos(manifest: Manifest, photos: Sequence[Entry], where: str) -> Iterator[Leak]:
-    recordings = {e.pair: e for e in manifest.held_recordings if e.pair}
+    recordings = {s: e for e in manifest.held_recordings if (s := manifest.scene(e))}
     contents = {e.sha256: e for e in manifest.held_photos}
+    sessions = {e.group: e for e in manifest.held_recordings if e.group}
     for photo in photos:
-        if photo.pair in recordings:
-            recording = recordings[photo.pair]
+        if (recording := recordings.get(manifest.scene(photo))) is not None:
             yield Leak("pair", f"{recording.file} ({recording.split})", photo.file, where)
+        elif photo.group in sessions:
+            recording = sessions[photo.group]
+            yield Leak("session", f"{recording.file} ({recording.split})", photo.file, where)
         elif photo.sha256 in contents:
             yield Leak("content", contents[photo.sha256].file, photo.file, where)
 
 
-def _left_out(manifest: Manifest, held_there: list[Entry], cache: Path) -> tuple[str, ...]:
+def _left_out(
+    manifest: Manifest, held_there: list[Entry], origin: str | None, cache: Path
+) -> tuple[str, ...]:
     """Photos held out for their looks, each with the photos that it looks like."""
-    own = {e.identity for e in manifest.held_photos}
-    excluded = [e for e in manifest.select("photo", "held-out") if e.identity not in own]
-    alike = lookalike_photos(held_there, _unchanged(excluded, cache), cache)
+    own = {e.file for e in manifest.held_photos}
+    excluded = [e for e in manifest.select("photo", "held-out") if e.file not in own]
+    alike = lookalike_photos(held_there, _unchanged(excluded, origin, cache), cache)
     return tuple(f"{second.file} — {first.file} ({likeness})" for first, second, likeness in alike)
 
 
-def _unchanged(entries: list[Entry], cache: Path) -> list[Entry]:
+def _unchanged(entries: list[Entry], origin: str | None, cache: Path) -> list[Entry]:
     """Entries whose file is there as it was; those inside a file of many are taken as they are."""
-    there = [(e, *place_of(e.file)) for e in entries]
+    found = [replace(e, file=file_from(origin, e.file)) for e in entries]
+    there = [(e, *place_of(e.file)) for e in found]
     there = [(e, index) for e, path, index in there if Path(path).is_file()]
     inside = [e for e, index in there if index is not None]
     whole = [e for e, index in there if index is None]
@@ -195,22 +211,19 @@ def _loss(evaluation: dict[str, Any]) -> float:
     return math.inf if evaluation["loss"] is None else evaluation["loss"]
 
 
-def _teacher(run: Path, result: dict[str, Any]) -> tuple[Manifest | None, list[str]]:
+def _teacher(
+    run: Path, result: dict[str, Any], manifest: Manifest
+) -> tuple[Manifest | None, list[str]]:
     """The manifest of a student's teacher, and what it does not tell."""
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    doubts = []
-    used = result["method"] == "teacher" or result.get("teacher") is not None
-    if used and (weights := config["teacher"]["weights"]) is not None:
-        doubts.append(
-            f"the teacher started from {weights}, which carries no manifest; make sure that it was "
-            "not trained on photos of this data set"
-        )
+    weights = config["teacher"]["weights"]
+    if result["method"] == "teacher":
+        return None, teacher_doubts(manifest, weights)
     if result.get("teacher") is None:
-        return None, doubts
-    if not (run / TEACHER_MANIFEST).exists():
-        doubts.append("the teacher carries no manifest; train it with spikebridge teacher")
-        return None, doubts
-    return Manifest.read(run / TEACHER_MANIFEST), doubts
+        return None, []
+    there = (run / TEACHER_MANIFEST).exists()
+    seen = Manifest.read(run / TEACHER_MANIFEST) if there else None
+    return seen, teacher_doubts(seen, weights)
 
 
 def describe(found: Audit) -> str:

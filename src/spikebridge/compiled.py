@@ -1,12 +1,15 @@
 """C sources that the machine's compiler builds once; the shared objects are kept."""
 
+import atexit
 import ctypes
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
+import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 from spikebridge.errors import UserError
@@ -34,7 +37,7 @@ def compiled(source: Path, *flags: str) -> ctypes.CDLL | None:
         return None
     key = hashlib.sha256(source.read_bytes())
     key.update(" ".join((compiler, *_FLAGS, *flags, _processor())).encode())
-    path = default_cache() / "kernels" / f"{source.stem}-{key.hexdigest()[:20]}.so"
+    path = _kernels() / f"{source.stem}-{key.hexdigest()[:20]}.so"
     try:
         if not path.exists():
             with atomic_path(path) as temporary:
@@ -45,6 +48,21 @@ def compiled(source: Path, *flags: str) -> ctypes.CDLL | None:
         return ctypes.CDLL(str(path))
     except (OSError, UserError, subprocess.CalledProcessError):
         return None
+
+
+def _kernels() -> Path:
+    """Where libraries are kept; without a home folder, for as long as this process lives."""
+    try:
+        return default_cache() / "kernels"
+    except UserError:
+        return _temporary()
+
+
+@cache
+def _temporary() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="spikebridge-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _processor() -> str:

@@ -1,5 +1,6 @@
 """Every setting, one frozen dataclass per concern, each attribute with its docstring."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -39,8 +40,15 @@ class SplitConfig:
     """`exclude` leaves out of training the photos that look like the photo of a validation or test
     recording (perceptual hash), and the recordings made of them; `keep` leaves them in, and the
     audit finds them."""
+    group: str | None = None
+    """Regular expression that finds the recording session in a recording's name, which is its path
+    below the class's folder without the ending: its first group, or all that it matches. No session
+    is in two splits, nor are its photos seen where it validates or tests. `(.+)_` names sessions
+    oct06a and oct06b of oct06a_001 and oct06b_001, `(.+)/` those of sub-folders, which own folders
+    are then searched for."""
     manifest: str | None = None
-    """A manifest.csv whose split is taken instead of drawing one."""
+    """A CSV file that names the split of each recording instead of drawing one: a run's
+    manifest.csv, or the columns file and split alone."""
 
     @property
     def name(self) -> Literal["clean", "few-shot", "kt"]:
@@ -68,6 +76,17 @@ class SplitConfig:
             "data.split.photo_validation and photo_test must lie in [0, 1)",
         )
         _require(self.seed is None or self.seed >= 0, "data.split.seed must not be negative")
+        if self.group is not None:
+            _require(
+                self.protocol != "kt",
+                "data.split.group belongs to protocols clean and few-shot; kt cuts by name",
+            )
+            try:
+                re.compile(self.group)
+            except re.error as error:
+                raise ValueError(
+                    f"data.split.group {self.group!r} is no regular expression ({error})"
+                ) from error
 
 
 @dataclass(frozen=True)

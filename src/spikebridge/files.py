@@ -100,8 +100,20 @@ def _finite(value: Any) -> Any:
 
 
 def default_cache() -> Path:
-    """Folder of what can be made again: ``$XDG_CACHE_HOME/spikebridge`` or ~/.cache/spikebridge."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikebridge"
+    """Folder of what can be made again: ``$XDG_CACHE_HOME/spikebridge`` or ~/.cache/spikebridge.
+
+    Raises:
+        UserError: there is no home folder.
+    """
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "spikebridge"
+    try:
+        return Path.home() / ".cache" / "spikebridge"
+    except RuntimeError as error:
+        raise UserError(
+            "no folder for prepared data: HOME is not set and this user has no home folder; set "
+            "data.cache, or XDG_CACHE_HOME"
+        ) from error
 
 
 def expand_path(text: str) -> Path:

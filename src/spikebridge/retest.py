@@ -11,6 +11,7 @@ from spikebridge.data.prepared import prepare
 from spikebridge.errors import UserError
 from spikebridge.files import json_text, write_json
 from spikebridge.models.student import Student
+from spikebridge.run_folder import data_of
 from spikebridge.runs import load_run, pick_device
 from spikebridge.training.tasks import StudentTask
 
@@ -38,7 +39,7 @@ def retest(folder: Path, name: str, data: DataConfig) -> dict[str, Any]:
     if not isinstance(trained.model, Student):
         raise UserError(f"{folder}: holds a teacher; only students are evaluated on changed data")
     config = dataclasses.replace(trained.config, data=data)
-    there = prepare(data, config.seed)
+    there = prepare(data_of(folder, data), config.seed)
     if _tested(there.manifest) != _tested(Manifest.read(folder / "manifest.csv")):
         raise UserError(
             f"{folder}: under {name!r} other recordings are tested than those of this run; change "

@@ -10,8 +10,10 @@ import torch
 import yaml
 
 from spikebridge.compare import read_result
-from spikebridge.config import Config
+from spikebridge.config import Config, DataConfig
+from spikebridge.data.collection import file_from
 from spikebridge.errors import UserError
+from spikebridge.files import expand_path
 from spikebridge.locks import alone
 from spikebridge.settings import config_from
 from spikebridge.training.distributed import on_main
@@ -71,6 +73,54 @@ def open_run(folder: Path, config: Config, resume: bool | None) -> dict[str, Any
     if resume and not (folder / "checkpoint.pt").exists():
         raise UserError(f"{folder}: no checkpoint to resume from; start without --resume")
     return None
+
+
+def origin_of(folder: Path) -> str | None:
+    """The folder in which a finished run was made, which relative paths start from.
+
+    Raises:
+        UserError: no finished run there.
+    """
+    return read_result(folder).get("origin")
+
+
+def cache_of(folder: Path) -> str | None:
+    """A run's data.cache as it is found from here; None where none is set or there is no run."""
+    try:
+        written = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        cache = written["data"]["cache"]
+        return None if cache is None else file_from(origin_of(folder), str(expand_path(cache)))
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, UserError):
+        return None
+
+
+def data_of(folder: Path, data: DataConfig) -> DataConfig:
+    """A run's data settings with the folders as they are found from here.
+
+    Args:
+        folder: The run's folder.
+        data: Its settings, or changed ones.
+
+    Raises:
+        UserError: no finished run there, or its data are neither where it was made nor here.
+    """
+    origin = origin_of(folder)
+
+    def found(name: str) -> str | None:
+        value = getattr(data, name)
+        if value is None:
+            return None
+        path = file_from(origin, str(expand_path(value)))
+        if name != "cache" and not Path(path).exists() and not Path(path).is_absolute():
+            where = f" nor below {origin}, where the run was made" if origin else ""
+            raise UserError(
+                f"{folder}: its data.{name}, {value}, is not below {Path.cwd()}{where}; call the "
+                "command in the folder that holds it"
+            )
+        return path
+
+    folders = {name: found(name) for name in ("events", "photos", "cache")}
+    return dataclasses.replace(data, **folders)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ import yaml
 from torch import Tensor
 
 from spikebridge.comparable import key_of, settings_that_matter
-from spikebridge.config import Config, SourceConfig, StudentConfig, TrainConfig
+from spikebridge.config import Config, DataConfig, SourceConfig, StudentConfig, TrainConfig
 from spikebridge.console import console
 from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import PreparedData, prepare
@@ -26,7 +27,7 @@ from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher, build_teacher
 from spikebridge.neurons.kernels import require
 from spikebridge.recipes import merge
-from spikebridge.run_folder import PRECISION, begun, open_run, plain_settings, precision_of
+from spikebridge.run_folder import PRECISION, begun, data_of, open_run, plain_settings, precision_of
 from spikebridge.settings import config_from
 from spikebridge.training.checkpoint import fill, load_model, save_model
 from spikebridge.training.distributed import on_main, size
@@ -106,14 +107,13 @@ def train_student(
     """
     if (finished := on_main(partial(open_run, folder, config, resume))) is not None:
         return finished
-    task, seen = _student_task(config, data, teacher_folder, teacher_config)
+    task, teacher = _student_task(config, data, teacher_folder, teacher_config)
     with begun(folder, config, resume) as (finished, _):
         if finished is not None:
             return finished
-        precision = _begin(folder, config, task, seen)
+        precision = _begin(folder, config, task, teacher)
         best, seconds = fit(task, task.settings, folder, description=folder.name, resume=resume)
-        words = _teacher_in_words(task, seen)
-        return on_main(partial(_finish, folder, config, precision, task, best, seconds, words))
+        return on_main(partial(_finish, folder, config, precision, task, best, seconds, teacher))
 
 
 def select_student(
@@ -142,15 +142,15 @@ def select_student(
         UserError: the teacher does not fit.
         Interrupted: Ctrl-C.
     """
-    task, seen = _student_task(config, data, teacher_folder, teacher_config)
-    _begin(folder, config, task, seen)
+    task, teacher = _student_task(config, data, teacher_folder, teacher_config)
+    _begin(folder, config, task, teacher)
     return fit(task, task.settings, folder, description=folder.name, on_evaluation=on_evaluation)[0]
 
 
 def _student_task(
     config: Config, data: PreparedData, teacher_folder: Path, teacher_config: Config | None
-) -> tuple[StudentTask, Manifest | None]:
-    """What is to be trained, and what its teacher, if it needs one, was trained on."""
+) -> tuple[StudentTask, Trained | None]:
+    """What is to be trained, and its teacher, if it needs one."""
     device = pick_device(config.train.device)
     torch.manual_seed(config.seed)
     student = build_student(
@@ -164,7 +164,7 @@ def _student_task(
         return task, None
     trained = ready_teacher(teacher_config or config, data, teacher_folder)
     task.teacher = cast(Teacher, trained.model).to(device)
-    return task, trained.manifest
+    return task, trained
 
 
 def train_teacher(
@@ -206,10 +206,22 @@ def train_teacher(
         return on_main(partial(_finish, folder, config, precision, task, best, seconds))
 
 
-def _teacher_in_words(task: StudentTask, seen: Manifest | None) -> str | None:
-    if not task.objective.config.needs_teacher:
-        return None
-    return TEACHER_MANIFEST if seen is not None else "unknown: the teacher carries no manifest"
+def teacher_doubts(manifest: Manifest | None, weights: str | None) -> list[str]:
+    """Why nobody can tell all that a teacher was trained on.
+
+    Args:
+        manifest: What it carries.
+        weights: File of weights that it started from (``teacher.weights``).
+    """
+    doubts = []
+    if weights is not None:
+        doubts.append(
+            f"the teacher started from {weights}, which carries no manifest; make sure that it was "
+            "not trained on photos of this data set"
+        )
+    if manifest is None:
+        doubts.append("the teacher carries no manifest; train it with spikebridge teacher")
+    return doubts
 
 
 def teacher_settings(config: Config) -> Config:
@@ -272,9 +284,9 @@ def refuse_leaking_teacher(folder: Path, seen: Manifest, manifest: Manifest) -> 
         UserError: names the first such photo.
     """
     held = {e.sha256 for s in ("test", "held-out") for e in manifest.select("photo", s)}
-    pairs = {e.pair for e in manifest.held_recordings} - {""}
+    scenes = {manifest.scene(e) for e in manifest.held_recordings} - {""}
     for entry in seen.seen_photos:
-        if entry.sha256 in held or entry.pair in pairs:
+        if entry.sha256 in held or manifest.scene(entry) in scenes:
             raise UserError(
                 f"{folder}: this teacher was trained on {entry.file}, whose recording is held out "
                 "here; train it on this split (same data.split and seed)"
@@ -319,6 +331,26 @@ def _with_neurons_of_here(student: StudentConfig) -> StudentConfig:
     return student
 
 
+def data_of_run(folder: Path, trained: Trained) -> PreparedData:
+    """The data that a finished run was made with, from wherever it is looked at.
+
+    Raises:
+        UserError: its data or its manifest have changed since.
+    """
+    manifest = Manifest.read(folder / "manifest.csv")
+    if manifest != trained.manifest:
+        raise UserError(
+            f"{folder}/manifest.csv: not the manifest that this run was trained with; restore it"
+        )
+    data = data_of(folder, trained.config.data)
+    try:
+        return prepare(data, trained.config.seed, manifest=manifest)
+    except UserError as error:
+        raise UserError(
+            f"{folder}: the data are no longer those that this run was trained on: {error}"
+        ) from error
+
+
 def evaluate_run(folder: Path, split: str) -> Evaluation:
     """Evaluate a finished run on a split of its own data.
 
@@ -326,18 +358,7 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
         UserError: no finished run, or its data have changed since.
     """
     trained = load_run(folder)
-    config = trained.config
-    manifest = Manifest.read(folder / "manifest.csv")
-    if manifest != trained.manifest:
-        raise UserError(
-            f"{folder}/manifest.csv: not the manifest that this run was trained with; restore it"
-        )
-    try:
-        data = prepare(config.data, config.seed, manifest=manifest)
-    except UserError as error:
-        raise UserError(
-            f"{folder}: the data are no longer those that this run was trained on: {error}"
-        ) from error
+    config, data = trained.config, data_of_run(folder, trained)
     device = pick_device(config.train.device)
     model = trained.model.to(device)
     task = TeacherTask if isinstance(model, Teacher) else StudentTask
@@ -348,7 +369,7 @@ def _begin(
     folder: Path,
     config: Config,
     task: StudentTask | TeacherTask,
-    seen_by_teacher: Manifest | None = None,
+    teacher: Trained | None = None,
 ) -> Precision:
     """Say in a run's folder what is trained; nothing that can be refused comes after it.
 
@@ -361,8 +382,8 @@ def _begin(
         write_text(folder / PRECISION, precision + "\n")
         write_text(folder / "config.yaml", yaml.safe_dump(plain_settings(config), sort_keys=False))
         task.data.manifest.write(folder / "manifest.csv")
-        if seen_by_teacher is not None:
-            seen_by_teacher.write(folder / TEACHER_MANIFEST)
+        if teacher is not None and teacher.manifest is not None:
+            teacher.manifest.write(folder / TEACHER_MANIFEST)
         return precision
 
     precision = on_main(write)
@@ -384,11 +405,16 @@ def _finish(
     task: StudentTask | TeacherTask,
     best: Best,
     seconds: float,
-    teacher: str | None = None,
+    teacher: Trained | None = None,
 ) -> dict[str, Any]:
     """Test the selected weights, and write them and the result."""
     kind = "teacher" if isinstance(task, TeacherTask) else "student"
     data = task.data
+    doubts = data.manifest.doubts
+    if kind == "teacher":
+        doubts += teacher_doubts(data.manifest, config.teacher.weights)
+    elif teacher is not None:
+        doubts += teacher_doubts(teacher.manifest, teacher.config.teacher.weights)
     evaluation = _test_selected(task, best)
     save_model(
         folder / "model.safetensors",
@@ -406,11 +432,17 @@ def _finish(
     result = {
         "method": config.method,
         "seed": config.seed,
-        "labelled_per_class": config.data.split.labelled_per_class,
+        "labelled_per_class": _labelled_per_class(config.data, data.manifest),
+        "labelled_recordings": dict(
+            zip(("min", "max"), data.manifest.labelled_recordings, strict=True)
+        ),
         "protocol": data.manifest.protocol,
         "selected_on": data.manifest.selecting,
         "manifest_sha256": data.manifest.sha256,
-        "teacher": teacher,
+        "proved": not doubts,
+        "unproved": doubts,
+        "origin": os.getcwd(),
+        "teacher": _teacher_in_words(teacher),
         "data": data.name,
         "classes": list(data.classes),
         "source_simulator": data.source.settings() if data.source else None,
@@ -431,3 +463,21 @@ def _finish(
         del result["rates"], result["time_steps"], result["teacher"], result["source_simulator"]
     write_json(folder / "result.json", result)
     return result
+
+
+def _labelled_per_class(config: DataConfig, manifest: Manifest) -> int | None:
+    """Labelled recordings per class, as set or, of a given split, counted.
+
+    None where classes of a given split differ, and where all that are left were taken.
+    """
+    if config.split.manifest is None:
+        return config.split.labelled_per_class
+    fewest, most = manifest.labelled_recordings
+    return fewest if fewest == most else None
+
+
+def _teacher_in_words(teacher: Trained | None) -> str | None:
+    if teacher is None:
+        return None
+    known = teacher.manifest is not None
+    return TEACHER_MANIFEST if known else "unknown: the teacher carries no manifest"

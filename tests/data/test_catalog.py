@@ -69,12 +69,12 @@ def test_folders_pair_by_class_and_stem(tmp_path: Path) -> None:
     assert collection.sensor == (34, 34)
     assert collection.paired
     assert collection.recordings == [
-        Item(str(events / f"{name}/{stem}{suffix}"), label, stem, f"{name}/{stem}")
-        for label, name, stem, suffix in (
-            (0, "cup", "image_0001", ".bin"),
-            (0, "cup", "image_0009", ".csv"),
-            (1, "saw", "image_0001", ".bin"),
-            (1, "saw", "image_0003", ".bin"),
+        Item(str(events / f"{name}/{stem}{suffix}"), label, stem, pair)
+        for label, name, stem, suffix, pair in (
+            (0, "cup", "image_0001", ".bin", "cup/image_0001"),
+            (0, "cup", "image_0009", ".csv", ""),
+            (1, "saw", "image_0001", ".bin", "saw/image_0001"),
+            (1, "saw", "image_0003", ".bin", "saw/image_0003"),
         )
     ]
     assert collection.photos == [
@@ -123,11 +123,46 @@ def test_names_that_match_nowhere_join_by_class_only(tmp_path: Path) -> None:
     assert collection.paired
     assert [i.pair for i in collection.recordings if i.label == 1] == [
         "saw/image_0002",
-        "saw/take1",
+        "",
     ]
     (events / "saw/image_0002.bin").unlink()
     (photos / "saw/image_0002.png").rename(photos / "saw/take2.png")
     assert not open_collection(_config(tmp_path)).paired
+
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(
+    ("recording", "photo"),
+    [("img_0005", "IMG_0005"), ("Img_0005", "img_0005"), (NFC, NFD), (NFD.upper(), NFC)],
+)
+def test_letter_case_and_unicode_form_of_names_do_not_matter(
+    tmp_path: Path, recording: str, photo: str
+) -> None:
+    photos = photo_folder(tmp_path / "photos", ("cup",), 2)
+    (photos / "cup/image_0001.png").rename(photos / f"cup/{photo}.png")
+    _recordings(tmp_path / "events", {"cup": [f"{recording}.bin", "image_0002.bin"]})
+    collection = open_collection(_config(tmp_path))
+    by_number = {i.number: i.pair for i in (*collection.recordings, *collection.photos)}
+    assert by_number[recording] == by_number[photo] != ""
+    # Nor do they make two recordings of what one file name is elsewhere.
+    (tmp_path / f"events/cup/{photo}.csv").write_text("1 2 3 1")
+    config = _config(tmp_path, sensor=(34, 34))
+    refused(lambda: open_collection(config), recording, photo, "same photo")
+
+
+def test_the_unicode_form_of_a_class_does_not_matter(tmp_path: Path) -> None:
+    photo_folder(tmp_path / "photos", (NFC, "cup"), 2)
+    names = {NFD: ["image_0001.bin"], "cup": ["image_0001.bin"]}
+    events = _recordings(tmp_path / "events", names)
+    collection = open_collection(_config(tmp_path))
+    assert collection.classes == (NFC, "cup")
+    assert collection.recordings[0].pair == f"{NFC}/image_0001"
+    assert open_collection(_config(tmp_path, exclude=[NFD])).classes == ("cup",)
+    (events / NFC).mkdir()
+    (events / NFC / "image_0002.bin").write_bytes(packed(ROWS))
+    refused(lambda: open_collection(_config(tmp_path)), events, "Unicode form", "into one")
 
 
 def test_the_sensor_must_be_set_where_files_need_not_tell_it(tmp_path: Path) -> None:

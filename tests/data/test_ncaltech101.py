@@ -49,6 +49,19 @@ def test_the_published_numbers_are_those_of_real_folders() -> None:
     assert counts == {name: min(80, PUBLISHED[name]) for name in counts}
 
 
+def test_zeros_and_letter_case_are_no_part_of_a_number(tmp_path: Path) -> None:
+    events, photos = _recordings(tmp_path / "n", ("accordion",), 3), _photos(tmp_path / "c")
+    (events / "accordion/image_0001.bin").rename(events / "accordion/image_1.bin")
+    (events / "accordion/image_0002.bin").rename(events / "accordion/Image_00002.bin")
+    (events / "accordion/image_0003.bin").rename(events / "accordion/take 3.bin")
+    collection = _open(events, photos)
+    assert {i.number: i.pair for i in collection.recordings} == {
+        "image_1": "accordion/image_0001",
+        "Image_00002": "accordion/image_0002",
+        "take 3": "",
+    }
+
+
 def test_recordings_pair_with_the_photo_of_their_class_and_number(tmp_path: Path) -> None:
     events, photos = _recordings(tmp_path / "n"), _photos(tmp_path / "c")
     collection = _open(events, photos)

@@ -122,6 +122,15 @@ def test_n_mnist_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     refused(lambda: open_collection(empty), events, "t10k-images-idx3-ubyte")
 
 
+def test_in_a_folder_of_another_name_no_photo_is_known(tmp_path: Path) -> None:
+    _mnist(tmp_path / "mnist")
+    events = _n_mnist(tmp_path / "events", {"heldout500": [1, 11], "test": [1, 11]})
+    photos = str(tmp_path / "mnist")
+    for part, pairs in (("heldout500", ["", ""]), ("test", ["t10k/0", "t10k/10"])):
+        config = DataConfig(name="nmnist", events=str(events / part), photos=photos)
+        assert [i.pair for i in open_collection(config).recordings] == pairs
+
+
 def test_some_digits_will_do(tmp_path: Path) -> None:
     _mnist(tmp_path / "mnist")
     events = _n_mnist(tmp_path / "events", {"Train": [1, 4, 8], "Test": [1, 4]})

@@ -246,6 +246,102 @@ def test_a_copy_of_a_held_out_photo_is_held_out_too(tmp_path: Path) -> None:
     refuse_leaking_teacher(tmp_path, after, after)
 
 
+def test_a_copy_of_a_recording_has_its_originals_photo(tmp_path: Path) -> None:
+    counts = {"ant": 14, "bee": 14}, {"ant": 30, "bee": 30}
+    collection = collection_in(tmp_path, *counts)
+    copies = []
+    for item in collection.recordings:
+        # Of every recording a copy that no photo is named as, and half of them in another class.
+        name = collection.classes[item.label if int(item.number) % 2 else 1 - item.label]
+        copy = tmp_path / "bin" / name / f"{item.pair.replace('/', ' ')} (1).bin"
+        copy.write_bytes(Path(item.file).read_bytes())
+        copies.append(Item(str(copy), collection.classes.index(name), copy.stem, ""))
+    collection = replace(collection, recordings=[*collection.recordings, *copies])
+    for seed in range(5):
+        manifest = make_split(collection, SplitConfig(validation_per_class=3), seed)
+        originals = {e.sha256: e.pair for e in manifest.entries if e.kind == "recording"}
+        assert len(originals) == 28
+        shown = {Path(e.file).read_text().partition(" ")[2] for e in manifest.held_recordings}
+        seen = {Path(e.file).read_text().partition(" ")[2] for e in manifest.seen_photos}
+        assert shown.isdisjoint(seen)
+        assert adopt_split(manifest, collection, tmp_path) == manifest
+        assert manifest.doubts == []
+
+
+def test_two_recordings_of_equal_bytes_hold_out_both_their_photos(tmp_path: Path) -> None:
+    collection = collection_in(tmp_path, {"ant": 12}, {"ant": 30})
+    same = [item for item in collection.recordings if int(item.number) < 2]
+    for item in same:
+        Path(item.file).write_text("the same")
+    held = 0
+    for seed in range(12):
+        manifest = make_split(collection, SplitConfig(validation_per_class=3), seed)
+        if {e.number for e in manifest.held_recordings} & {i.number for i in same}:
+            held += 1
+            assert {e.number for e in manifest.held_photos} >= {i.number for i in same}
+            assert not {e.number for e in manifest.seen_photos} & {i.number for i in same}
+    assert held > 3
+
+
+def test_the_copy_of_a_held_out_recording_takes_no_unfit_ones_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = {"ant": 12}, {"ant": 30}
+    config = SplitConfig(labelled_per_class=1, validation_per_class=3, test_per_class=3)
+    before = make_split(collection_in(tmp_path, *counts), config, 0)
+    (train,), unused = before.select("recording", "train"), before.select("recording", "unused")
+    test = before.select("recording", "test")[0]
+    for spare in unused[:-1]:
+        Path(spare.file).write_bytes(Path(test.file).read_bytes())
+
+    def alike(held: list[Entry], seen: list[Entry], cache: Path) -> list:
+        return [(held[0], photo, "") for photo in seen if photo.number == train.number]
+
+    monkeypatch.setattr(splits, "lookalike_photos", alike)
+    after = splits.make_split(collection_in(tmp_path, *counts), config, 0, tmp_path / "cache")
+    assert [e.number for e in after.select("recording", "train")] == [unused[-1].number]
+
+
+def test_files_that_share_a_name_are_told_apart_by_content(tmp_path: Path) -> None:
+    collection = collection_in(tmp_path, {"ant": 10}, {"ant": 20})
+    twins = []
+    for item in collection.photos:
+        file = Path(item.file).with_suffix(".jpg")
+        file.write_text(f"another photo {item.number}")
+        twins.append(replace(item, file=str(file), number=item.number.replace("00", "oo")))
+    twins[0] = replace(twins[0], number=collection.photos[0].number)
+    collection = replace(collection, photos=[*collection.photos, *twins])
+    manifest = make_split(collection, SplitConfig(validation_per_class=2), 0)
+    assert adopt_split(manifest, collection, tmp_path) == manifest
+    # Photos of one pair are held out together.
+    held = {e.pair for e in manifest.held_recordings}
+    assert not held & {e.pair for e in manifest.seen_photos}
+
+
+def test_a_photo_that_is_known_and_not_here_leaves_no_doubt(tmp_path: Path) -> None:
+    collection = collection_in(tmp_path, {"ant": 10}, {"ant": 20})
+    photos = [replace(i, pair=f"other/{i.number}") for i in collection.photos]
+    elsewhere = make_split(replace(collection, photos=photos), SplitConfig(), 0)
+    assert (elsewhere.doubts, elsewhere.shown_elsewhere) == ([], 7)
+    recordings = [
+        replace(i, pair="" if int(i.number) < 6 else i.pair) for i in collection.recordings
+    ]
+    unknown = make_split(replace(collection, recordings=recordings), SplitConfig(), 0)
+    (doubt,) = unknown.doubts
+    without = [e for e in unknown.held_recordings if not e.pair]
+    assert f"of {len(without)} of 7 recordings" in doubt
+    assert without[0].file in doubt
+    assert unknown.shown_elsewhere == 0
+    # Who knows it says so in a manifest: with a pair of their own, not with the file's name.
+    for pair, left in (("not photographed {}", 0), ("ant/{}", len(without))):
+        entries = [
+            replace(e, pair=pair.format(e.number)) if e in without else e for e in unknown.entries
+        ]
+        told = replace(collection, recordings=recordings)
+        adopted = adopt_split(replace(unknown, entries=tuple(entries)), told, tmp_path)
+        assert sum(not e.pair for e in adopted.held_recordings) == left
+
+
 # Teachers ----------------------------------------------------------------------------------------
 
 

@@ -90,6 +90,8 @@ class DenseFiles:
         folder: Where the files go; those that are there stay.
     """
 
+    dtype = np.dtype(np.float32)
+
     def __init__(self, events: EventSet, folder: Path) -> None:
         self.shape = events.frames_NTCHW.shape
         self._folder = folder

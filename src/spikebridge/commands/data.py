@@ -32,6 +32,7 @@ def _data_arguments(parser: ArgumentParser) -> None:
         type=int,
         help="check: the camera's width and height, where files do not tell them",
     )
+    parser.add_argument("--group", type=str, help="check: data.split.group, which names sessions")
     parser.add_argument(
         "--json", type=str, help="write all as JSON to a file; - prints it instead of the page"
     )
@@ -57,12 +58,16 @@ def _list(given: Namespace) -> int:
 
 
 def _check(given: Namespace) -> int:
-    from spikebridge.config import DataConfig
+    from spikebridge.config import DataConfig, SplitConfig
     from spikebridge.data.check import check
     from spikebridge.data.check_page import check_page
 
     if given.name is None:
         raise UserError("data check: name the data set; spikebridge data list shows them")
+    try:
+        split = SplitConfig(group=given.group)
+    except ValueError as error:
+        raise UserError(f"--group: {error}") from error
     report = check(
         DataConfig(
             name=given.name,
@@ -70,6 +75,7 @@ def _check(given: Namespace) -> int:
             photos=given.photos,
             exclude=given.exclude,
             sensor=tuple(given.sensor) if given.sensor else None,
+            split=split,
         )
     )
     # Messages name settings of a recipe; this command has options in their place.

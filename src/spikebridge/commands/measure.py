@@ -15,14 +15,16 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
 def _evaluate(given: Namespace) -> None:
     """Measure a trained run again on its own validation or test split."""
     from spikebridge.compare import read_result
-    from spikebridge.data.manifest import SELECTED_ON_TEST
+    from spikebridge.data.manifest import SELECTED_ON_TEST, UNPROVED
     from spikebridge.runs import evaluate_run
 
     evaluation = evaluate_run(Path(given.run), given.split)
-    kt = read_result(Path(given.run)).get("protocol") == "kt"
+    result = read_result(Path(given.run))
+    marks = [SELECTED_ON_TEST] if result.get("protocol") == "kt" else []
+    marks += [UNPROVED] if result.get("unproved") else []
     print(
         f"{given.run}: {given.split} top-1 {evaluation.top1:.2f} %, loss {evaluation.loss:.4f}, "
-        f"{len(evaluation.files)} samples" + (f", {SELECTED_ON_TEST}" if kt else "")
+        f"{len(evaluation.files)} samples" + "".join(f", {mark}" for mark in marks)
     )
 
 

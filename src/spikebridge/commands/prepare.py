@@ -2,30 +2,37 @@
 
 import time
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from jsonargparse import ArgumentParser, Namespace
 
 from spikebridge.commands.train import add_recipe_arguments, experiment
 
+if TYPE_CHECKING:
+    from spikebridge.data.manifest import Manifest
+
 
 def _prepare_arguments(parser: ArgumentParser) -> None:
     add_recipe_arguments(parser)
-    parser.usage = "spikebridge prepare RECIPE [--jobs N] [--SETTING VALUE …]"
+    parser.usage = "spikebridge prepare RECIPE [--jobs N] [--out FILE] [--SETTING VALUE …]"
+    parser.add_argument(
+        "--out", type=str, help="the split's CSV file; null takes runs/RECIPE/manifest-seedN.csv"
+    )
     parser.add_argument("--jobs", type=int, help="processes; null takes as many as there are cores")
 
 
 def _prepare(given: Namespace) -> None:
     """Split, frame and cache the data of a recipe; `train` does this by itself.
 
-    What is there already is kept: repeat the command to go on where it was interrupted.
+    What is there already is kept: repeat the command to go on where it was interrupted. The split
+    is written as a CSV file, which data.split.manifest takes, edited or as it is.
     """
     from spikebridge.data.cache import CachedArrays
     from spikebridge.data.catalog import cache_folder
     from spikebridge.data.manifest import SELECTED_ON_TEST
     from spikebridge.data.prepared import SPLITS, prepare
 
-    config, _ = experiment(given)
+    config, root = experiment(given)
     began = time.monotonic()
     data = prepare(
         config.data,
@@ -48,14 +55,34 @@ def _prepare(given: Namespace) -> None:
             f"{kind}: {counts}; {stored / number:,.0f} bytes each, "
             f"{stored / dense:.0%} of dense float32"
         )
+    _write_split(
+        data.manifest, Path(given.get("out") or root / f"manifest-seed{config.seed}.csv"), given
+    )
     print(f"{cache_folder(config.data)}: ready after {time.monotonic() - began:.0f} s")
+
+
+def _write_split(manifest: "Manifest", file: Path, given: Namespace) -> None:
+    """Write the split; a file that is there and differs may have been edited, and stays."""
+    text = manifest.text()
+    try:
+        there = file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        there = None
+    if there is None or given.get("out"):
+        manifest.write(file)
+    elif there != text:
+        print(f"{file}: holds another split and stays as it is; --out FILE writes this one")
+        return
+    print(f"{file}: the split; data.split.manifest takes it, edited or as it is")
 
 
 def _audit_arguments(parser: ArgumentParser) -> None:
     parser.usage = "spikebridge audit RUN|MANIFEST [--json FILE]"
     parser.add_argument("subject", help="folder of a finished run, or a manifest.csv")
     parser.add_argument("--json", type=str, help="also write the findings as JSON")
-    parser.add_argument("--cache", type=str, help="folder of prepared data, as data.cache")
+    parser.add_argument(
+        "--cache", type=str, help="folder of prepared data; null takes the run's data.cache"
+    )
 
 
 def _audit(given: Namespace) -> int:
@@ -67,8 +94,11 @@ def _audit(given: Namespace) -> int:
     from spikebridge.config import DataConfig
     from spikebridge.data.catalog import cache_folder
     from spikebridge.files import write_json
+    from spikebridge.run_folder import cache_of
 
-    found = audit(Path(given.subject), cache_folder(DataConfig(cache=given.cache)))
+    subject = Path(given.subject)
+    cache = cache_of(subject) if given.cache is None else given.cache
+    found = audit(subject, cache_folder(DataConfig(cache=cache)))
     print(describe(found), end="")
     if given.json:
         write_json(given.json, found.as_json())

@@ -109,7 +109,7 @@ def _train(given: Namespace) -> None:
 
 
 def _print_result(folder: Path, result: dict[str, Any], already: bool) -> None:
-    from spikebridge.data.manifest import SELECTED_ON_TEST
+    from spikebridge.data.manifest import SELECTED_ON_TEST, UNPROVED
 
     if already:
         print(f"{folder}: trained already; delete it to train again", file=sys.stderr)
@@ -118,6 +118,7 @@ def _print_result(folder: Path, result: dict[str, Any], already: bool) -> None:
         f"{folder}: test top-1 {result['test_top1']:.2f} % "
         f"({SELECTED_ON_TEST if result['protocol'] == 'kt' else validated}, "
         f"epoch {result['best_epoch']}, {result['seconds']:.0f} s)"
+        + (f", {UNPROVED}; spikebridge audit {folder} says why" if result.get("unproved") else "")
     )
 
 

@@ -7,11 +7,10 @@ from spikebridge.data.collection import Collection, Item, PhotoReader, cache_fol
 from spikebridge.data.datasets import DATASETS, Finding, folders
 from spikebridge.data.datasets.digits import digits_folder
 from spikebridge.data.datasets.pairing import (
-    are_paired,
     compare_classes,
     items_of,
+    known_pairs,
     same_photo,
-    without_pairs,
 )
 from spikebridge.errors import UserError
 
@@ -43,9 +42,7 @@ def open_collection(config: DataConfig) -> Collection:
     sensor = config.sensor or dataset.sensor
     if config.name == "folders":
         sensor = folders.sensor_of(config, recordings)
-    paired = are_paired(dataset, recordings, photos)
-    if not paired:
-        recordings, photos = without_pairs(recordings), without_pairs(photos)
+    recordings, photos, paired = known_pairs(dataset, recordings, photos)
     classes = tuple(sorted(recordings.classes))
     return Collection(
         name=name,

@@ -11,9 +11,10 @@ from spikebridge.console import each_in_threads
 from spikebridge.data.collection import PhotoReader
 from spikebridge.data.datasets import DATASETS, Dataset, Finding, Found, Listing
 from spikebridge.data.datasets.dataset import Kind, Trouble
-from spikebridge.data.datasets.pairing import are_paired, compare_classes, pairs_of, same_photo
+from spikebridge.data.datasets.pairing import compare_classes, known_pairs, pairs_of, same_photo
 from spikebridge.data.datasets.walk import counted
 from spikebridge.data.events import Events, read_events
+from spikebridge.data.sessions import named_like_series
 from spikebridge.errors import UserError
 from spikebridge.files import file_sha256
 
@@ -103,9 +104,11 @@ def check(config: DataConfig) -> Report:
     paired = False
     if recordings.classes and photos.classes:
         findings += compare_classes(dataset, recordings, photos) + same_photo(recordings)
-        paired = are_paired(dataset, recordings, photos)
-        findings += _pairing_findings(dataset, paired, recordings, photos)
+        known, _, paired = known_pairs(dataset, recordings, photos)
+        findings += _pairing_findings(dataset, paired, known, photos)
     findings += _missing(dataset, recordings, config.exclude)
+    if not dataset.published and config.split.group is None:
+        findings += _series(recordings)
     sensor = config.sensor or dataset.sensor
     reader = PhotoReader()
     findings += _read_all(
@@ -157,9 +160,18 @@ def _pairing_findings(
             message = f"no recording has the file name of a photo of its class: {message}"
         severity = "note" if dataset.paired is False else "warning"
         return [Finding(severity, "unpaired", None, "", message)]
+    unknown = "which photo it shows is unknown, so that the audit cannot exclude a leak"
+    if dataset.paired is None:
+        unknown = f"no photo of its class has its name: {unknown}"
     return [
         *(
-            Finding("warning", "unpaired", "recording", name, f"{one.file}: its photo is not here")
+            Finding(
+                "warning",
+                "unpaired",
+                "recording",
+                name,
+                f"{one.file}: {'its photo is not here' if one.pair else unknown}",
+            )
             for name, one in _alone(recordings, photos)
         ),
         *(
@@ -175,6 +187,20 @@ def _alone(listing: Listing, others: Listing) -> Iterator[tuple[str, Found]]:
     for name, found in listing.classes.items():
         if others.classes.get(name):
             yield from ((name, one) for one in found if one.pair not in pairs)
+
+
+def _series(recordings: Listing) -> Iterator[Finding]:
+    """Classes whose recordings seem to be of a few sessions."""
+    for name, found in recordings.classes.items():
+        if series := named_like_series(one.number for one in found):
+            (first, last, count), *others = series
+            more = f" and {counted(len(others), 'other')}" if others else ""
+            message = (
+                f"{recordings.root}/{name}: {first} … {last} ({count}){more} look like recordings "
+                "made in a row, which are near copies, and a random split puts them on both sides; "
+                "name their sessions by data.split.group, '(.+)_' say"
+            )
+            yield Finding("warning", "series", "recording", name, message)
 
 
 def _missing(dataset: Dataset, recordings: Listing, exclude: Sequence[str]) -> list[Finding]:

@@ -20,6 +20,7 @@ _HEADINGS = {
     "layout": "that do not lie as expected",
     "left out": "that are left out",
     "out of order": "with events out of order",
+    "series": "that look like series",
 }
 
 

@@ -1,6 +1,7 @@
 """What a data set gives: recordings and photos of the same classes, and how to read a photo."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,10 @@ class Item:
     """What tells it from the others of its class: the file name's stem, or the index in a file of
     many."""
     pair: str
-    """Equal for a recording and the photo that it was made of; empty where that is unknown."""
+    """Equal for a recording and the photo that it was made of; empty where that is unknown. A
+    recording whose photo is known, but not here, has one that no photo has."""
+    group: str = ""
+    """Recording session, where ``data.split.group`` names it."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,19 @@ def place_of(file: str) -> tuple[str, int | None]:
     """Path, and the index inside a file of many; None for a file of its own."""
     path, _, index = file.rpartition("#")
     return (path, int(index)) if index.isdecimal() else (file, None)
+
+
+def file_from(origin: str | None, file: str) -> str:
+    """A path, of a file or a folder, that may be relative to the folder where a run was made.
+
+    Args:
+        origin: That folder; None where it is not known.
+        file: The path; what follows # is the index in a file of many.
+    """
+    if origin is None or Path(origin) == Path.cwd():
+        return file
+    there = os.path.join(origin, file)
+    return there if os.path.exists(place_of(there)[0]) else file
 
 
 def cache_folder(config: DataConfig) -> Path:

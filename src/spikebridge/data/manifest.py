@@ -3,7 +3,10 @@
 import csv
 import hashlib
 import io
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 from spikebridge.errors import UserError
@@ -26,6 +29,38 @@ _KT_ROLES = {
 }
 SELECTED_ON_TEST = "selected on test (protocol kt)"
 """What every figure made by protocol `kt` must say."""
+UNPROVED = "unproved: a leak cannot be excluded"
+"""What every figure must say whose run has `unproved` reasons in its result."""
+
+
+def caseless(name: str) -> str:
+    """A name as it is compared: neither letter case nor Unicode form (NFC, NFD) matters."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def join_copies(recordings: Iterable[tuple[str, str]]) -> tuple[dict[str, str], dict[str, str]]:
+    """The one pair of all recordings with the same bytes, which were made of the same photo.
+
+    Args:
+        recordings: Pair (empty where unknown) and SHA-256 of each.
+
+    Returns:
+        Pair by SHA-256, where it is known; and by pair, the one that stands for it.
+    """
+    stands_for: dict[str, str] = {}
+
+    def first_of(pair: str) -> str:
+        while stands_for[pair] != pair:
+            pair = stands_for[pair]
+        return pair
+
+    of_content: dict[str, str] = {}
+    for pair, sha in recordings:
+        if pair:
+            stands_for.setdefault(pair, pair)
+            stands_for[first_of(pair)] = first_of(of_content.setdefault(sha, pair))
+    stands_for = {pair: first_of(pair) for pair in stands_for}
+    return {sha: stands_for[pair] for sha, pair in of_content.items()}, stands_for
 
 
 @dataclass(frozen=True)
@@ -39,14 +74,18 @@ class Entry:
     label: int
     number: str
     pair: str
+    """Equal for a recording and the photo that it was made of; empty where that is unknown. One
+    that no photo has says that the photo is not among these."""
     split: str
     """`train`, `validation`, `test`, `unused` (recordings) or `held-out` (photos)."""
     sha256: str
+    group: str = ""
+    """Recording session, which is in one split only; empty where none is named."""
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """What tells it from the other files of its data set, wherever that is kept."""
-        return self.kind, self.class_name, self.pair or self.number
+        """What names it in its data set, wherever that is kept; copies may share it."""
+        return self.kind, self.class_name, caseless(self.pair or self.number)
 
 
 @dataclass(frozen=True)
@@ -76,6 +115,11 @@ class Manifest:
         return self.select("recording", "validation") + self.select("recording", "test")
 
     @property
+    def held_groups(self) -> set[str]:
+        """Recording sessions that validate or test, as far as they are named."""
+        return {e.group for e in self.held_recordings} - {""}
+
+    @property
     def seen_photos(self) -> list[Entry]:
         """Photos that training sees: sources and what trains or selects the teacher."""
         return self.select("photo", "train") + self.select("photo", "validation")
@@ -83,14 +127,60 @@ class Manifest:
     @property
     def held_photos(self) -> list[Entry]:
         """Photos that validation and test recordings were made of, as far as pairs tell."""
-        pairs = {e.pair for e in self.held_recordings} - {""}
-        return [e for e in self.entries if e.kind == "photo" and e.pair in pairs]
+        return self._photos_of(self.held_recordings)
 
     @property
     def labelled_photos(self) -> list[Entry]:
         """Photos that labelled training recordings were made of, as far as pairs tell."""
-        pairs = {e.pair for e in self.select("recording", "train")} - {""}
-        return [e for e in self.entries if e.kind == "photo" and e.pair in pairs]
+        return self._photos_of(self.select("recording", "train"))
+
+    @property
+    def shown_elsewhere(self) -> int:
+        """Recordings that validate or test, whose photos are known and not in this manifest."""
+        photos = {self.scene(e) for e in self.entries if e.kind == "photo"} | {""}
+        return sum(self.scene(e) not in photos for e in self.held_recordings)
+
+    def scene(self, entry: Entry) -> str:
+        """Equal for a recording, its copies, and the photos that it was made of.
+
+        Empty where that photo is unknown. A photo may be of another manifest.
+        """
+        of_content, stands_for = self._joined
+        if entry.kind == "recording":
+            return of_content.get(entry.sha256, "")
+        pair = caseless(entry.pair)
+        return stands_for.get(pair, pair)
+
+    @cached_property
+    def _joined(self) -> tuple[dict[str, str], dict[str, str]]:
+        recordings = [e for e in self.entries if e.kind == "recording"]
+        return join_copies((caseless(e.pair), e.sha256) for e in recordings)
+
+    def _photos_of(self, recordings: list[Entry]) -> list[Entry]:
+        scenes = {self.scene(e) for e in recordings} - {""}
+        return [e for e in self.entries if e.kind == "photo" and self.scene(e) in scenes]
+
+    @property
+    def labelled_recordings(self) -> tuple[int, int]:
+        """Fewest and most labelled training recordings of a class."""
+        counts = dict.fromkeys((e.class_name for e in self.entries if e.kind == "recording"), 0)
+        for entry in self.select("recording", "train"):
+            counts[entry.class_name] += 1
+        return min(counts.values()), max(counts.values())
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why a leak cannot be excluded, as far as the split tells: photos that are not known."""
+        held = self.held_recordings
+        unknown = [entry.file for entry in held if not self.scene(entry)]
+        if not unknown:
+            return []
+        names = ", ".join(unknown[:_NAMED]) + (", …" if len(unknown) > _NAMED else "")
+        return [
+            f"which photo they show is unknown of {len(unknown)} of {len(held)} recordings that "
+            f"validate or test ({names}), so that it may be among the training photos; say so with "
+            "the figures"
+        ]
 
     def role(self, entry: Entry) -> str:
         """What an entry is for, in words."""
@@ -101,12 +191,13 @@ class Manifest:
         """As CSV."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_COLUMNS)
+        columns = COLUMNS + (("group",) if any(e.group for e in self.entries) else ())
+        writer.writerow(columns)
         for entry in self.entries:
             row = dict(vars(entry))
             row |= {"class": row.pop("class_name"), "role": self.role(entry)}
             row["protocol"] = self.protocol
-            writer.writerow([row[column] for column in _COLUMNS])
+            writer.writerow([row[column] for column in columns])
         return text.getvalue()
 
     @property
@@ -134,7 +225,7 @@ class Manifest:
         except (KeyError, ValueError, csv.Error) as error:
             raise UserError(
                 f"{path}: not a manifest, or damaged ({error}); expected the columns "
-                f"{', '.join(_COLUMNS)}: train the run again"
+                f"{', '.join(COLUMNS)}: train the run again"
             ) from error
 
     @classmethod
@@ -155,17 +246,19 @@ class Manifest:
         return cls(entries, protocols.pop())
 
 
-_COLUMNS = (
+_NAMED = 3
+COLUMNS = (
     "kind", "file", "class", "label", "number", "pair", "protocol", "split", "role", "sha256",
 )  # fmt: skip
 
 
 def _entry(row: dict[str, str]) -> Entry:
-    if set(row) != set(_COLUMNS) or None in row.values():
+    if set(row) - {"group"} != set(COLUMNS) or None in row.values():
         raise ValueError("wrong columns")
     if (row["kind"], row["split"]) not in ROLES or len(row["sha256"]) != 64:
         raise ValueError("wrong values")
     if len(bytes.fromhex(row["sha256"])) != 32 or int(row["label"]) < 0:
         raise ValueError("wrong values")
+    row = {"group": "", **row}
     values = {f.name: row["class" if f.name == "class_name" else f.name] for f in fields(Entry)}
     return Entry(**{**values, "label": int(row["label"])})  # pyright: ignore[reportArgumentType]

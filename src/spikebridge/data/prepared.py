@@ -15,6 +15,7 @@ from spikebridge.data.camera import Simulator
 from spikebridge.data.catalog import Collection, cache_folder, open_collection
 from spikebridge.data.datasets import DATASETS
 from spikebridge.data.frames import frame_events, network_input
+from spikebridge.data.given import given_split
 from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.photos import fit_photo
 from spikebridge.data.reading import read_recording, read_source
@@ -165,11 +166,13 @@ def open_split(
             manifest.
     """
     collection = open_collection(config)
-    if manifest is None and config.split.manifest is not None:
-        manifest = Manifest.read(expand_path(config.split.manifest))
-    if manifest is None:
-        return collection, make_split(collection, config.split, seed, cache_folder(config))
-    return collection, adopt_split(manifest, collection, cache_folder(config))
+    cache, given = cache_folder(config), config.split.manifest
+    if manifest is not None:
+        return collection, adopt_split(manifest, collection, cache)
+    if given is not None:
+        path = expand_path(given)
+        return collection, given_split(path, collection, config.split, seed, cache)
+    return collection, make_split(collection, config.split, seed, cache)
 
 
 def calibrated(config: DataConfig, manifest: Manifest, collection: Collection) -> Calibration:

@@ -1,7 +1,10 @@
 """Who trains, validates and tests, joined by class and image number, under three protocols."""
 
+from collections import defaultdict
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -9,16 +12,24 @@ from spikebridge.config import SplitConfig
 from spikebridge.data.catalog import Collection, Item, PhotoReader
 from spikebridge.data.collection import place_of
 from spikebridge.data.hashes import file_hashes, look_hashes, lookalikes
-from spikebridge.data.manifest import Entry, Manifest
+from spikebridge.data.manifest import Entry, Manifest, caseless, join_copies
+from spikebridge.data.sessions import split_sessions, with_sessions
 from spikebridge.errors import UserError
 
 _KT_TRAIN = 0.9
 
+_HELD = {"validation": "held-out", "test": "test"}
+"""Splits of recordings that hold out their photos, and where these go."""
+
+_OfOne = TypeVar("_OfOne", Item, Entry)
 _Drawn = list[tuple[Item, str]]
 
 
 def make_split(collection: Collection, config: SplitConfig, seed: int, cache: Path) -> Manifest:
     """Split per class: validation and test first, then k labelled, then the legal photos.
+
+    Where ``config.group`` names sessions, none is in two splits, and no photo of one that validates
+    or tests is seen.
 
     A photo whose recording validates or tests is never a source nor seen in the teacher's
     training; nor is its copy, byte for byte, nor (``config.near_duplicates``) its likeness, nor
@@ -35,9 +46,14 @@ def make_split(collection: Collection, config: SplitConfig, seed: int, cache: Pa
         cache: Folder where hashes are remembered.
 
     Raises:
-        UserError: a class has too few recordings or photos.
+        UserError: a class has too few recordings, sessions or photos.
     """
+    collection = _copies_joined(collection, cache)
+    if config.group is not None:
+        collection = with_sessions(collection, config.group)
     random = np.random.default_rng([0x5B11, seed if config.seed is None else config.seed])
+    sessions = None if config.group is None else split_sessions(collection, config, random)
+    held = {i.group for some in sessions or () for i, split in some if split in _HELD}
     recordings: _Drawn = []
     photos: _Drawn = []
     for label, name in enumerate(collection.classes):
@@ -48,13 +64,13 @@ def make_split(collection: Collection, config: SplitConfig, seed: int, cache: Pa
             recordings += drawn
             photos += _photos_as_recordings(own_photos, drawn, name)
         else:
-            drawn = _split_recordings(own, name, config, random)
+            drawn = sessions[label] if sessions else _split_recordings(own, name, config, random)
             recordings += drawn
-            photos += _split_photos(own_photos, name, drawn, config, random)
+            photos += split_photos(own_photos, name, drawn, held, config, random)
     entries = _entries(collection, recordings, photos, cache)
-    entries = _without_copies(entries)
+    entries = without_copies(entries)
     if config.name != "kt" and config.near_duplicates == "exclude":
-        entries = _without_lookalikes(entries, cache)
+        entries = without_lookalikes(entries, cache)
     _require_all_classes(entries, collection)
     return Manifest(entries, config.name)
 
@@ -65,35 +81,67 @@ def adopt_split(manifest: Manifest, collection: Collection, cache: Path) -> Mani
     Raises:
         UserError: a file of it is missing here, or is another one; or the classes differ.
     """
-    items = {
-        (kind, collection.classes[item.label], item.pair or item.number): item
-        for kind, some in (("recording", collection.recordings), ("photo", collection.photos))
-        for item in some
-    }
-    here = []
-    for entry in manifest.entries:
-        item = items.get(entry.identity)
-        if item is None:
-            raise UserError(
-                f"{entry.kind} {entry.class_name}/{entry.number} of the manifest is not among the "
-                "data; set data.events and data.photos to the folders that it was made of"
-            )
-        here.append((item, entry.split))
-    kinds = [e.kind for e in manifest.entries]
-    entries = _entries(
-        collection,
-        [pair for pair, kind in zip(here, kinds, strict=True) if kind == "recording"],
-        [pair for pair, kind in zip(here, kinds, strict=True) if kind == "photo"],
-        cache,
+    named: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
+    for here in all_entries(collection, cache):
+        named[here.kind, here.class_name, caseless(here.number)].append(here)
+    return replace(manifest, entries=tuple(_found(entry, named) for entry in manifest.entries))
+
+
+def _found(entry: Entry, named: dict[tuple[str, str, str], list[Entry]]) -> Entry:
+    """A manifest's entry as it is here; each file is taken once."""
+    there = named[entry.kind, entry.class_name, caseless(entry.number)]
+    # Where several have the number (N-MNIST's parts, endings, letter case), the pair tells or
+    # else the content.
+    paired = [here for here in there if caseless(here.pair) == caseless(entry.pair)] or there
+    if not paired:
+        raise UserError(
+            f"{entry.kind} {entry.class_name}/{entry.number} of the manifest is not among the "
+            "data; set data.events and data.photos to the folders that it was made of"
+        )
+    here = next((here for here in paired if here.sha256 == entry.sha256), None)
+    if here is None:
+        raise UserError(
+            f"{paired[0].file}: not the file that the manifest names (its content differs); "
+            "restore it, or train on the data as they are now"
+        )
+    there.remove(here)
+    pair = here.pair or _stated_pair(entry)
+    return replace(here, split=entry.split, pair=pair, group=entry.group)
+
+
+def _stated_pair(entry: Entry) -> str:
+    """A pair that a person wrote, not the file's own name, which older versions wrote."""
+    own_name = f"{entry.class_name}/{entry.number}"
+    return "" if caseless(entry.pair) == caseless(own_name) else entry.pair
+
+
+def all_entries(collection: Collection, cache: Path) -> tuple[Entry, ...]:
+    """All files with their pairs and contents, in no split."""
+    collection = _copies_joined(collection, cache)
+    recordings = [(item, "") for item in collection.recordings]
+    photos = [(item, "") for item in collection.photos]
+    return _entries(collection, recordings, photos, cache)
+
+
+def _copies_joined(collection: Collection, cache: Path) -> Collection:
+    """The same files; recordings with the same bytes have one pair, and so have their photos."""
+    if not collection.paired:
+        return collection
+    recordings = collection.recordings
+    hashes = file_hashes([item.file for item in recordings], cache)
+    of_content, stands_for = join_copies(
+        (item.pair, sha) for item, sha in zip(recordings, hashes, strict=True)
     )
-    known = {e.identity: e.sha256 for e in manifest.entries}
-    for entry in entries:
-        if entry.sha256 != known[entry.identity]:
-            raise UserError(
-                f"{entry.file}: not the file that the manifest names (its content differs); "
-                "restore it, or train on the data as they are now"
-            )
-    return Manifest(entries, manifest.protocol)
+    return replace(
+        collection,
+        recordings=[
+            replace(item, pair=of_content.get(sha, ""))
+            for item, sha in zip(recordings, hashes, strict=True)
+        ],
+        photos=[
+            replace(item, pair=stands_for.get(item.pair, item.pair)) for item in collection.photos
+        ],
+    )
 
 
 def _entries(
@@ -104,15 +152,28 @@ def _entries(
     files += [item.file for item, _ in photos if place_of(item.file)[1] is None]
     hashes = dict(zip(files, file_hashes(files, cache), strict=True))
     return tuple(
-        Entry(kind, i.file, collection.classes[i.label], i.label, i.number, i.pair, split, sha)
+        Entry(
+            kind=kind,
+            file=item.file,
+            class_name=collection.classes[item.label],
+            label=item.label,
+            number=item.number,
+            pair=item.pair,
+            split=split,
+            sha256=hashes.get(item.file) or reader.sha256(item),
+            group=item.group,
+        )
         for kind, items in (("recording", recordings), ("photo", photos))
-        for i, split in items
-        for sha in [hashes.get(i.file) or reader.sha256(i)]
+        for item, split in items
     )
 
 
-def _without_copies(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """Leave out of training what is, byte for byte, held out under another name."""
+def without_copies(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Leave out of training what is, byte for byte, held out under another name.
+
+    So are photos whose recording is held out in another class.
+    """
+    scenes = {e.pair for e in Manifest(entries).held_recordings} - {""}
     held = {
         e.sha256
         for e in entries
@@ -123,7 +184,8 @@ def _without_copies(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     def place(entry: Entry) -> str:
         if entry.kind == "photo":
             seen = entry.split in ("train", "validation")
-            return "held-out" if seen and entry.sha256 in held else entry.split
+            copied = entry.sha256 in held or entry.pair in scenes
+            return "held-out" if seen and copied else entry.split
         if entry.split == "train":
             return "unused" if entry.sha256 in held else "train"
         copied = entry.split == "validation" and entry.sha256 in tested
@@ -132,29 +194,31 @@ def _without_copies(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     return tuple(replace(entry, split=place(entry)) for entry in entries)
 
 
-def _without_lookalikes(entries: tuple[Entry, ...], cache: Path) -> tuple[Entry, ...]:
+def without_lookalikes(entries: tuple[Entry, ...], cache: Path) -> tuple[Entry, ...]:
     """Leave out of training the photos that look like a held-out recording's, and their recordings.
 
     A few-shot class gets other labelled recordings in their place, where there are any.
     """
     manifest = Manifest(entries)
     photos = lookalike_photos(manifest.held_photos, manifest.seen_photos, cache)
-    alike = {seen.identity for _, seen, _ in photos}
-    unfit = {seen.pair for _, seen, _ in photos} - {""}
-    taken = {e.identity for e in manifest.select("recording", "train") if e.pair in unfit}
+    alike = {seen.file for _, seen, _ in photos}
+    held, contents = manifest.held_recordings, {e.sha256 for e in manifest.held_recordings}
+    unfit = {e.pair for e in (*held, *(seen for _, seen, _ in photos))} - {""}
+    taken = {e.file for e in manifest.select("recording", "train") if e.pair in unfit}
     spare = [e for e in manifest.select("recording", "unused") if e.pair not in unfit]
+    spare = [e for e in spare if e.sha256 not in contents and e.group not in manifest.held_groups]
     given = set()
     for name in [e.class_name for e in manifest.select("recording", "train") if e.pair in unfit]:
-        other = next((e for e in spare if e.class_name == name and e.identity not in given), None)
+        other = next((e for e in spare if e.class_name == name and e.file not in given), None)
         if other is not None:
-            given.add(other.identity)
+            given.add(other.file)
 
     def place(entry: Entry) -> str:
-        if entry.identity in alike:
+        if entry.file in alike:
             return "held-out"
-        if entry.identity in taken:
+        if entry.file in taken:
             return "unused"
-        return "train" if entry.identity in given else entry.split
+        return "train" if entry.file in given else entry.split
 
     return tuple(replace(e, split=place(e)) for e in entries)
 
@@ -238,18 +302,33 @@ def _split_recordings(
     return list(zip(order, splits, strict=True))
 
 
-def _split_photos(
-    items: list[Item],
+def split_photos(
+    items: Sequence[_OfOne],
     name: str,
-    drawn: _Drawn,
+    drawn: Sequence[tuple[_OfOne, str]],
+    held_sessions: Set[str],
     config: SplitConfig,
     random: np.random.Generator,
-) -> _Drawn:
+) -> list[tuple[_OfOne, str]]:
+    """The photos of a class with their splits, for its recordings' splits.
+
+    Args:
+        items: The photos.
+        name: Their class, for messages.
+        drawn: The recordings of the class with their splits.
+        held_sessions: Sessions that validate or test, of any class.
+        config: Shares of the photos.
+        random: Source of the draws.
+
+    Raises:
+        UserError: too few are left to train on.
+    """
     order = [items[i] for i in random.permutation(len(items))]
-    held = {"validation": "held-out", "test": "test"}
-    taken = {item.pair: held[split] for item, split in drawn if item.pair and split in held}
+    taken = {item.pair: _HELD[split] for item, split in drawn if item.pair and split in _HELD}
     result = [(item, taken[item.pair]) for item in order if item.pair in taken]
-    legal = [item for item in order if item.pair not in taken]
+    others = [item for item in order if item.pair not in taken]
+    result += [(item, "held-out") for item in others if item.group in held_sessions]
+    legal = [item for item in others if item.group not in held_sessions]
     has_test = any(split == "test" for _, split in result)
     test = 0 if has_test else max(1, round(config.photo_test * len(legal)))
     validation = max(1, round(config.photo_validation * len(legal)))

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from spikebridge.config import Config
-from spikebridge.data.manifest import Manifest
-from spikebridge.data.prepared import EventSet, photo_size, prepare
+from spikebridge.data.collection import file_from
+from spikebridge.data.prepared import EventSet, photo_size
 from spikebridge.energy.connections import count_macs
 from spikebridge.energy.operations import (
     AC_PJ,
@@ -23,7 +23,8 @@ from spikebridge.errors import UserError
 from spikebridge.files import expand_path
 from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher
-from spikebridge.runs import Trained, load_run, pick_device
+from spikebridge.run_folder import origin_of
+from spikebridge.runs import Trained, data_of_run, load_run, pick_device
 from spikebridge.training.tasks import make_autocast
 
 _BATCH = 20
@@ -260,7 +261,9 @@ def energy_of_run(
     if teacher_folder is None:
         given = config.teacher.checkpoint
         beside = folder.parent / f"teacher-seed{config.seed}"
-        teacher_folder = expand_path(given) if given else beside
+        teacher_folder = beside
+        if given:
+            teacher_folder = Path(file_from(origin_of(folder), str(expand_path(given))))
     teacher, missing = _teacher_cost(teacher_folder, config)
     return EnergyReport(str(folder), split, config.student.name, operations, teacher, missing)
 
@@ -271,18 +274,7 @@ def recordings_of_run(folder: Path, trained: Trained, split: str) -> EventSet:
     Raises:
         UserError: its data or its manifest have changed since.
     """
-    manifest = Manifest.read(folder / "manifest.csv")
-    if manifest != trained.manifest:
-        raise UserError(
-            f"{folder}/manifest.csv: not the manifest that this run was trained with; restore it"
-        )
-    try:
-        data = prepare(trained.config.data, trained.config.seed, manifest=manifest)
-    except UserError as error:
-        raise UserError(
-            f"{folder}: the data are no longer those that this run was trained on: {error}"
-        ) from error
-    return data.events[split]
+    return data_of_run(folder, trained).events[split]
 
 
 def _count(student: Student, config: Config, events: EventSet, limit: int | None) -> Operations:

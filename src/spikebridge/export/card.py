@@ -9,7 +9,7 @@ from typing import Any
 from spikebridge.compare import read_result
 from spikebridge.config import Config, DataConfig
 from spikebridge.data.datasets import DATASETS
-from spikebridge.data.manifest import SELECTED_ON_TEST, Manifest
+from spikebridge.data.manifest import SELECTED_ON_TEST, UNPROVED, Manifest
 from spikebridge.energy import EnergyReport
 from spikebridge.export.formats import Format
 from spikebridge.export.outputs import Difference
@@ -117,7 +117,8 @@ def _accuracy(title: str, config: Config, result: dict[str, Any], manifest: Mani
         f"{config.train.epochs}, counted from 0",
         f"- Protocol: {result['protocol']}; {selected}",
         f"- Test top-1: **{result['test_top1']:.2f} %** (validation {result['val_top1']:.2f} %), "
-        "one seed",
+        "one seed" + (f"; **{UNPROVED}**" if result.get("unproved") else ""),
+        *(f"- Unproved: {doubt}" for doubt in result.get("unproved", ())),
         f"- Split: manifest.csv of the run, SHA-256 {result['manifest_sha256']}",
     ]
     return "## Data, protocol, accuracy\n\n" + "\n".join(lines)

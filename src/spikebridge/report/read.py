@@ -4,7 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import yaml
 
 from spikebridge.compare import read_result
 from spikebridge.config import Config
+from spikebridge.data.collection import file_from
 from spikebridge.data.manifest import Manifest
 from spikebridge.errors import UserError
 from spikebridge.settings import config_from
@@ -74,7 +75,12 @@ class Run:
     @cached_property
     def manifest(self) -> Manifest:
         """The split."""
-        return Manifest.read(self.folder / "manifest.csv")
+        manifest = Manifest.read(self.folder / "manifest.csv")
+        return replace(manifest, entries=tuple(map(self._from_here, manifest.entries)))
+
+    def _from_here(self, one: Any) -> Any:
+        """A line of a table, its file as it is found from here."""
+        return replace(one, file=file_from(self.result.get("origin"), one.file))
 
     @property
     def classes(self) -> list[str]:
@@ -88,7 +94,8 @@ class Run:
         Raises:
             UserError: predictions.csv is missing or damaged.
         """
-        return read_predictions(self.folder, len(self.classes))
+        said = read_predictions(self.folder, len(self.classes))
+        return [self._from_here(one) for one in said]
 
     @cached_property
     def config_text(self) -> str:

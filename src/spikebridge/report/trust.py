@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spikebridge.audit import Audit, audit
+from spikebridge.config import DataConfig
 from spikebridge.data.collection import cache_folder
 from spikebridge.report.read import Run
+from spikebridge.run_folder import cache_of
 
 _WORDS = {
     "clean": "clean: nothing held out was seen in training",
@@ -51,7 +53,9 @@ def verdicts(runs: Sequence[Run]) -> Verdicts:
     """
     return Verdicts(
         {
-            (run.name, run.seed): audit(run.folder, cache_folder(run.config.data))
+            (run.name, run.seed): audit(
+                run.folder, cache_folder(DataConfig(cache=cache_of(run.folder)))
+            )
             for run in sorted(runs, key=lambda run: (run.name, run.seed))
         }
     )

@@ -8,7 +8,15 @@ from spikebridge.config import DataConfig
 
 Kind = Literal["recording", "photo"]
 Trouble = Literal[
-    "layout", "missing", "empty", "unreadable", "duplicated", "unpaired", "left out", "out of order"
+    "layout",
+    "missing",
+    "empty",
+    "unreadable",
+    "duplicated",
+    "unpaired",
+    "left out",
+    "out of order",
+    "series",
 ]
 Severity = Literal["error", "warning", "note"]
 
@@ -37,7 +45,8 @@ class Found:
     number: str
     """Unique in its class, where `pair` is empty."""
     pair: str
-    """Equal for a recording and the photo that it was made of; empty where that is unknown."""
+    """Equal for a recording and the photo that it was made of; empty where that is unknown. Where
+    data sets pair by file name (`Dataset.paired` None), known only where a photo has it."""
 
 
 @dataclass(frozen=True)

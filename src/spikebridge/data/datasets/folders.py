@@ -27,13 +27,15 @@ _BIN_SENSOR = (240, 180)
 def list_recordings(config: DataConfig) -> Listing:
     """Recordings below data.events."""
     root = folder_of(config.events, "recording", _EVENTS_LAYOUT)
-    return list_class_folders(root, "recording", EVENT_SUFFIXES, config.exclude)
+    deep = config.split.group is not None
+    return list_class_folders(root, "recording", EVENT_SUFFIXES, config.exclude, deep=deep)
 
 
 def list_photos(config: DataConfig) -> Listing:
     """Photos below data.photos."""
     root = folder_of(config.photos, "photo", _PHOTOS_LAYOUT)
-    return list_class_folders(root, "photo", PHOTO_SUFFIXES, config.exclude)
+    deep = config.split.group is not None
+    return list_class_folders(root, "photo", PHOTO_SUFFIXES, config.exclude, deep=deep)
 
 
 def sensor_of(config: DataConfig, recordings: Listing) -> tuple[int, int] | None:

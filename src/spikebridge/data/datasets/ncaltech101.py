@@ -1,5 +1,8 @@
 """N-Caltech101 (Orchard et al. 2015) with the photos of Caltech101."""
 
+import re
+from dataclasses import replace
+
 from spikebridge.config import DataConfig
 from spikebridge.data.datasets.dataset import Dataset, Listing
 from spikebridge.data.datasets.walk import descend, folder_of, list_class_folders
@@ -28,6 +31,7 @@ PUBLISHED = {
 }  # fmt: skip
 """Recordings by class; photos have the same numbers, and `Faces` besides."""
 
+_NUMBERED = re.compile(r"image_([0-9]+)", re.IGNORECASE)
 _FACES = {"Faces": "left out: N-Caltech101 has no such class (Faces_easy shows the same people)"}
 _EVENTS_LAYOUT = ("EVENTS/CLASS/image_0001.bin   or EVENTS/Caltech101/CLASS/image_0001.bin",)
 _PHOTOS_LAYOUT = (
@@ -39,7 +43,8 @@ def list_recordings(config: DataConfig) -> Listing:
     """Recordings, in the unpacked archive or the folder above it."""
     root = folder_of(config.events, "recording", _EVENTS_LAYOUT)
     root = descend(root, "Caltech101", "N-Caltech101-archive/Caltech101")
-    return list_class_folders(root, "recording", (".bin",), config.exclude, PUBLISHED, _FACES)
+    listing = list_class_folders(root, "recording", (".bin",), config.exclude, PUBLISHED, _FACES)
+    return _by_number(listing)
 
 
 def list_photos(config: DataConfig) -> Listing:
@@ -47,7 +52,22 @@ def list_photos(config: DataConfig) -> Listing:
     root = folder_of(config.photos, "photo", _PHOTOS_LAYOUT)
     below = "101_ObjectCategories"
     root = descend(root, below, f"caltech-101/{below}", f"caltech101/{below}")
-    return list_class_folders(root, "photo", PHOTO_SUFFIXES, config.exclude, PUBLISHED, _FACES)
+    listing = list_class_folders(root, "photo", PHOTO_SUFFIXES, config.exclude, PUBLISHED, _FACES)
+    return _by_number(listing)
+
+
+def _by_number(listing: Listing) -> Listing:
+    """Pairs by number, of which leading zeros are no part; another name tells no photo."""
+    classes = {
+        name: [replace(one, pair=_pair(name, one.number)) for one in found]
+        for name, found in listing.classes.items()
+    }
+    return replace(listing, classes=classes)
+
+
+def _pair(class_name: str, stem: str) -> str:
+    numbered = _NUMBERED.fullmatch(stem)
+    return f"{class_name}/image_{int(numbered[1]):04d}" if numbered else ""
 
 
 N_CALTECH101 = Dataset(

@@ -21,6 +21,7 @@ PUBLISHED = {
 }
 """Recordings by class, training and test together."""
 
+_SOURCES = {"train": "train", "test": "t10k"}
 _EVENTS_LAYOUT = (
     "EVENTS/Train/DIGIT/00001.bin and EVENTS/Test/DIGIT/00001.bin, or one of the two",
 )
@@ -34,7 +35,7 @@ def list_recordings(config: DataConfig) -> Listing:
     """Recordings of both parts, or of the one that is there.
 
     Recording Train/NNNNN shows MNIST training photo NNNNN − 1 counted from 0, Test/NNNNN the
-    test photo.
+    test photo; in a folder of another name, which photo a recording shows is unknown.
     """
     root = folder_of(config.events, "recording", _EVENTS_LAYOUT)
     root = descend(root, "N-MNIST", "NMNIST")
@@ -42,13 +43,14 @@ def list_recordings(config: DataConfig) -> Listing:
     classes: dict[str, list[Found]] = {}
     findings: list[Finding] = []
     for part in parts:
-        source = "t10k" if part.name.lower() == "test" else "train"
+        source = _SOURCES.get(part.name.lower())
         listing = list_class_folders(part, "recording", (".bin",), config.exclude, PUBLISHED)
         findings += listing.findings
         for digit, found in listing.classes.items():
             numbered = [one for one in found if one.number.isdecimal()]
             classes.setdefault(digit, []).extend(
-                replace(one, pair=f"{source}/{int(one.number) - 1}") for one in numbered
+                replace(one, pair=f"{source}/{int(one.number) - 1}" if source else "")
+                for one in numbered
             )
             for one in found:
                 if not one.number.isdecimal():

@@ -1,6 +1,6 @@
 """Recordings and photos of a data set, brought together."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from spikebridge.data.collection import Item
@@ -58,22 +58,31 @@ def same_photo(recordings: Listing) -> list[Finding]:
     return findings
 
 
-def are_paired(dataset: Dataset, recordings: Listing, photos: Listing) -> bool:
-    """Whether recordings join their photos; own folders do where any file name matches."""
+def known_pairs(
+    dataset: Dataset, recordings: Listing, photos: Listing
+) -> tuple[Listing, Listing, bool]:
+    """The same files with the pairs that are known, and whether any is.
+
+    In own folders a file name tells the photo only where a photo has it.
+    """
     if dataset.paired is not None:
-        return dataset.paired
-    return not pairs_of(recordings).isdisjoint(pairs_of(photos))
+        return recordings, photos, dataset.paired
+    common = pairs_of(recordings) & pairs_of(photos)
+    if not common:
+        return without_pairs(recordings), without_pairs(photos), False
+    return without_pairs(recordings, common), photos, True
 
 
 def pairs_of(listing: Listing) -> set[str]:
-    """All pairs of a listing."""
-    return {one.pair for found in listing.classes.values() for one in found}
+    """All pairs of a listing that are known."""
+    return {one.pair for found in listing.classes.values() for one in found} - {""}
 
 
-def without_pairs(listing: Listing) -> Listing:
-    """The same files, whose partners are not known."""
+def without_pairs(listing: Listing, known: Collection[str] = ()) -> Listing:
+    """The same files, whose partners are not known but for some pairs."""
     classes = {
-        name: [replace(one, pair="") for one in found] for name, found in listing.classes.items()
+        name: [one if one.pair in known else replace(one, pair="") for one in found]
+        for name, found in listing.classes.items()
     }
     return replace(listing, classes=classes)
 

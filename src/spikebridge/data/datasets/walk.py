@@ -1,10 +1,12 @@
 """Listing class folders, and what is wrong with them."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from spikebridge.data.datasets.dataset import Finding, Found, Kind, Listing
+from spikebridge.data.manifest import caseless
 from spikebridge.errors import UserError
 from spikebridge.files import expand_path
 
@@ -40,8 +42,11 @@ def list_class_folders(
     exclude: Sequence[str] = (),
     known: Iterable[str] = (),
     left_out: dict[str, str] | None = None,
+    deep: bool = False,
 ) -> Listing:
     """Files with one of the suffixes in ROOT/CLASS, none of them hidden; their pair is CLASS/STEM.
+
+    The Unicode form of a class's name does not matter; in a pair the stem's letter case neither.
 
     Args:
         root: The folder.
@@ -50,28 +55,42 @@ def list_class_folders(
         exclude: Classes to leave out without a word.
         known: Published classes; empty takes every folder for a class.
         left_out: Folders that are never a class, and why.
+        deep: Also list the files of sub-folders, which are part of their number and pair.
 
     Raises:
         UserError: no such file in any folder.
     """
     known, left_out = set(known), left_out or {}
+    excluded = {_composed(name) for name in exclude}
     classes: dict[str, list[Found]] = {}
     findings: list[Finding] = []
     for child in sorted(_children(root)):
-        name = child.name
-        if not child.is_dir() or name.startswith(".") or name in exclude:
+        name = _composed(child.name)
+        if not child.is_dir() or name.startswith(".") or name in excluded:
             continue
-        files, others = _files(child, suffixes)
+        files, others = _files(child, suffixes, deep)
         if name in left_out:
             findings.append(Finding("note", "left out", kind, name, f"{child}: {left_out[name]}"))
         elif known and name not in known:
             if files:
                 findings.append(_unknown_class(child, kind, known))
+        elif name in classes:
+            message = (
+                f"{child}: another folder beside it has the same name in another Unicode form; "
+                "put their files into one"
+            )
+            findings.append(Finding("error", "layout", kind, name, message))
         else:
-            classes[name] = [Found(str(f), f.stem, f"{name}/{f.stem}") for f in files]
+            numbers = [f.relative_to(child).with_suffix("").as_posix() for f in files]
+            classes[name] = [
+                Found(str(f), number, f"{name}/{caseless(number)}")
+                for f, number in zip(files, numbers, strict=True)
+            ]
             if others:
                 names = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
                 message = f"{child}: no {kind}, left out: {names} ({counted(len(others), 'file')})"
+                if not deep and not known and any((child / other).is_dir() for other in others):
+                    message += "; folders in it are read where data.split.group is set"
                 findings.append(Finding("note", "left out", kind, name, message))
     if not any(classes.values()) and not any(f.severity == "error" for f in findings):
         raise nothing_found(root, kind, f"{root}/CLASS/*{suffixes[0]}")
@@ -99,11 +118,21 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
-def _files(folder: Path, suffixes: Sequence[str]) -> tuple[list[Path], list[str]]:
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _files(
+    folder: Path, suffixes: Sequence[str], deep: bool = False
+) -> tuple[list[Path], list[str]]:
     """Files of the right kind, and the names of the others, both in order of name."""
     files, others = [], []
     for file in sorted(_children(folder)):
-        if file.suffix.lower() in suffixes and not file.is_dir():
+        if deep and file.is_dir() and not file.name.startswith("."):
+            below = _files(file, suffixes, deep)
+            files += below[0]
+            others += [f"{file.name}/{other}" for other in below[1]]
+        elif file.suffix.lower() in suffixes and not file.is_dir():
             files.append(file)
         elif not file.name.startswith("."):
             others.append(file.name)
