@@ -53,7 +53,7 @@ def run_in_processes(schedule: Schedule, workers: int, threads: int) -> None:
             for job, failure in team.ended():
                 schedule.end(job, failure)
                 if failure is None:
-                    console.print(f"{job.folder}: done, {schedule}", soft_wrap=True, markup=False)
+                    schedule.announce(job)
     raise Interrupted(f"stopped, {schedule}", option="")
 
 
