@@ -93,9 +93,15 @@ def run_jobs(jobs: Sequence[Job], workers: int, threads: int | None = None) -> l
         Interrupted: Ctrl-C; whatever was running stopped after a step and wrote its checkpoint.
         UserError: workers or threads are not positive.
     """
+    return run_schedule(Schedule(jobs), workers, threads)
+
+
+def run_schedule(
+    schedule: "Schedule", workers: int, threads: int | None = None
+) -> list[str | None]:
+    """Run what a schedule holds; arguments, result and errors are those of `run_jobs`."""
     if workers < 1 or (threads is not None and threads < 1):
         raise UserError(f"--jobs must be at least 1, got {workers if workers < 1 else threads}")
-    schedule = Schedule(jobs)
     workers = min(workers, len(schedule.waiting))
     if workers > 1:
         from spikebridge.pool import run_in_processes
@@ -105,7 +111,7 @@ def run_jobs(jobs: Sequence[Job], workers: int, threads: int | None = None) -> l
     elif workers == 1:
         with _torch_threads(threads):
             _run_here(schedule)
-    return [schedule.ended[job.folder] for job in jobs]
+    return [schedule.ended[job.folder] for job in schedule.jobs]
 
 
 def run_job(job: Job) -> None:
@@ -207,7 +213,7 @@ class Schedule:
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.ended: dict[Path, str | None] = {}
         self.waiting: list[Job] = []
-        self.total = len(jobs)
+        self.jobs, self.total = jobs, len(jobs)
         for job in sorted(jobs, key=lambda job: (job.kind == "student", -job.cost)):
             try:
                 done = is_complete(job)
@@ -235,6 +241,10 @@ class Schedule:
             console.print(f"{job.folder}: failed: {failure}", soft_wrap=True, markup=False)
         self._skip_without_teacher()
 
+    def announce(self, job: Job) -> None:
+        """Say that a job is done."""
+        console.print(f"{job.folder}: done, {self}", soft_wrap=True, markup=False)
+
     def _skip_without_teacher(self) -> None:
         for job in list(self.waiting):
             failure = job.teacher and self.ended.get(job.teacher.folder)
@@ -251,9 +261,12 @@ class Schedule:
 def _run_here(schedule: Schedule) -> None:
     while (job := schedule.take()) is not None:
         try:
-            schedule.end(job, attempt(job))
+            failure = attempt(job)
         except Interrupted as stop:
             raise Interrupted(stop.stopped, option="") from stop
+        schedule.end(job, failure)
+        if failure is None:
+            schedule.announce(job)
 
 
 @contextmanager

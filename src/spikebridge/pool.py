@@ -16,7 +16,7 @@ from socket import socketpair
 
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from spikebridge.console import console, progress
+from spikebridge.console import progress
 from spikebridge.errors import Interrupted
 from spikebridge.jobs import Job, Schedule
 from spikebridge.training.loop import StopOnInterrupt
@@ -53,7 +53,7 @@ def run_in_processes(schedule: Schedule, workers: int, threads: int) -> None:
             for job, failure in team.ended():
                 schedule.end(job, failure)
                 if failure is None:
-                    console.print(f"{job.folder}: done, {schedule}", soft_wrap=True, markup=False)
+                    schedule.announce(job)
     raise Interrupted(f"stopped, {schedule}", option="")
 
 

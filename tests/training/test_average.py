@@ -122,7 +122,8 @@ def test_a_run_selects_and_saves_the_average_and_trains_on_alone(make_config, tm
     )
     if runs["averaged"][0]["best_epoch"] == 2:
         for name, tensor in runs["averaged"][1]["average"]["average"].items():
-            assert torch.equal(tensor, runs["averaged"][3][name])
+            measured = "running" in name or "tracked" in name  # for the averaged weights
+            assert torch.equal(tensor, runs["averaged"][3][name]) is not measured, name
     again = evaluate_run(tmp_path / "averaged", "test")
     assert again.top1 == runs["averaged"][0]["test_top1"]
 
@@ -136,7 +137,7 @@ def test_an_interrupted_run_goes_on_with_the_same_average(make_config, tmp_path,
 
     def stopping(self, tensors):
         result = original(self, tensors)
-        if next(number) == step:
+        if torch.is_grad_enabled() and next(number) == step:
             os.kill(os.getpid(), signal.SIGINT)
         return result
 

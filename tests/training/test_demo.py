@@ -2,8 +2,10 @@
 
 import json
 import os
+import runpy
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,7 +13,7 @@ import yaml
 import spikebridge.demo
 from factories import refused
 from spikebridge.cli import main
-from spikebridge.demo import METHODS, run_demo
+from spikebridge.demo import METHODS, _Announced, _jobs, run_demo
 from spikebridge.runs import load_run
 
 
@@ -28,7 +30,7 @@ def test_demo_writes_results_page_and_usable_runs(small_demo, capsys):
     results = json.loads((small_demo / "results.json").read_text())
     assert results["labelled_per_class"] == 4
     assert results["seeds"] == [0, 1]
-    assert list(results["methods"]) == ["teacher", "scratch", "kt", "naive-kd", "ckd"]
+    assert list(results["methods"]) == ["teacher", *METHODS]
     for method, figures in results["methods"].items():
         runs = [small_demo / "runs" / f"{method}-seed{seed}" for seed in (0, 1)]
         stored = [json.loads((run / "result.json").read_text())["test_top1"] for run in runs]
@@ -39,13 +41,21 @@ def test_demo_writes_results_page_and_usable_runs(small_demo, capsys):
         for method in (*METHODS, "teacher")
     }
     assert len(manifests) == 1
-    table = capsys.readouterr().out
+    said = capsys.readouterr()
+    table = said.out
     assert all(method in table for method in results["methods"])
     assert "<html" in (small_demo / "report.html").read_text()
+    rows = [line.split() for line in said.err.splitlines() if " seed " in line]
+    assert sorted(row[0] for row in rows) == sorted(2 * ["teacher", *METHODS])
+    assert {float(row[3]) for row in rows if row[0] == "kt"} == set(
+        results["methods"]["kt"]["test_top1"]
+    )
+    assert "10 of 10 runs done, finished" in said.err
+    the_documentation_takes_it(small_demo, results)
 
     runs = [str(run) for run in sorted((small_demo / "runs").iterdir())]
     assert main(["compare", *runs]) == 0
-    assert "naive-kd" in capsys.readouterr().out
+    assert "ckd-plus" in capsys.readouterr().out
     recording = next(
         line.split(",")[1]
         for line in (small_demo / "runs/ckd-seed0/manifest.csv").read_text().splitlines()
@@ -56,6 +66,40 @@ def test_demo_writes_results_page_and_usable_runs(small_demo, capsys):
     assert file == recording
     assert len(classes) == 2
     assert all(line.endswith("%") for line in classes)
+
+
+def the_documentation_takes_it(demo, results):
+    main_of = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "demo.py"))["main"]
+    readme = demo.parent / "README.md"
+    before, after = "before\n<!-- demo: made by docs/demo.py -->\n", "<!-- end demo -->\nafter\n"
+    readme.write_text(f"{before}\nold\n\n{after}")
+    main_of.__globals__ |= {"README": readme, "HERE": demo.parent}
+    main_of(demo)
+    text = readme.read_text()
+    assert text.startswith(before)
+    assert text.endswith(after)
+    assert "old" not in text
+    for method, figures in results["methods"].items():
+        [line] = [x for x in text.splitlines() if x.startswith(f"| `{method}` |")]
+        assert line.endswith(", ".join(f"{x:.1f}" for x in figures["test_top1"]) + " |")
+    assert (demo.parent / "demo.png").read_bytes().startswith(b"\x89PNG")
+    readme.write_text("no place for it")
+    with pytest.raises(SystemExit, match="end demo"):
+        main_of(demo)
+
+
+def test_the_time_left_is_told_from_the_start_and_follows_what_runs_take(tmp_path, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("spikebridge.demo.time.monotonic", lambda: now)
+    expected = 5 * (5 + sum(METHODS.values()))
+    schedule = _Announced([job for seed in range(5) for job in _jobs(tmp_path, seed)], 2)
+    assert schedule.left() == f"about {expected / 2 / 60:.0f} min left"
+    job = schedule.take()
+    now = 10 * job.cost
+    schedule.end(job, None)
+    pace = (now + max(METHODS.values())) / (job.cost + max(METHODS.values()))
+    assert pace > 2
+    assert schedule.left() == f"about {(expected - job.cost) * pace / 2 / 60:.0f} min left"
 
 
 def test_interrupted_demo_says_to_repeat_the_command(small_demo, monkeypatch, capsys):

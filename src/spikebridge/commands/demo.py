@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser, Namespace
 def _demo_arguments(parser: ArgumentParser) -> None:
     parser.usage = "spikebridge demo [--out DIR] [--seeds N] [--jobs N]"
     parser.add_argument("--out", type=str, default="demo", help="folder of everything it makes")
-    parser.add_argument("--seeds", type=int, default=3, help="number of repetitions")
+    parser.add_argument("--seeds", type=int, default=5, help="number of repetitions")
     parser.add_argument(
         "--jobs", type=int, help="processes; null takes one for each core, at most 8 (CUDA: one)"
     )

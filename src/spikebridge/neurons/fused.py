@@ -202,11 +202,8 @@ def _statistics(kernels: Kernels, x_NCHW: Tensor, norm: StreamBatchNorm2d) -> tu
     x_RC = x_NCHW.permute(0, 2, 3, 1).reshape(-1, x_NCHW.shape[1])
     mean_C, var_C = mean_and_variance(kernels, x_RC)
     if norm.remembers:
-        rows, momentum = x_NCHW.numel() // len(mean_C), cast(float, norm.momentum)
-        cast(Tensor, norm.num_batches_tracked).add_(1)
-        running_mean.lerp_(mean_C.to(running_mean.dtype), momentum)
-        unbiased_C = var_C * (rows / max(1, rows - 1))
-        running_var.lerp_(unbiased_C.to(running_var.dtype), momentum)
+        rows = x_NCHW.numel() // len(mean_C)
+        norm.remember(mean_C, var_C * (rows / max(1, rows - 1)))
     return mean_C, var_C
 
 

@@ -50,12 +50,17 @@ class StreamBatchNorm2d(nn.BatchNorm2d):
         x_NCHW = x_NCHW - mean_C[:, None, None]
         var_C = total(x_NCHW.square().sum(over)) / count
         if self.remembers:
-            self._remember(mean_C.detach(), (var_C * (count / (count - 1).clamp(min=1))).detach())
+            self.remember(mean_C.detach(), (var_C * (count / (count - 1).clamp(min=1))).detach())
         scale_C = self.weight * (var_C + self.eps).rsqrt()
         return (x_NCHW * scale_C[:, None, None] + self.bias[:, None, None]).to(kind)
 
-    def _remember(self, mean_C: Tensor, unbiased_C: Tensor) -> None:
-        momentum = cast(float, self.momentum)
-        cast(Tensor, self.num_batches_tracked).add_(1)
-        cast(Tensor, self.running_mean).lerp_(mean_C, momentum)
-        cast(Tensor, self.running_var).lerp_(unbiased_C, momentum)
+    def remember(self, mean_C: Tensor, unbiased_C: Tensor) -> None:
+        """Take a batch's statistics into the running ones, as PyTorch does.
+
+        Without a momentum all batches since the last reset count alike.
+        """
+        mean, var = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
+        tracked = cast(Tensor, self.num_batches_tracked).add_(1)
+        momentum = 1 / tracked.to(mean.dtype) if self.momentum is None else self.momentum
+        mean.lerp_(mean_C.to(mean.dtype), momentum)
+        var.lerp_(unbiased_C.to(var.dtype), momentum)

@@ -4,7 +4,6 @@ import dataclasses
 from contextlib import closing
 from pathlib import Path
 
-from spikebridge.console import console
 from spikebridge.errors import Interrupted, UserError
 from spikebridge.files import write_text
 from spikebridge.jobs import Job, attempt, cores, data_of, run_jobs
@@ -74,7 +73,7 @@ def _run_here(schedule: Trials) -> None:
             raise Interrupted(stop.stopped, option="") from stop
         schedule.end(job, failure)
         if failure is None:
-            console.print(f"{job.folder}: done, {schedule}", soft_wrap=True, markup=False)
+            schedule.announce(job)
 
 
 def _train_teachers(sweep: Sweep, out: Path, workers: int) -> dict[int, Job]:

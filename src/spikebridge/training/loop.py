@@ -34,7 +34,11 @@ from spikebridge.training.distributed import (
     size,
 )
 from spikebridge.training.record import NoRecorder, Recorder
+from spikebridge.training.statistics import measured_statistics
 from spikebridge.training.step import StepInputs, StepResult, TrainingStep, make_optimiser
+
+_MEASURED_BATCHES = 4
+"""Latest batches whose statistics evaluation normalises by."""
 
 
 @dataclass(frozen=True)
@@ -171,13 +175,12 @@ def fit(
 
     def evaluate(epoch: int, step: int) -> None:
         nonlocal best
-        with average.applied():
-            evaluation = task.validate()
-            if best.improved_by(evaluation):
-                weights = {
-                    k: v.detach().to("cpu", copy=True) for k, v in task.model.state_dict().items()
-                }
-                best = Best(epoch, evaluation.top1, evaluation.loss, weights)
+        evaluation = task.validate()
+        if best.improved_by(evaluation):
+            weights = {
+                k: v.detach().to("cpu", copy=True) for k, v in task.model.state_dict().items()
+            }
+            best = Best(epoch, evaluation.top1, evaluation.loss, weights)
         recorder.write(_evaluation_record(task, evaluation, epoch, step, settings))
         recorder.flush()
         if on_evaluation is not None:
@@ -217,7 +220,9 @@ def fit(
                 last = step + 1 == settings.steps
                 due = batch == 0 and epoch % settings.evaluate_every == 0
                 if last or (due and step / settings.steps >= task.evaluate_from):
-                    on_main(partial(evaluate, epoch - 1, step))
+                    again = partial(_run_again, task, step)
+                    with average.applied(), measured_statistics(task.model, again):
+                        on_main(partial(evaluate, epoch - 1, step))
                 bar.update(
                     shown, advance=1, note=f"best {task.selecting} {max(best.top1, 0):.1f} %"
                 )
@@ -232,6 +237,12 @@ def fit(
     finally:
         recorder.close()
     return best, time.monotonic() - began
+
+
+def _run_again(task: Task, step: int) -> None:
+    """Run the latest batches without learning from them."""
+    for latest in range(max(0, step + 1 - _MEASURED_BATCHES), step + 1):
+        task.step(task.batch(latest))
 
 
 def _require_processes(checkpoint: Path, written_by: int) -> None:
