@@ -396,5 +396,5 @@ def pretend(memory: int = 2**34) -> Iterator[None]:
         # The device of what checkpointing keeps is told by C++.
         checks = torch.utils.checkpoint._allowed_determinism_checks_to_fns
         stack.enter_context(mock.patch.dict(checks, default=lambda x: x.shape))
-        patch(kernels, "_triton", lambda _: (fake, None))
+        patch(kernels, "_triton", lambda _: kernels._Triton(fake))
         yield

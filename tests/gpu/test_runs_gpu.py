@@ -8,7 +8,6 @@ import signal
 import pytest
 import torch
 
-from factories import refused
 from spikebridge.cli import main
 from spikebridge.config import StudentConfig
 from spikebridge.data.prepared import prepare
@@ -20,6 +19,8 @@ from spikebridge.models.inference import GraphedStudent, deploy
 from spikebridge.runs import evaluate_run, load_run, train_student, train_teacher
 from spikebridge.training.step import TrainingStep
 from training.run_checks import same_run
+
+WANTED = os.environ.get("SPIKEBRIDGE_GPU")
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_a_run_goes_on_on_the_other_device(make_config, data, tmp_path, monkeypa
     """`auto` is what both runs say; what is there differs."""
     available = torch.cuda.is_available
     devices = {"cpu": lambda: False, "cuda": available}
-    config = make_config("ckd", **on("auto", precision="float32"))
+    config = make_config("kt", **on("auto", precision="float32"))
     folders = {"teacher_folder": tmp_path / "teacher"}
     monkeypatch.setattr(torch.cuda, "is_available", devices[first])
     patch = stopped_at(7)
@@ -154,6 +155,7 @@ def test_a_student_trained_on_a_gpu_loads_on_a_cpu(make_config, data, tmp_path, 
     assert model(torch.rand(3, 2, 2, 8, 8)).logits_TBC.shape == (3, 2, 3)
 
 
+@pytest.mark.skipif(WANTED == "pretend", reason="an imitation has no memory of its own")
 def test_a_full_gpu_is_one_line(make_config, data, tmp_path, gpu, capsys):
     import yaml
 
@@ -170,18 +172,3 @@ def test_a_full_gpu_is_one_line(make_config, data, tmp_path, gpu, capsys):
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert "batch_size" in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_two_processes_share_one_gpu_neither_silently_nor_wrongly(monkeypatch):
-    from spikebridge.training.distributed import processes
-
-    if torch.cuda.device_count() > 1:
-        pytest.skip("asks what one GPU does")
-    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
-        monkeypatch.setenv(name, value)
-
-    def connect():
-        with processes("cuda"):
-            pass
-
-    refused(connect, "2 processes", "1 GPU")
