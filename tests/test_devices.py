@@ -14,7 +14,7 @@ FACTORIES = {"arange", "empty", "empty_strided", "eye", "full", "ones", "rand", 
              "zeros"}  # fmt: skip
 ON_THE_HOST = {
     "losses/regulariser.py": {"full"},  # parameters, before their module moves
-    "models/resnet.py": {"empty"},  # to ask for a shape
+    "models/resnet.py": {"empty"},  # a placeholder
     "models/teacher.py": {"tensor"},
     "streams.py": {"rand"},  # draws are the CPU's
     "training/distributed.py": {"tensor"},  # flags go over gloo
