@@ -73,7 +73,7 @@ def the_documentation_takes_it(demo, results):
     readme = demo.parent / "README.md"
     before, after = "before\n<!-- demo: made by docs/demo.py -->\n", "<!-- end demo -->\nafter\n"
     readme.write_text(f"{before}\nold\n\n{after}")
-    main_of.__globals__ |= {"README": readme, "HERE": demo.parent}
+    main_of.__globals__.update(README=readme, HERE=demo.parent)
     main_of(demo)
     text = readme.read_text()
     assert text.startswith(before)
@@ -91,11 +91,11 @@ def the_documentation_takes_it(demo, results):
 def test_the_time_left_is_told_from_the_start_and_follows_what_runs_take(tmp_path, monkeypatch):
     now = 0.0
     monkeypatch.setattr("spikebridge.demo.time.monotonic", lambda: now)
-    expected = 5 * (5 + sum(METHODS.values()))
-    schedule = _Announced([job for seed in range(5) for job in _jobs(tmp_path, seed)], 2)
+    jobs = [job for seed in range(5) for job in _jobs(tmp_path, seed)]
+    schedule, expected = _Announced(jobs, 2), sum(job.cost for job in jobs)
     assert schedule.left() == f"about {expected / 2 / 60:.0f} min left"
     job = schedule.take()
-    now = 10 * job.cost
+    now = 100 * job.cost
     schedule.end(job, None)
     pace = (now + max(METHODS.values())) / (job.cost + max(METHODS.values()))
     assert pace > 2
