@@ -294,7 +294,7 @@ def refuse_leaking_teacher(folder: Path, seen: Manifest, manifest: Manifest) -> 
 
 
 def load_run(folder: Path) -> Trained:
-    """A trained student or teacher from its run's folder.
+    """A trained student or teacher from its run's folder; without a GPU, on the CPU.
 
     Raises:
         UserError: no finished run there, or weights that do not fit their description.
@@ -312,6 +312,8 @@ def load_run(folder: Path) -> Trained:
     if precision is not None:
         settings = merge(settings, {"train": {"precision": precision}})
     config = config_from(settings, origin=str(path))
+    if config.train.device.startswith("cuda") and not torch.cuda.is_available():
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, device="auto"))
     if kind == "teacher":
         model = build_teacher(config.teacher, len(classes), pretrained=False)
     else:

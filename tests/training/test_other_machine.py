@@ -34,3 +34,14 @@ def test_neurons_that_are_not_here_are_computed_otherwise(
     file = after.files[0]
     assert main(["predict", str(run), file, "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[0])
+
+
+def test_a_run_that_was_told_to_take_a_gpu_is_evaluated_without_one(make_config, tmp_path):
+    config = make_config("scratch")
+    data = prepare(config.data, config.seed)
+    run = tmp_path / "run"
+    result = train_student(config, data, run, teacher_folder=tmp_path / "teacher")
+    weights, description = load_model(run / "model.safetensors")
+    description["config"]["train"]["device"] = "cuda:1"
+    save_model(run / "model.safetensors", weights, description)
+    assert evaluate_run(run, "test").top1 == result["test_top1"]
