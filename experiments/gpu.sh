@@ -51,7 +51,7 @@ if [ -n "$small" ]; then
 fi
 
 part machine 30 python experiments/gpu_runs.py machine "$out" "$device"
-part tests "${TESTS_LIMIT:-180}" python -m pytest tests/gpu -m gpu -q -p no:cacheprovider ${small:+-k deployed}
+part tests "${TESTS_LIMIT:-180}" python -m pytest tests/gpu -m gpu -q -p no:cacheprovider ${small:+-k sent_each_time}
 bench step-bfloat16 90 training "${full[@]}" "${few[@]}" --precision bfloat16
 bench step-float32 70 training "${full[@]}" "${few[@]}" --precision float32 --rows reference,ours
 bench narrow-bfloat16 45 training "${narrow[@]}" --precision bfloat16 --rows reference,spikingjelly,ours
