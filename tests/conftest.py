@@ -12,11 +12,19 @@ import hypothesis
 import pytest
 import torch
 
+from skips import not_tested
+
 torch.set_num_threads(1)  # The tensors are tiny; threads would only wait for each other.
 
 # Machines under load are slow, and a test that failed once must fail again.
 hypothesis.settings.register_profile("spikebridge", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("spikebridge")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line what was left out."""
+    if line := not_tested(terminalreporter.stats.get("skipped", [])):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

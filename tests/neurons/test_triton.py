@@ -46,7 +46,7 @@ def test_by_the_cpu_interpreter(tmp_path):
 
 @needs_triton
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_cuda(tmp_path):
     checks(tmp_path / "checks")
 
