@@ -175,11 +175,13 @@ def labelled_recordings(
         UserError: its manifest.csv is needed, and missing or damaged.
     """
     each = result.get("labelled_per_class")
-    if not by_manifest and each is None:
+    if each is None and not by_manifest:
         return None
     if counted := result.get("labelled_recordings"):
         return counted["min"], counted["max"]
-    return _counted(Manifest.read(folder / "manifest.csv")) if by_manifest else (each, each)
+    if by_manifest or each is None:
+        return _counted(Manifest.read(folder / "manifest.csv"))
+    return each, each
 
 
 def _counted(manifest: Manifest) -> tuple[int, int]:
