@@ -7,7 +7,7 @@ ruff format --check
 if pyright --version >/dev/null 2>&1; then
     pyright
 else
-    echo "pyright could not be fetched from the npm registry: types are not checked" >&2
+    trap 'echo "not checked: types, as pyright could not be fetched from the npm registry" >&2' EXIT
 fi
 # One thread a worker: the workers share the cores.
 OMP_NUM_THREADS=1 pytest --numprocesses auto "$@"

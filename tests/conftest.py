@@ -21,6 +21,8 @@ if GPU != "1":  # Before torch is imported, and for all processes that tests sta
 
 import torch  # noqa: E402
 
+from skips import not_tested
+
 torch.set_num_threads(1)  # The tensors are tiny; threads would only wait for each other.
 
 # Machines under load are slow, and a test that failed once must fail again.
@@ -41,6 +43,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason=why))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line what was left out."""
+    if line := not_tested(terminalreporter.stats.get("skipped", [])):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

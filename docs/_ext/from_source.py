@@ -10,6 +10,8 @@ from spikebridge.commands import COMMANDS
 from spikebridge.config import Config
 from spikebridge.settings import add_settings
 
+_COLON = "\ue000"
+"""In the place of a colon while Napoleon reads."""
 _SETTINGS = {name.split(".")[0] for name in Config.__dataclass_fields__}
 
 
@@ -114,15 +116,22 @@ def _escape(
 ) -> None:
     """Docstrings are plain text: |x| is no substitution of reStructuredText.
 
-    Napoleon takes what stands before a colon in an attribute's first line for its type.
+    Napoleon takes what stands before a colon in an attribute's text for its type; it gets none.
     """
     lines[:] = [line.replace("|", "\\|").replace("*", "\\*") for line in lines]
     if kind in ("attribute", "data", "property"):
-        lines.insert(0, "")
+        lines[:] = [line.replace(":", _COLON) for line in lines]
+
+
+def _give_colons_back(
+    _app: Sphinx, _kind: str, _name: str, _object: Any, _options: Any, lines: list[str]
+) -> None:
+    lines[:] = [line.replace(_COLON, ":") for line in lines]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
     app.connect("source-read", _fill)
     app.connect("autodoc-process-docstring", _escape, priority=100)
+    app.connect("autodoc-process-docstring", _give_colons_back, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

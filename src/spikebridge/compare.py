@@ -175,13 +175,13 @@ def labelled_recordings(
         UserError: its manifest.csv is needed, and missing or damaged.
     """
     each = result.get("labelled_per_class")
-    if not by_manifest and each is None:
+    if each is None and not by_manifest:
         return None
     if counted := result.get("labelled_recordings"):
         return counted["min"], counted["max"]
-    if by_manifest:
+    if by_manifest or each is None:
         return _counted(Manifest.read(folder / "manifest.csv"))
-    return None if each is None else (each, each)
+    return each, each
 
 
 def _counted(manifest: Manifest) -> tuple[int, int]:

@@ -15,7 +15,9 @@ from spikebridge.models.inference import DeployedStudent, deploy, fold_batch_nor
 from spikebridge.models.sparse import SparseConvolution
 from spikebridge.neurons import LIF, surrogate
 
-needs_compiler = pytest.mark.skipif(sparse.library() is None, reason="there is no C compiler")
+needs_compiler = pytest.mark.skipif(
+    sparse.library() is None, reason="needs a C compiler (apt-get install gcc)"
+)
 
 
 def generator(seed=0):

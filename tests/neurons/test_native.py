@@ -15,7 +15,9 @@ from spikebridge.neurons import LIF, native, surrogate
 from spikebridge.neurons.fused import mean_and_variance
 from spikebridge.neurons.norm import StreamBatchNorm2d
 
-pytestmark = pytest.mark.skipif(native.library() is None, reason="no C compiler here")
+pytestmark = pytest.mark.skipif(
+    native.library() is None, reason="needs a C compiler (apt-get install gcc)"
+)
 
 NAMES = st.sampled_from(["qgate", "atan"])
 

@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 import held
 from factories import refused
 from spikebridge.cli import main
+from spikebridge.comparable import key_of, settings_that_matter
 from spikebridge.run_folder import unfinished
 from spikebridge.study import cluster
 from spikebridge.study.cluster import run_on_cluster
@@ -66,6 +68,12 @@ def test_command_runs_the_grid_and_shows_failures_as_rows(write_study, tmp_path,
     assert scratch.stat().st_mtime_ns == kept
     for name in ("config.yaml", "manifest.csv", "metrics.jsonl", "checkpoint.pt"):
         assert (out / "tiny/k4/ckd-seed0" / name).exists()
+    for run in ("scratch-seed0", "teacher-seed0", "ckd-seed0"):
+        result = json.loads((out / "tiny/k4" / run / "result.json").read_text())
+        config = yaml.safe_load((out / "tiny/k4" / run / "config.yaml").read_text())
+        assert result["settings_key"] == key_of(settings_that_matter(config, result))
+    assert r"\toprule" in (out / "table.tex").read_text()
+    assert "ckd-seed0" in (out / "per-run.csv").read_text()
     assert main([*command, "--only", "cdk"]) == 2
     assert "--only cdk" in capsys.readouterr().err
 
