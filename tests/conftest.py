@@ -21,7 +21,7 @@ if GPU != "1":  # Before torch is imported, and for all processes that tests sta
 
 import torch  # noqa: E402
 
-from skips import not_tested
+from skips import not_tested  # noqa: E402
 
 torch.set_num_threads(1)  # The tensors are tiny; threads would only wait for each other.
 
