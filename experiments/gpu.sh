@@ -44,22 +44,23 @@ PYTHON
 }
 
 full=(--batch 120) few=(--repeats 6) narrow=(--width 0.25 --size 32 --time-steps 4 --batch 20 --classes 25)
-calls=200
+calls=200 fast=bfloat16 rows=reference,spikingjelly,ours,relu-bound
 if [ -n "$small" ]; then
+    fast=float32 rows=reference,ours # A CPU may take minutes for the others.
     full=(--batch 4 --width 0.1 --size 16 --time-steps 2) few=(--repeats 2) calls=100
     narrow=("${full[@]}")
 fi
 
-part machine 30 python experiments/gpu_runs.py machine "$out" "$device"
-part tests "${TESTS_LIMIT:-180}" python -m pytest tests/gpu -m gpu -q -p no:cacheprovider ${small:+-k sent_each_time}
-bench step-bfloat16 90 training "${full[@]}" "${few[@]}" --precision bfloat16
-bench step-float32 70 training "${full[@]}" "${few[@]}" --precision float32 --rows reference,ours
-bench narrow-bfloat16 45 training "${narrow[@]}" --precision bfloat16 --rows reference,spikingjelly,ours
-bench narrow-float32 30 training "${narrow[@]}" --precision float32 --rows reference,ours
-bench inference 30 inference --repeats $calls
-bench inference-narrow 20 inference "${narrow[@]:0:6}" --repeats $calls
-part wait-narrow 60 python experiments/gpu_runs.py wait "$out" "$device" narrow ${small:+small}
-part wait-full 90 python experiments/gpu_runs.py wait "$out" "$device" full ${small:+small}
-part resume 60 python experiments/gpu_runs.py resume "$out" "$device"
+part machine 20 python experiments/gpu_runs.py machine "$out" "$device"
+part tests "${TESTS_LIMIT:-170}" python -m pytest tests/gpu -m gpu -q -p no:cacheprovider ${small:+-k sent_each_time}
+bench step-$fast 75 training "${full[@]}" "${few[@]}" --precision $fast --rows $rows
+[ $fast = float32 ] || bench step-float32 45 training "${full[@]}" "${few[@]}" --precision float32 --rows reference,ours
+bench narrow-$fast 30 training "${narrow[@]}" --precision $fast --rows ${rows%,relu-bound}
+[ $fast = float32 ] || bench narrow-float32 20 training "${narrow[@]}" --precision float32 --rows reference,ours
+bench inference 25 inference --repeats $calls
+bench inference-narrow 15 inference "${narrow[@]:0:6}" --repeats $calls
+part wait-narrow 40 python experiments/gpu_runs.py wait "$out" "$device" narrow ${small:+small}
+part wait-full 60 python experiments/gpu_runs.py wait "$out" "$device" full ${small:+small}
+part resume 40 python experiments/gpu_runs.py resume "$out" "$device"
 echo "in all $SECONDS s; figures and logs in $out"
 exit $failed
