@@ -40,7 +40,7 @@ def test_a_folder_lists_classes_and_photos_in_order(tmp_path: Path) -> None:
 
 def test_a_folder_without_photos_is_refused(tmp_path: Path) -> None:
     missing = tmp_path / "none"
-    refused(lambda: list_photo_folder(missing), missing, "no such folder", "data.photos")
+    refused(lambda: list_photo_folder(missing), missing, "no such folder", "check the path")
     (tmp_path / "a").mkdir()
     (tmp_path / "a/x.txt").touch()
     refused(lambda: list_photo_folder(tmp_path), tmp_path, "no photo", "CLASS/PHOTO", ".png")
