@@ -32,7 +32,8 @@ def test_compilers_keep_nothing_in_the_users_cache(tmp_path):
     [("0", "", "SPIKEBRIDGE_GPU=1 pytest tests/gpu -m gpu"), ("1", "-1", "no CUDA device here")],
 )
 def test_what_needs_a_gpu_is_skipped_and_says_how_to_run_it(tmp_path, switch, visible, why):
-    shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
+    for name in ("conftest.py", "skips.py"):
+        shutil.copy(Path(__file__).with_name(name), tmp_path)
     (tmp_path / "test_it.py").write_text(TESTS.format(visible=visible))
     settings = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "."]

@@ -133,7 +133,7 @@ def _settings(given: Namespace) -> Any:
 
     from spikebridge.bench.problem import BenchSettings
 
-    names = {field.name for field in fields(BenchSettings)} - {"memory"}
+    names = {field.name for field in fields(BenchSettings)} - {"memory", "cuda_graph"}
     return BenchSettings(**{name: given[name] for name in names})
 
 
