@@ -7,10 +7,10 @@ from queue import Queue
 
 import pytest
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from spikebridge import console as ours
-from spikebridge.console import each, each_in_threads, progress, working
+from spikebridge.console import each, each_in_threads, working
+from spikebridge.training.loop import _progress_bar
 
 
 class Minutes:
@@ -62,19 +62,8 @@ def lines(log):
     return said
 
 
-def training_bar():
-    return progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        transient=False,
-    )
-
-
 def test_a_log_gets_a_line_a_minute_and_the_last_state(log, minutes):
-    with training_bar() as bar:
+    with _progress_bar() as bar:
         shown = bar.add_task("ckd-seed0", total=300, note="")
         minutes.pass_one()
         assert lines(log) == ["ckd-seed0, 0/300"]
@@ -132,7 +121,7 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=60)
     monkeypatch.setattr(ours, "console", console)
-    with training_bar() as bar:
+    with _progress_bar() as bar:
         bar.update(bar.add_task("ckd-seed0", total=4, note="best"), completed=4)
     assert "━━━" in screen.getvalue()
     assert "4/4" in screen.getvalue()

@@ -58,6 +58,11 @@ def map_tensors(act: Callable[[Tensor], Any], value: _T) -> _T:
     return found
 
 
+def all_to_device(value: _T, device: torch.device) -> _T:
+    """Rebuild such containers with each tensor on the device, as `to_device` brings it there."""
+    return map_tensors(lambda x: to_device(x, device), value)
+
+
 def leaves(value: Any) -> Iterator[Any]:
     """Yield what such containers hold, tensors and others, in a fixed order."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -35,7 +35,7 @@ from spikebridge.bench.problem import (
 )
 from spikebridge.bench.reference import Parts, PlainStudent, ReferenceParts, plain_losses
 from spikebridge.data.batches import Batch
-from spikebridge.devices import map_tensors, to_device
+from spikebridge.devices import all_to_device
 from spikebridge.errors import UserError
 from spikebridge.losses import TemporalCoefficient
 from spikebridge.models.build import build_student
@@ -228,8 +228,7 @@ class OurStep:
     def loss(self, generator: torch.Generator) -> Tensor:
         """The loss, by the generator of the replacement draws."""
         batch, draws = self._tensors(generator)
-        device = batch.label_B.device
-        return self._losses((batch, map_tensors(lambda x: to_device(x, device), draws))).total
+        return self._losses((batch, all_to_device(draws, batch.label_B.device))).total
 
     def __call__(self, index: int) -> None:
         """One step."""

@@ -10,7 +10,7 @@ from spikebridge.config import AugmentConfig
 from spikebridge.data.augment import Moves, augment_counts, changes_counts, draw_geometry
 from spikebridge.data.prepared import EventSet, PhotoSet
 from spikebridge.data.resident import FrameRows, Frames, Room, Rows
-from spikebridge.devices import map_tensors, to_device
+from spikebridge.devices import all_to_device
 
 _ORDER, _SOURCE, _RECORDING_MOVES, _PHOTO_MOVES, _RECORDING_EVENTS, _SIMULATED_EVENTS = range(1, 7)
 _VIEW = 7
@@ -126,9 +126,7 @@ class PairedBatches:
 
     def __call__(self, step: int) -> Batch:
         """The batch of a global step."""
-        drawn = self.drawn(step)
-        device = self.device
-        return self.assembled(map_tensors(lambda x: to_device(x, device), drawn))
+        return self.assembled(all_to_device(self.drawn(step), self.device))
 
     def drawn(self, step: int) -> DrawnBatch:
         """Draw the batch of a global step, on the CPU."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from spikebridge.allocator import keep_freed_memory
 from spikebridge.console import console, progress
-from spikebridge.devices import map_tensors, to_device
+from spikebridge.devices import all_to_device
 from spikebridge.errors import Interrupted, UserError
 from spikebridge.evaluate import Evaluation
 from spikebridge.training.ahead import Ahead
@@ -93,8 +93,7 @@ class Task(ABC):
 
     def step(self, inputs: StepInputs) -> StepResult:
         """Losses of a step, wherever its inputs are."""
-        device = self.device
-        result = self.losses(map_tensors(lambda x: to_device(x, device), inputs.tensors))
+        result = self.losses(all_to_device(inputs.tensors, self.device))
         result.logged = {**inputs.logged, **result.logged}
         return result
 

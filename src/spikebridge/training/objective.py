@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from spikebridge.config import ObjectiveConfig
 from spikebridge.data.batches import Batch, Share
-from spikebridge.devices import map_tensors, to_device
+from spikebridge.devices import all_to_device, to_device
 from spikebridge.losses import (
     MixupHeads,
     TemporalCoefficient,
@@ -123,8 +123,7 @@ class CKDObjective(nn.Module):
             generator: CPU generator of the replacement draws.
         """
         draws, logged = self.draw(progress, len(batch.label_B), generator, batch.share)
-        device = batch.dvs_TBCHW.device
-        draws = map_tensors(lambda x: to_device(x, device), draws)
+        draws = all_to_device(draws, batch.dvs_TBCHW.device)
         result = self.losses(student, teacher, batch, draws)
         result.logged = {**logged, **result.logged}
         return result

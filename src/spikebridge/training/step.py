@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikebridge.devices import map_tensors, to_device
+from spikebridge.devices import all_to_device
 from spikebridge.graphs import Graphs
 from spikebridge.training.distributed import size, sum_gradients_
 from spikebridge.training.packing import Packed
@@ -100,7 +100,7 @@ class TrainingStep:
         return self._run(tensors)
 
     def _moved(self, tensors: Any) -> Packed:
-        return self._computed(map_tensors(lambda x: to_device(x, self._device), tensors))
+        return self._computed(all_to_device(tensors, self._device))
 
     def _computed(self, tensors: Any) -> Packed:
         result = self._losses(tensors)
