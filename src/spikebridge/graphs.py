@@ -13,7 +13,7 @@ from spikebridge.devices import leaves, map_tensors, pinned
 _T = TypeVar("_T")
 
 _WARM = 3
-"""Calls before a capture: they compile kernels, and make the optimiser's state."""
+"""Calls of a kind before its capture: they compile kernels, and make the optimiser's state."""
 
 
 class Graphs(Generic[_T]):
@@ -28,13 +28,10 @@ class Graphs(Generic[_T]):
         act: Maps tensors in plain containers to such; nothing in it reads the device or depends on
             anything else that changes.
         device: A CUDA device.
-        warm: Calls of each kind before it is captured.
     """
 
-    def __init__(
-        self, act: Callable[[Any], _T], device: torch.device, *, warm: int = _WARM
-    ) -> None:
-        self._act, self._device, self._warm = act, device, warm
+    def __init__(self, act: Callable[[Any], _T], device: torch.device) -> None:
+        self._act, self._device = act, device
         self._calls: Counter[Hashable] = Counter()
         self._inputs: dict[Hashable, Any] = {}
         self._captured: dict[Hashable, tuple[torch.cuda.CUDAGraph, _T]] = {}
@@ -54,7 +51,7 @@ class Graphs(Generic[_T]):
             if isinstance(x, Tensor):
                 buffer.copy_(x if x.device == buffer.device else pinned(x), non_blocking=True)
         self._calls[kind] += 1
-        if kind not in self._captured and self._calls[kind] > self._warm and not self._failed:
+        if kind not in self._captured and self._calls[kind] > _WARM and not self._failed:
             self._capture(kind)
         if kind in self._captured:
             graph, found = self._captured[kind]
