@@ -21,7 +21,7 @@ export PYTHONPATH=$PWD/src PYTHONUNBUFFERED=1 SPIKEBRIDGE_GPU=1
 failed=0
 
 part() { # NAME LIMIT COMMAND…: what it printed goes to NAME.log, its last line here.
-    local name=$1 limit=$2 began=$SECONDS code=0
+    local name=$1 limit=$(($2 * stretch)) began=$SECONDS code=0
     shift 2
     timeout --signal INT --kill-after 10 "$limit" "$@" >"$out/$name.log" 2>&1 || code=$?
     printf '%-20s %4d s  %s\n' "$name" $((SECONDS - began)) \
@@ -43,12 +43,14 @@ print("   ", ", ".join(f"{name} {ratio:.2f}" for name, ratio in found["ratios"].
 PYTHON
 }
 
-full=(--batch 120) few=(--repeats 6) narrow=(--width 0.25 --size 32 --time-steps 4 --batch 20 --classes 25)
-calls=200 fast=bfloat16 rows=reference,spikingjelly,ours,relu-bound
+network=() narrow_network=(--width 0.25 --size 32 --time-steps 4)
+full=(--batch 120) narrow=("${narrow_network[@]}" --batch 20 --classes 25) few=(--repeats 6)
+calls=200 fast=bfloat16 stretch=1 rows=reference,spikingjelly,ours,relu-bound
 if [ -n "$small" ]; then
     fast=float32 rows=reference,ours # A CPU may take minutes for the others.
-    full=(--batch 4 --width 0.1 --size 16 --time-steps 2) few=(--repeats 2) calls=100
-    narrow=("${full[@]}")
+    stretch=6                        # No limit tells anything about a GPU here.
+    network=(--width 0.1 --size 16 --time-steps 2) narrow_network=("${network[@]}")
+    full=("${network[@]}" --batch 4) narrow=("${full[@]}") few=(--repeats 2) calls=100
 fi
 
 part machine 20 python experiments/gpu_runs.py machine "$out" "$device"
@@ -57,8 +59,8 @@ bench step-$fast 75 training "${full[@]}" "${few[@]}" --precision $fast --rows $
 [ $fast = float32 ] || bench step-float32 45 training "${full[@]}" "${few[@]}" --precision float32 --rows reference,ours
 bench narrow-$fast 30 training "${narrow[@]}" --precision $fast --rows ${rows%,relu-bound}
 [ $fast = float32 ] || bench narrow-float32 20 training "${narrow[@]}" --precision float32 --rows reference,ours
-bench inference 25 inference --repeats $calls
-bench inference-narrow 15 inference "${narrow[@]:0:6}" --repeats $calls
+bench inference 25 inference "${network[@]}" --repeats $calls
+bench inference-narrow 15 inference "${narrow_network[@]}" --repeats $calls
 part wait-narrow 40 python experiments/gpu_runs.py wait "$out" "$device" narrow ${small:+small}
 part wait-full 60 python experiments/gpu_runs.py wait "$out" "$device" full ${small:+small}
 part resume 40 python experiments/gpu_runs.py resume "$out" "$device"
