@@ -1,6 +1,7 @@
 """A user's own losses, schedules and teacher: found, called, recorded, told apart, refused."""
 
 import json
+import re
 import shutil
 import sys
 from functools import partial
@@ -32,7 +33,9 @@ from spikebridge.run_folder import plain_settings
 from spikebridge.runs import evaluate_run, train_student
 from spikebridge.schedule import DistillationSchedule, ReplacementSchedule
 from spikebridge.settings import config_from
+from spikebridge.study.spec import read_study
 
+ROOT = Path(__file__).parents[1]
 SOURCE = """
 import torch
 from torch import nn
@@ -74,7 +77,9 @@ narrow = lambda classes: nn.Sequential(nn.Flatten(), nn.LazyLinear(classes + 1))
 
 def forget() -> None:
     """As if this were a new process."""
-    for name in [n for n in sys.modules if n.split(".")[0] in ("mine", "broken", "own")]:
+    for name in [
+        n for n in sys.modules if n.split(".")[0] in ("mine", "broken", "own", "my_alignment")
+    ]:
         del sys.modules[name]
     hooks._imported.clear()
     hooks._folders.clear()
@@ -449,3 +454,45 @@ def test_where_ones_own_teacher_began_cannot_be_proved(at, name, proved, capsys)
     assert main(["audit", run]) == (0 if proved else 2)
     told = "the teacher is built by own.losses:Net, and nothing tells which weights"
     assert (told in capsys.readouterr().out) != proved
+
+
+# The page "Change one thing" --------------------------------------------------------------------
+
+
+@pytest.fixture
+def page(mine):
+    """The page's text and its blocks of Python; example and blocks lie in the working directory."""
+    text = (ROOT / "docs/change-one-thing.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    shutil.copy(ROOT / "examples/my_alignment.py", mine.parent)
+    mine.write_text(blocks[2])
+    return text, blocks
+
+
+def test_the_pages_example_is_the_committed_one_and_runs(page):
+    _, (example, python, _) = page
+    assert example == (ROOT / "examples/my_alignment.py").read_text()
+    sys.path.append(".")
+    scope = {}
+    exec(python, scope)
+    assert scope["config"].objective.alignment == "my_alignment:cosine"
+    objective, student = make(alignment="my_alignment:cosine")
+    found = objective(student, CountingTeacher(), make_batch(), 0.5, generator())
+    assert 0 < found.losses["alignment"] < 1
+
+
+def test_the_pages_functions_run_as_printed(page):
+    schedules = {"replacement": {"shape": "mine:late"}, "distillation": {"shape": "mine:fading"}}
+    objective, student = make(kd_loss="mine:mse", kd_on="rgb", **schedules)
+    teacher = build_teacher(TeacherConfig(name="mine:teacher"), 5)
+    assert objective(student, teacher, make_batch(), 0.6, generator()).losses["kd"] > 0
+
+
+def test_the_pages_study_is_the_committed_one(page):
+    text, _ = page
+    study = read_study(ROOT / "examples/change-one-thing.yaml")
+    arms = yaml.safe_load(re.findall(r"```yaml\n(arms:.*?)```", text, re.DOTALL)[0])
+    assert arms["arms"] == study.arms
+    assert [arms["against"]] == [list(study.against)]
+    rows = re.findall(r"^\| digits \| 2 \| (\S+) \| (\d)", text, re.M)
+    assert rows == [(name, str(len(study.seeds))) for name in ("teacher", *study.arms)]
