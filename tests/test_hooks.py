@@ -28,7 +28,10 @@ from spikebridge.config import (
 from spikebridge.data.camera import Simulator
 from spikebridge.files import file_sha256
 from spikebridge.models.teacher import build_teacher
-from spikebridge.report.page import write_report
+from spikebridge.report.curves import training
+from spikebridge.report.figures import accuracy
+from spikebridge.report.read import read_run
+from spikebridge.report.svg import drawing, inline
 from spikebridge.run_folder import plain_settings
 from spikebridge.runs import evaluate_run, train_student
 from spikebridge.schedule import DistillationSchedule, ReplacementSchedule
@@ -36,6 +39,7 @@ from spikebridge.settings import config_from
 from spikebridge.study.spec import read_study
 
 ROOT = Path(__file__).parents[1]
+MODULES = ("mine", "broken", "own", "my_alignment")
 SOURCE = """
 import torch
 from torch import nn
@@ -397,10 +401,19 @@ def test_its_row_has_its_own_name(at):
     assert any("own.losses:apart@0123456789ab" in name for name in rows)
 
 
-def test_the_report_has_its_own_name(at):
+def test_the_reports_figures_need_no_hook_and_have_its_own_name(at):
     (at / "recipes/own/losses.py").unlink()
-    write_report([at / f"runs/{name}/ckd-seed0" for name in ("plain", "own")], at / "report.html")
-    assert "objective.alignment own.losses:apart" in (at / "report.html").read_text()
+    folders = [at / f"runs/{name}/ckd-seed0" for name in ("plain", "own")]
+    runs = [read_run(folder) for folder in folders]
+    with drawing():
+        named = accuracy(compare(folders))
+        inline(named, "a", "")  # Its long names leave room for the drawing.
+        scheduled = training({"ckd": runs[:1], "own": runs[1:]}, runs[1])
+        assert "P(u), replacement probability" in inline(scheduled, "b", "")
+    assert any("own.losses:apart" in label.get_text() for label in named.axes[0].get_yticklabels())
+    lines = {line.get_label(): line for line in scheduled.axes[1].get_lines()}
+    u_N, weight_N = lines["W(u), distillation weight"].get_data()
+    assert [*weight_N] == [2 * u * u / 2 for u in u_N]
 
 
 def test_a_changed_source_is_another_run(at, capsys):
