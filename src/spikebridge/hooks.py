@@ -46,6 +46,11 @@ def look_in(folder: str | Path | None) -> None:
         _folders.append(name)
 
 
+def folders() -> list[str]:
+    """Where hooks are found beside where Python looks, for a process that has read no recipe."""
+    return list(_folders)
+
+
 def check_setting(part: Any, name: str, label: str) -> None:
     """Refuse a dataclass's setting that is neither one of its words nor a hook.
 
