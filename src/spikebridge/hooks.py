@@ -41,7 +41,7 @@ def bare(setting: Any) -> Any:
 
 
 def look_in(folder: str | Path | None) -> None:
-    """Find hooks in a folder, too: that of a recipe, or the one that a run's was found in."""
+    """Find hooks in a folder, too: that of a recipe, or that in which a run's were found."""
     if folder is not None and (name := str(Path(folder).resolve())) not in _folders:
         _folders.append(name)
 
@@ -117,7 +117,7 @@ def resolve(setting: str) -> Callable[..., Any]:
             raise UserError(f"{name}: {module.__file__} has no {found['attribute']}; mend the name")
         target = getattr(target, part)
     if not callable(target):
-        raise UserError(f"{name} is {type(target).__name__}, which cannot be called; see Hooks")
+        raise UserError(f"{name} is {type(target).__name__}, which cannot be called; name a function")
     seen = _imported[found["module"]][1]
     if found["hash"] not in (None, seen):
         raise UserError(
