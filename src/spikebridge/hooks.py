@@ -117,7 +117,9 @@ def resolve(setting: str) -> Callable[..., Any]:
             raise UserError(f"{name}: {module.__file__} has no {found['attribute']}; mend the name")
         target = getattr(target, part)
     if not callable(target):
-        raise UserError(f"{name} is {type(target).__name__}, which cannot be called; name a function")
+        raise UserError(
+            f"{name} is {type(target).__name__}, which cannot be called; name a function"
+        )
     seen = _imported[found["module"]][1]
     if found["hash"] not in (None, seen):
         raise UserError(
