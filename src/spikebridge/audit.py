@@ -216,14 +216,14 @@ def _teacher(
 ) -> tuple[Manifest | None, list[str]]:
     """The manifest of a student's teacher, and what it does not tell."""
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    weights = config["teacher"]["weights"]
+    started = config["teacher"]["name"], config["teacher"]["weights"]
     if result["method"] == "teacher":
-        return None, teacher_doubts(manifest, weights)
+        return None, teacher_doubts(manifest, *started)
     if result.get("teacher") is None:
         return None, []
     there = (run / TEACHER_MANIFEST).exists()
     seen = Manifest.read(run / TEACHER_MANIFEST) if there else None
-    return seen, teacher_doubts(seen, weights)
+    return seen, teacher_doubts(seen, *started)
 
 
 def describe(found: Audit) -> str:

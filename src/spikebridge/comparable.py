@@ -9,6 +9,7 @@ from typing import Any
 
 from spikebridge.config import Config
 from spikebridge.files import json_text, settings_key
+from spikebridge.hooks import bare
 from spikebridge.recipes import merge, method_settings
 
 _IGNORED = (
@@ -53,19 +54,25 @@ def key_of(settings: Mapping[str, Any]) -> str:
 def name_variants(method: str, variants: Sequence[Mapping[str, Any]]) -> list[str]:
     """What tells runs of one method from its others: ``objective.alignment_weight 0``, say.
 
-    A setting is named where the variants differ in it, unless it is the method's own or the
-    default: so the method as it is meant has the empty name.
+    A setting is named where the variants differ in it, or where it is a user's own loss, schedule
+    or teacher, unless it is the method's own or the default: so the method as it is meant has the
+    empty name.
 
     Args:
         method: Method preset, or `teacher`.
         variants: What `settings_that_matter` returns; no two are alike.
     """
     names = sorted({name for settings in variants for name in settings})
-    differing = [n for n in names if len({json_text(s.get(n)) for s in variants}) > 1]
+    found = {n: [s.get(n) for s in variants] for n in names}
+    differing = [n for n in names if len(set(map(json_text, found[n]))) > 1]
+    hooked = [n for n in names if any(bare(value) != value for value in found[n])]
+    one_source = [n for n in hooked if len(set(found[n])) == len(set(map(bare, found[n])))]
     default, own = _defaults(""), _defaults(method)
     named = []
     for settings in variants:
-        values = {name: settings.get(name, default.get(name)) for name in differing}
+        shown = sorted({*differing, *hooked})
+        values = {name: settings.get(name, default.get(name)) for name in shown}
+        values |= {name: bare(values[name]) for name in one_source}
         words = [f"{n} {_word(v)}" for n, v in values.items() if v != own.get(n)]
         named.append(", ".join(words))
     return named

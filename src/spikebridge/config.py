@@ -1,16 +1,30 @@
 """Every setting, one frozen dataclass per concern, each attribute with its docstring."""
 
 import re
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, get_type_hints
 
 from spikebridge.data.camera import Simulator
+from spikebridge.hooks import Hook, check_setting, is_hook
 from spikebridge.schedule import DistillationSchedule, ReplacementSchedule
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _require_plain_parts(settings: Any, prefix: str = "") -> None:
+    """Refuse subclasses of parts: a run's record could not give them back."""
+    kinds = get_type_hints(type(settings))
+    for name in (one.name for one in fields(settings)):
+        kind, part = kinds[name], getattr(settings, name)
+        _require(
+            not is_dataclass(kind) or type(part) is kind,
+            f"{prefix}{name} must be a {getattr(kind, '__name__', '')} itself, not "
+            f"{type(part).__module__}.{type(part).__qualname__}, which config.yaml cannot give "
+            "back; name a function of your own as module:name (Change one thing, in the docs)",
+        )
 
 
 @dataclass(frozen=True)
@@ -192,6 +206,7 @@ class DataConfig:
         return self.simulator.changed(self.source.simulator or {})
 
     def __post_init__(self) -> None:
+        _require_plain_parts(self, "data.")
         try:
             _ = self.source_simulator
         except ValueError as error:
@@ -239,8 +254,9 @@ class StudentConfig:
 class TeacherConfig:
     """The ANN teacher and its training on the photos."""
 
-    name: str = "small-cnn"
-    """`small-cnn`, `efficientnet-lite0` (ImageNet weights, extra `pretrained`) or any timm name."""
+    name: Hook = "small-cnn"
+    """`small-cnn`, `efficientnet-lite0` (ImageNet weights, extra `pretrained`), any timm name, or
+    module:name of your own: classes → network of photos in [0, 1]."""
     checkpoint: str | None = None
     """Folder of a finished teacher run, used instead of training one."""
     weights: str | None = None
@@ -265,6 +281,14 @@ class TeacherConfig:
     """Label smoothing of the cross-entropy."""
 
     def __post_init__(self) -> None:
+        if callable(self.name):
+            check_setting(self, "name", "teacher.name")
+        if is_hook(self.name):
+            _require(self.weights is None, "teacher.weights is for timm's models; unset it")
+            _require(
+                self.trainable == "all",
+                "teacher.trainable head is for known networks; freeze yours where it is built",
+            )
         _require(
             self.epochs >= 1 and self.batch_size >= 1 and self.lr > 0,
             "teacher.epochs, batch_size and lr must be positive",
@@ -300,8 +324,9 @@ class ObjectiveConfig:
     """λ of TET."""
     kd_weight: float = 1.0
     """w_KD."""
-    kd_loss: Literal["kl", "dkd", "dist"] = "kl"
-    """Divergence (Hinton et al.), decoupled distillation, or distillation of relations."""
+    kd_loss: Literal["kl", "dkd", "dist"] | Hook = "kl"
+    """Divergence (Hinton et al.), decoupled distillation, distillation of relations, or module:name
+    of your own."""
     dkd_alpha: float = 1.0
     """Weight of the right class in `dkd`."""
     dkd_beta: float = 8.0
@@ -316,6 +341,8 @@ class ObjectiveConfig:
     """Distil all hybrid samples, or each by its share of time steps that are not replaced."""
     alignment_weight: float = 0.5
     """w_DA; 0 leaves out alignment and regulariser."""
+    alignment: Literal["cka"] | Hook = "cka"
+    """What is aligned at each time step: 1 − |CKA|, or module:name of your own loss."""
     cka: Literal["biased", "debiased"] = "biased"
     """Estimate of CKA that is trained on; both are logged."""
     align_on: Literal["all", "rgb"] = "all"
@@ -342,6 +369,9 @@ class ObjectiveConfig:
     """Distillation weight W(u)."""
 
     def __post_init__(self) -> None:
+        _require_plain_parts(self, "objective.")
+        check_setting(self, "kd_loss", "objective.kd_loss")
+        check_setting(self, "alignment", "objective.alignment")
         _require(self.kd_temperature > 0, "objective.kd_temperature must be positive")
         _require(self.contrast_temperature > 0, "objective.contrast_temperature must be positive")
         for name in ("kd", "alignment", "contrast", "modality", "ratio"):
@@ -371,9 +401,18 @@ class ObjectiveConfig:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether W(u) is ever above 0 while the hybrid stream runs; W never rises."""
-        weight = self.distillation(0.0, self.replacement(0.0))
-        return bool(self.kd_weight and self.hybrid_until and weight)
+        """Whether W(u) can be above 0 while the hybrid stream runs; W never rises but one's own."""
+        replacement, guidance = self.replacement, self.distillation
+        start = 0.0 if is_hook(replacement.shape) else replacement(0.0)
+        guides = is_hook(guidance.shape) or guidance(0.0, start)
+        return bool(self.kd_weight and self.hybrid_until and guides)
+
+    @property
+    def hooks(self) -> list[str]:
+        """The settings that are a user's own."""
+        schedules = (self.replacement, self.staging, self.distillation)
+        named = (self.alignment, self.kd_loss, *(one.shape for one in schedules))
+        return [one for one in named if is_hook(one)]
 
     @property
     def evaluate_from(self) -> float:
@@ -459,6 +498,7 @@ class Config:
     """Training."""
 
     def __post_init__(self) -> None:
+        _require_plain_parts(self)
         _require(self.seed >= 0, "seed must not be negative")
 
     @property

@@ -14,6 +14,7 @@ from spikebridge.config import Config, DataConfig
 from spikebridge.data.collection import file_from
 from spikebridge.errors import UserError
 from spikebridge.files import expand_path
+from spikebridge.hooks import bare, is_hook, recorded
 from spikebridge.locks import alone
 from spikebridge.settings import config_from
 from spikebridge.training.distributed import on_main
@@ -168,6 +169,8 @@ def _settings_at(path: Path, expected: dict[str, Any]) -> dict[str, Any]:
 
 def _difference(there: Any, here: Any, name: str = "") -> str:
     """The first setting that differs, in words."""
+    if is_hook(there) and is_hook(here) and bare(there) == bare(here):
+        return f"the source of {name} {bare(here)} has changed"
     if not (isinstance(there, dict) and isinstance(here, dict)):
         return f"{name} is {there!r} there and {here!r} here"
     key = next(k for k in {**here, **there} if here.get(k) != there.get(k))
@@ -175,12 +178,51 @@ def _difference(there: Any, here: Any, name: str = "") -> str:
 
 
 def plain_settings(config: Config) -> dict[str, Any]:
-    """Settings as YAML and JSON have them."""
-    return _plain(dataclasses.asdict(config))
+    """Settings as YAML and JSON have them, each hook with the hash of its source.
+
+    Raises:
+        UserError: a value that YAML cannot give back, or a hook that cannot be imported.
+    """
+    if type(config) is not Config:
+        raise UserError(
+            f"the settings are a {type(config).__qualname__}, which config.yaml cannot give back; "
+            "give a spikebridge.config.Config"
+        )
+    return _plain(dataclasses.asdict(with_sources(config)))
 
 
-def _plain(value: Any) -> Any:
+def with_sources(config: Config) -> Config:
+    """The settings, each hook with the hash of its source as it is now.
+
+    Raises:
+        UserError: a hook that cannot be imported.
+    """
+
+    def changed(part: Any, *names: str) -> Any:
+        values = {name: recorded(getattr(part, name)) for name in names}
+        return dataclasses.replace(part, **values)
+
+    objective = changed(config.objective, "alignment", "kd_loss")
+    schedules = {n: changed(getattr(objective, n), "shape") for n in _SCHEDULES}
+    return dataclasses.replace(
+        config,
+        teacher=changed(config.teacher, "name"),
+        objective=dataclasses.replace(objective, **schedules),
+    )
+
+
+_SCHEDULES = ("replacement", "staging", "distillation")
+
+
+def _plain(value: Any, name: str = "") -> Any:
     """Tuples as lists, for YAML and JSON."""
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+        return {k: _plain(v, f"{name}.{k}" if name else k) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v, name) for v in value]
+    if type(value) not in (str, int, float, bool, type(None)):
+        raise UserError(
+            f"{name} is a {type(value).__qualname__}, which config.yaml cannot give back; give a "
+            "plain number or text"
+        )
+    return value

@@ -22,12 +22,21 @@ from spikebridge.devices import steady
 from spikebridge.errors import Interrupted, UserError
 from spikebridge.evaluate import Evaluation
 from spikebridge.files import expand_path, write_json, write_text
+from spikebridge.hooks import bare, folder_of, is_hook, look_in, resolve
 from spikebridge.models.build import build_student
 from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher, build_teacher
 from spikebridge.neurons.kernels import require
 from spikebridge.recipes import merge
-from spikebridge.run_folder import PRECISION, begun, data_of, open_run, plain_settings, precision_of
+from spikebridge.run_folder import (
+    PRECISION,
+    begun,
+    data_of,
+    open_run,
+    plain_settings,
+    precision_of,
+    with_sources,
+)
 from spikebridge.settings import config_from
 from spikebridge.training.checkpoint import fill, load_model, save_model
 from spikebridge.training.distributed import on_main, size
@@ -101,10 +110,11 @@ def train_student(
         What ``result.json`` holds.
 
     Raises:
-        UserError: the folder holds another run, another process trains it, or the teacher does
-            not fit.
+        UserError: the folder holds another run, another process trains it, the teacher does not
+            fit, or a loss, schedule or teacher of one's own cannot be imported.
         Interrupted: Ctrl-C.
     """
+    config = with_sources(config)
     if (finished := on_main(partial(open_run, folder, config, resume))) is not None:
         return finished
     task, teacher = _student_task(config, data, teacher_folder, teacher_config)
@@ -142,6 +152,7 @@ def select_student(
         UserError: the teacher does not fit.
         Interrupted: Ctrl-C.
     """
+    config = with_sources(config)
     task, teacher = _student_task(config, data, teacher_folder, teacher_config)
     _begin(folder, config, task, teacher)
     return fit(task, task.settings, folder, description=folder.name, on_evaluation=on_evaluation)[0]
@@ -151,6 +162,8 @@ def _student_task(
     config: Config, data: PreparedData, teacher_folder: Path, teacher_config: Config | None
 ) -> tuple[StudentTask, Trained | None]:
     """What is to be trained, and its teacher, if it needs one."""
+    for hook in config.objective.hooks:
+        resolve(hook)
     device = pick_device(config.train.device)
     torch.manual_seed(config.seed)
     student = build_student(
@@ -191,7 +204,7 @@ def train_teacher(
         UserError: the folder holds another run, or another process trains it.
         Interrupted: Ctrl-C.
     """
-    config = teacher_settings(config)
+    config = with_sources(teacher_settings(config))
     if (finished := on_main(partial(open_run, folder, config, resume))) is not None:
         return finished
     device = pick_device(config.train.device)
@@ -206,14 +219,20 @@ def train_teacher(
         return on_main(partial(_finish, folder, config, precision, task, best, seconds))
 
 
-def teacher_doubts(manifest: Manifest | None, weights: str | None) -> list[str]:
+def teacher_doubts(manifest: Manifest | None, name: str, weights: str | None) -> list[str]:
     """Why nobody can tell all that a teacher was trained on.
 
     Args:
         manifest: What it carries.
+        name: What it is (``teacher.name``).
         weights: File of weights that it started from (``teacher.weights``).
     """
     doubts = []
+    if is_hook(name):
+        doubts.append(
+            f"the teacher is built by {bare(name)}, and nothing tells which weights it started "
+            "from; make sure that they were not trained on photos of this data set"
+        )
     if weights is not None:
         doubts.append(
             f"the teacher started from {weights}, which carries no manifest; make sure that it was "
@@ -222,6 +241,10 @@ def teacher_doubts(manifest: Manifest | None, weights: str | None) -> list[str]:
     if manifest is None:
         doubts.append("the teacher carries no manifest; train it with spikebridge teacher")
     return doubts
+
+
+def _doubts_of(manifest: Manifest | None, config: Config) -> list[str]:
+    return teacher_doubts(manifest, config.teacher.name, config.teacher.weights)
 
 
 def teacher_settings(config: Config) -> Config:
@@ -315,6 +338,7 @@ def load_run(folder: Path) -> Trained:
     if config.train.device.startswith("cuda") and not torch.cuda.is_available():
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, device="auto"))
     if kind == "teacher":
+        look_in(description.get("hooks"))
         model = build_teacher(config.teacher, len(classes), pretrained=False)
     else:
         two_heads = config.objective.two_heads
@@ -414,9 +438,9 @@ def _finish(
     data = task.data
     doubts = data.manifest.doubts
     if kind == "teacher":
-        doubts += teacher_doubts(data.manifest, config.teacher.weights)
+        doubts += _doubts_of(data.manifest, config)
     elif teacher is not None:
-        doubts += teacher_doubts(teacher.manifest, teacher.config.teacher.weights)
+        doubts += _doubts_of(teacher.manifest, teacher.config)
     evaluation = _test_selected(task, best)
     save_model(
         folder / "model.safetensors",
@@ -424,6 +448,7 @@ def _finish(
         {
             "kind": kind,
             "config": plain_settings(config),
+            "hooks": folder_of(config.teacher.name),
             "precision": precision,
             "classes": list(data.classes),
             "sensor": None if data.sensor is None else list(data.sensor),

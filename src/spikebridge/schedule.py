@@ -2,15 +2,20 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args, get_type_hints
+from typing import Any, Literal
+
+from spikebridge.errors import UserError
+from spikebridge.hooks import Hook, bare, check_setting, resolve
 
 
 @dataclass(frozen=True)
 class ReplacementSchedule:
     """Probability P(u) that a hybrid sample is replaced by its DVS sample (METHOD.md, streams)."""
 
-    shape: Literal["power", "linear", "cosine", "sigmoid", "step", "never", "always"] = "power"
-    """Form of the rise from 0 to 1; `power` with exponent 3 is KT's."""
+    shape: Literal["power", "linear", "cosine", "sigmoid", "step", "never", "always"] | Hook = (
+        "power"
+    )
+    """Form of the rise from 0 to 1; `power` with exponent 3 is KT's; module:name is your own."""
     power: float = 3.0
     """Exponent of `power`."""
     slope: float = 12.0
@@ -19,15 +24,18 @@ class ReplacementSchedule:
     """Progress at which `step` jumps from 0 to 1."""
 
     def __post_init__(self) -> None:
-        if self.shape not in get_args(get_type_hints(type(self))["shape"]):
-            raise ValueError(f"replacement: unknown shape {self.shape!r}")
+        check_setting(self, "shape", "replacement.shape")
         if not (0 < self.power < math.inf and 0 < self.slope < math.inf):
             raise ValueError("replacement: power and slope must be positive and finite")
         if not 0 <= self.step_at <= 1:
             raise ValueError("replacement: step_at must lie in [0, 1]")
 
     def __call__(self, progress: float) -> float:
-        """P(u)."""
+        """P(u).
+
+        Raises:
+            UserError: a shape of one's own is missing, or gives no number in [0, 1].
+        """
         u = min(max(progress, 0.0), 1.0)
         match self.shape:
             case "power":
@@ -44,14 +52,16 @@ class ReplacementSchedule:
                 return 0.0
             case "always":
                 return 1.0
+        return _own(self.shape, 1.0, u)
 
 
 @dataclass(frozen=True)
 class DistillationSchedule:
     """Weight W(u) of the teacher's guidance (METHOD.md, loss 5: phased distillation)."""
 
-    shape: Literal["phased", "tied", "constant", "cosine", "none"] = "phased"
-    """`phased` is CKD's; `tied` is 1 − P(u); `constant` is naive distillation."""
+    shape: Literal["phased", "tied", "constant", "cosine", "none"] | Hook = "phased"
+    """`phased` is CKD's; `tied` is 1 − P(u); `constant` is naive distillation; module:name is your
+    own."""
     phase_one_end: float = 0.4
     """u₁: W is exactly 1 before it."""
     phase_two_start: float = 0.8
@@ -60,15 +70,18 @@ class DistillationSchedule:
     """Steepness of the sigmoid-shaped fall in the switching phase."""
 
     def __post_init__(self) -> None:
-        if self.shape not in get_args(get_type_hints(type(self))["shape"]):
-            raise ValueError(f"distillation: unknown shape {self.shape!r}")
+        check_setting(self, "shape", "distillation.shape")
         if not 0 <= self.phase_one_end < self.phase_two_start <= 1:
             raise ValueError("distillation: 0 ≤ phase_one_end < phase_two_start ≤ 1 must hold")
         if not 0 < self.slope < math.inf:
             raise ValueError("distillation: slope must be positive and finite")
 
     def __call__(self, progress: float, replacement: float) -> float:
-        """W(u); ``replacement`` is P(u), which `tied` follows."""
+        """W(u); ``replacement`` is P(u), which `tied` follows.
+
+        Raises:
+            UserError: a shape of one's own is missing, or gives no number from 0.
+        """
         match self.shape:
             case "phased":
                 span = self.phase_two_start - self.phase_one_end
@@ -82,6 +95,16 @@ class DistillationSchedule:
                 return 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
             case "none":
                 return 0.0
+        return _own(self.shape, math.inf, progress, replacement)
+
+
+def _own(shape: Any, highest: float, *at: float) -> float:
+    """What a user's own schedule gives."""
+    value = resolve(shape)(*at)
+    if not (isinstance(value, int | float) and 0 <= value <= highest and math.isfinite(value)):
+        allowed = "in [0, 1]" if highest == 1 else "from 0"
+        raise UserError(f"{bare(shape)} gave {value!r} at u = {at[0]:g}; it must be {allowed}")
+    return float(value)
 
 
 def _sigmoid_rise(position: float, slope: float) -> float:

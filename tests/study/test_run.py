@@ -24,6 +24,17 @@ from spikebridge.study.run import run_study
 HELD = Path(held.__file__)
 
 
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    """Settings with a loss of one's own, which lies beside the study file and nowhere else."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    name = f"beside_{tmp_path.name}"
+    source = "def loss(x_TBN, y_TBN, label_B):\n    return (x_TBN - y_TBN).abs().mean((1, 2))\n"
+    (tmp_path / f"{name}.py").write_text(source)
+    yield {"objective": {"alignment": f"{name}:loss"}}
+    sys.modules.pop(name, None)
+
+
 def figures_of(out):
     """What must not depend on how a study was run."""
     results = json.loads((out / "results.json").read_text())
@@ -91,8 +102,10 @@ def session_of(mark):
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
-def test_study_killed_in_the_midst_goes_on_to_the_same_table(write_study, make_study, tmp_path):
-    changes = {"arms": {"scratch": {"method": "scratch"}, "kt": {"method": "kt"}}}
+def test_study_killed_in_the_midst_goes_on_to_the_same_table(
+    write_study, make_study, tmp_path, beside
+):
+    changes = {"arms": {"scratch": {"method": "scratch"}, "kt": {"method": "kt", **beside}}}
     file, killed, whole = write_study(**changes), tmp_path / "killed", tmp_path / "whole"
     (holding := tmp_path / "holding").mkdir()
     mark = f"STUDY_TEST_MARK={tmp_path}"
@@ -123,11 +136,11 @@ def test_study_killed_in_the_midst_goes_on_to_the_same_table(write_study, make_s
     assert not any(unfinished(one.job.folder) for one in plan(study, killed))
 
 
-def test_submitit_runs_students_after_their_teachers(make_study, tmp_path, monkeypatch):
+def test_submitit_runs_students_after_their_teachers(make_study, tmp_path, monkeypatch, beside):
     pytest.importorskip("submitit")
     said = []
     monkeypatch.setattr(cluster.console, "print", lambda words, **_: said.append(words))
-    study = make_study(seeds=[0], arms={"ckd": {"method": "ckd"}}, against=None)
+    study = make_study(seeds=[0], arms={"ckd": {"method": "ckd", **beside}}, against=None)
     out = tmp_path / "out"
     rows = run_study(study, out, workers=2, executor="local")
     assert [row.arm for row in rows] == ["teacher", "ckd"]

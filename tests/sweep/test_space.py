@@ -1,11 +1,13 @@
 """What a sweep file says, and what it is refused for."""
 
+import sys
 from pathlib import Path
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from factories import refused
+from spikebridge.files import file_sha256
 from spikebridge.sweep.space import nested, read_space
 from spikebridge.sweep.spec import read_sweep
 from spikebridge.sweep.storage import distribution
@@ -119,3 +121,16 @@ def test_shipped_sweep_is_valid():
     sweep = read_sweep(Path(__file__).parents[2] / "studies" / "sweep-digits.yaml")
     assert sweep.trials == 20
     assert len(sweep.space) == 4
+
+
+def test_ones_own_loss_is_searched_by_its_source(make_sweep, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    (tmp_path / "searched.py").write_text("def one(*_):\n    ...\n\n\ndef other(*_):\n    ...\n")
+    source = f"@{file_sha256(tmp_path / 'searched.py')[:12]}"
+    sweep = make_sweep(
+        settings={"objective": {"kd_loss": "searched:one"}},
+        space={"objective.alignment": {"choices": ["cka", "searched:other"]}},
+    )
+    assert sweep.identity["settings"]["objective"]["kd_loss"] == f"searched:one{source}"
+    assert sweep.identity["space"] == {"objective.alignment": f'"cka", "searched:other{source}"'}
+    sys.modules.pop("searched")

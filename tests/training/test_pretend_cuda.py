@@ -80,7 +80,13 @@ def test_every_method_is_captured_and_computes_what_a_cpu_does(
         {"augment": {"crop": 0, "flip": False}},
         {"augment": {"crop": 2, "flip": True, "rotate": 20.0}},
         {"augment": {"event_drop": 0.3, "time_jitter": 0.4}},
-        {"objective": {"kd_on": "rgb", "kd_confidence": True, "kd_loss": "dkd"}},
+        {
+            "objective": {
+                "kd_on": "rgb",
+                "kd_confidence": True,
+                "kd_loss": "spikebridge.losses:dkd_loss",
+            }
+        },
         {"objective": {"kd_loss": "dist", "contrast_weight": 0.3, "cka": "debiased"}},
         {"objective": {"replace": "tail", "classification": "ce", "coefficient": "fixed"}},
         {"objective": {"source": "staged", "replace": "time-step"}},

@@ -59,10 +59,12 @@ def _teacher(given: Namespace) -> None:
     needs a teacher and there is none.
     """
     from spikebridge.data.prepared import prepare
+    from spikebridge.run_folder import with_sources
     from spikebridge.runs import train_teacher
     from spikebridge.training.distributed import main_first, processes, rank
 
     config, root = experiment(given)
+    config = with_sources(config)  # Before data are prepared, which takes long.
     folder = Path(given.get("out", root / f"teacher-seed{config.seed}"))
     already = (folder / "result.json").exists()
     with processes(config.train.device):
@@ -82,10 +84,12 @@ def _train(given: Namespace) -> None:
     """
     from spikebridge.data.prepared import prepare
     from spikebridge.export import warn_before_training
+    from spikebridge.run_folder import with_sources
     from spikebridge.runs import train_student
     from spikebridge.training.distributed import main_first, processes, rank
 
     config, root = experiment(given)
+    config = with_sources(config)  # Before data are prepared, which takes long.
     folder = Path(given.get("out", root / f"{config.method}-seed{config.seed}"))
     already = (folder / "result.json").exists()
     beside = folder.parent / f"teacher-seed{config.seed}"

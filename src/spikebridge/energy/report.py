@@ -21,6 +21,7 @@ from spikebridge.energy.operations import (
 )
 from spikebridge.errors import UserError
 from spikebridge.files import expand_path
+from spikebridge.hooks import bare
 from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher
 from spikebridge.run_folder import origin_of
@@ -304,4 +305,4 @@ def _teacher_cost(folder: Path, config: Config) -> tuple[TeacherCost | None, str
     side = teacher.input_size
     size = (side, side) if side else photo_size(config.data)
     macs = count_macs(teacher, torch.zeros(1, 3, *size))
-    return TeacherCost(trained.config.teacher.name, size, macs), None
+    return TeacherCost(bare(trained.config.teacher.name), size, macs), None

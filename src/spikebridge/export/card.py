@@ -1,11 +1,12 @@
 """What an exported file says of itself, and the model card beside it."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from spikebridge.comparable import flat
 from spikebridge.compare import read_result
 from spikebridge.config import Config, DataConfig
 from spikebridge.data.datasets import DATASETS
@@ -14,6 +15,7 @@ from spikebridge.energy import EnergyReport
 from spikebridge.export.formats import Format
 from spikebridge.export.outputs import Difference
 from spikebridge.files import expand_path
+from spikebridge.hooks import is_hook
 from spikebridge.runs import Trained
 
 
@@ -112,9 +114,11 @@ def _accuracy(title: str, config: Config, result: dict[str, Any], manifest: Mani
         if result["protocol"] == "kt"
         else "epoch selected on validation, test read once"
     )
+    own = [f"{n} {v}" for n, v in flat(asdict(config)).items() if is_hook(v)]
     lines += [
         f"- Method: {result['method']}, seed {result['seed']}, epoch {result['best_epoch']} of "
         f"{config.train.epochs}, counted from 0",
+        *(f"- With code of its author's own: {one} (import path, source hash)" for one in own),
         f"- Protocol: {result['protocol']}; {selected}",
         f"- Test top-1: **{result['test_top1']:.2f} %** (validation {result['val_top1']:.2f} %), "
         "one seed" + (f"; **{UNPROVED}**" if result.get("unproved") else ""),

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from spikebridge.config import TeacherConfig
 from spikebridge.errors import UserError
 from spikebridge.files import expand_path
+from spikebridge.hooks import bare, is_hook, require_tensor, resolve
 from spikebridge.models._timm import import_timm
 from spikebridge.models.student import scaled
 
@@ -75,6 +77,24 @@ class Teacher(nn.Module):
         return self
 
 
+class _Own(Teacher):
+    """A teacher around a network of the user's own, which normalises photos itself."""
+
+    def __init__(self, network: nn.Module, name: str, classes: int, **options: Any) -> None:
+        super().__init__(network, "", mean=(0.0,) * 3, std=(1.0,) * 3, **options)
+        self._name, self._classes = name, classes
+
+    def forward(self, photo_B3HW: Tensor) -> Tensor:
+        """Logits of RGB photos in [0, 1].
+
+        Raises:
+            UserError: the network gives no logits_BC.
+        """
+        logits_BC = super().forward(photo_B3HW)
+        require_tensor(self._name, logits_BC, (len(photo_B3HW), self._classes))
+        return logits_BC
+
+
 def build_teacher(config: TeacherConfig, classes: int, *, pretrained: bool = True) -> Teacher:
     """A teacher with the weights that its training starts from.
 
@@ -84,7 +104,8 @@ def build_teacher(config: TeacherConfig, classes: int, *, pretrained: bool = Tru
         pretrained: False leaves out starting weights, for a caller that loads its own.
 
     Raises:
-        UserError: unknown timm name, a package or file is missing, or weights do not fit.
+        UserError: unknown timm name, a package or file is missing, weights do not fit, or one's own
+            function makes no network.
     """
     options = {
         "channels": config.channels,
@@ -96,6 +117,14 @@ def build_teacher(config: TeacherConfig, classes: int, *, pretrained: bool = Tru
             f"teacher.weights is for timm's models, but teacher.name is {config.name}; unset it, "
             "or give teacher.checkpoint, the folder of a trained teacher"
         )
+    if is_hook(config.name):
+        network = resolve(config.name)(classes)
+        if not isinstance(network, nn.Module):
+            raise UserError(
+                f"teacher.name: {bare(config.name)} made {type(network).__name__}; it must take "
+                "the number of classes and return a torch.nn.Module"
+            )
+        return _Own(network, bare(config.name), classes, **options)
     if config.name == "small-cnn":
         return Teacher(_small_cnn(classes, config.width), "head.", mean=_HALF, std=_HALF, **options)
     timm = import_timm()

@@ -9,6 +9,7 @@ import yaml
 
 from spikebridge.config import Config
 from spikebridge.errors import UserError
+from spikebridge.hooks import look_in
 
 _FOLDER = Path(__file__).parent
 
@@ -51,6 +52,7 @@ def read_recipe(name: str, method: str | None = None) -> dict[str, Any]:
         UserError: no such recipe or method, not YAML, or an unknown key.
     """
     path = find_recipe(name)
+    look_in(path.parent)
     settings = _read(path)
     settings["method"] = method or settings.get("method", "ckd")
     if settings["method"] not in method_names():

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -15,10 +14,12 @@ LOSSES = {
     "total": "L, the sum",
     "hybrid": "hybrid stream, classification",
     "kd": "distillation · W(u)",
-    "alignment": "alignment (CKA)",
+    "alignment": "alignment",
     "dvs": "DVS stream, classification",
     "classification": "classification",
 }
+_POINTS = 400
+"""Steps at which P(u) and W(u) are drawn."""
 
 
 def training(groups: Mapping[str, Sequence[Run]], shown: Run | None) -> Figure:
@@ -102,15 +103,16 @@ def shade_phases(axes: Axes, run: Run, *, named: bool = True) -> None:
 
 
 def _schedules(axes: Axes, run: Run) -> None:
-    """P(u) and W(u) as configured, and the share of samples that were replaced."""
+    """P(u) and W(u) as logged, and the share of samples that were replaced."""
     objective = run.config.objective
-    grid = np.linspace(0, objective.hybrid_until, 401)
-    replacement = [objective.replacement(u) for u in grid]
-    axes.plot(grid, replacement, color=INK, label="P(u), replacement probability")
-    distillation = objective.distillation
-    if objective.kd_weight and distillation.shape != "none":
-        weight = [distillation(u, p) for u, p in zip(grid, replacement, strict=True)]
-        axes.plot(grid, weight, "--", color=INK, label="W(u), distillation weight")
+    steps = [step for step in run.steps if step.get("replacement") is not None]
+    steps = steps[:: max(1, len(steps) // _POINTS)]
+    u_N = [step["progress"] for step in steps]
+    replacement_N = [step["replacement"] for step in steps]
+    axes.plot(u_N, replacement_N, color=INK, label="P(u), replacement probability")
+    if objective.kd_weight and objective.distillation.shape != "none":
+        weight_N = [step["distillation"] for step in steps]
+        axes.plot(u_N, weight_N, "--", color=INK, label="W(u), distillation weight")
         shade_phases(axes, run, named=False)
     u_K, replaced_RK = binned([run], lambda step: step.get("replaced"))
     if len(u_K):

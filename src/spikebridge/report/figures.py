@@ -1,6 +1,7 @@
 """The report's figures. Each function returns a Matplotlib figure, or None without data."""
 
 import os.path
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,13 +16,16 @@ from spikebridge.report.svg import new_figure
 Groups = Mapping[str, Sequence[Run]]
 """Runs by name, in the order of the table."""
 
+_WRAPPED = 24
+"""Characters of a row's name on a line."""
 _MOST_BARS = 80
 """Beyond this, bars are too thin to tell apart, and lines are drawn instead."""
 
 
 def accuracy(rows: Sequence[Row]) -> Figure:
     """Mean and 95 % interval of each method, and every seed."""
-    figure = new_figure(0.7 + 0.36 * len(rows))
+    names = [textwrap.wrap(row.name, _WRAPPED) for row in rows]
+    figure = new_figure(0.7 + 0.36 * len(rows) * max(1, *(len(lines) / 2 for lines in names)))
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
         style = style_of(row.name)
@@ -34,7 +38,7 @@ def accuracy(rows: Sequence[Row]) -> Figure:
         axes.annotate(
             row.text, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=9
         )
-    axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    axes.set_yticks(range(len(rows)), ["\n".join(lines) for lines in names])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     reach = [0.0 if np.isnan(row.interval) else row.interval for row in rows]
     low = min(min(r.mean - h, *r.top1) for r, h in zip(rows, reach, strict=True))

@@ -9,6 +9,7 @@ import yaml
 
 from spikebridge.console import console
 from spikebridge.errors import Interrupted, UserError
+from spikebridge.hooks import folders, look_in
 from spikebridge.jobs import Job, Schedule, attempt
 from spikebridge.training.loop import StopOnInterrupt
 
@@ -47,7 +48,7 @@ def run_on_cluster(
         try:
             while not stop.requested:
                 while len(running) < most and (job := schedule.take()) is not None:
-                    running.append((job, executor.submit(attempt, job)))
+                    running.append((job, executor.submit(_attempt, job, folders())))
                     console.print(f"{job.folder}: submitted as {running[-1][1].job_id}")
                 if not running:
                     return [schedule.ended[job.folder] for job in jobs]
@@ -60,6 +61,13 @@ def run_on_cluster(
             for _, submitted in running:
                 submitted.cancel()
     raise Interrupted(f"stopped, {schedule}", option="")
+
+
+def _attempt(job: Job, hooks_in: Sequence[str]) -> str | None:
+    """`attempt` in a process that has read no recipe."""
+    for folder in hooks_in:
+        look_in(folder)
+    return attempt(job)
 
 
 def _answer(submitted: Any) -> str | None:

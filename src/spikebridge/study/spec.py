@@ -12,6 +12,7 @@ import yaml
 
 from spikebridge.config import Config, DataConfig
 from spikebridge.errors import UserError
+from spikebridge.hooks import look_in
 from spikebridge.recipes import check_keys, find_recipe, merge, read_recipe
 from spikebridge.settings import config_from
 
@@ -131,6 +132,7 @@ def read_keys(
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = "" if line is None else f" (line {line + 1})"
         raise UserError(f"{path}: not valid YAML{where}; mend the file") from error
+    look_in(path.parent)
     if not isinstance(given, dict):
         raise UserError(f"{path}: a {kind} holds keys and values; see {example}")
     for key in given:

@@ -9,7 +9,9 @@ from typing import Any, NoReturn
 
 from spikebridge.config import Config
 from spikebridge.errors import UserError
+from spikebridge.hooks import recorded
 from spikebridge.recipes import check_keys, merge, read_recipe
+from spikebridge.run_folder import plain_settings
 from spikebridge.settings import config_from
 from spikebridge.study.plan import shared_teacher
 from spikebridge.study.spec import Budget, name_of, read_keys, seeds_of, settings_of
@@ -82,11 +84,16 @@ class Sweep:
     def identity(self) -> dict[str, Any]:
         """What must be alike for trials to be compared; the number of trials may grow."""
         return {
-            "settings": dataclasses.asdict(self.base),
+            "settings": plain_settings(self.base),
             "seeds": self.seeds,
             "sampler_seed": self.sampler_seed,
-            "space": {one.name: str(one) for one in self.space},
+            "space": {one.name: str(_with_sources(one)) for one in self.space},
         }
+
+
+def _with_sources(setting: Setting) -> Setting:
+    choices = (recorded(one) if isinstance(one, str) else one for one in setting.choices)
+    return dataclasses.replace(setting, choices=tuple(choices))
 
 
 def read_sweep(path: Path) -> Sweep:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from torch.nn import functional as F
 from spikebridge.config import ObjectiveConfig
 from spikebridge.data.batches import Batch, Share
 from spikebridge.devices import all_to_device, to_device
+from spikebridge.errors import UserError
+from spikebridge.hooks import bare, is_hook, require_tensor, resolve
 from spikebridge.losses import (
     MixupHeads,
     TemporalCoefficient,
@@ -28,6 +31,7 @@ from spikebridge.losses import (
     ratio_loss,
     tet_loss,
 )
+from spikebridge.losses._precision import at_least_float32
 from spikebridge.models.student import Student, StudentOutput
 from spikebridge.streams import (
     HybridBatch,
@@ -212,11 +216,9 @@ class CKDObjective(nn.Module):
                 step_weight_T = 1 - coefficient_T
                 result.logged["coefficient"] = coefficient_T.detach()
                 result.logged |= _logged_cka(hybrid.membrane_TBN, dvs.membrane_TBN)
-                cka_T = self._similarity(hybrid, dvs, batch, draws.kept_B)
-                if cka_T is not None:
-                    result.losses["alignment"] = config.alignment_weight * alignment_loss(
-                        cka_T, coefficient_T
-                    )
+                alignment = self._alignment(hybrid, dvs, batch, draws.kept_B, coefficient_T)
+                if alignment is not None:
+                    result.losses["alignment"] = config.alignment_weight * alignment
                 else:
                     # Nothing opposes 1 − c_t here, which would drive the coefficient to 1.
                     step_weight_T = step_weight_T.detach()
@@ -258,16 +260,19 @@ class CKDObjective(nn.Module):
         if config.kd_confidence:
             sure_B = confidence(teacher_BC)
             weight_B = sure_B if weight_B is None else weight_B * sure_B
+        options: dict[str, Any] = {
+            "temperature": config.kd_temperature,
+            "per_step": config.kd_per_step,
+            "weight_B": weight_B,
+        }
+        if is_hook(config.kd_loss):
+            return _own_loss(
+                config.kd_loss, (), hybrid.logits_TBC, teacher_BC.detach(), batch.label_B, **options
+            )
         loss = _KD_LOSSES.get(config.kd_loss) or partial(
             dkd_loss, label_B=batch.label_B, alpha=config.dkd_alpha, beta=config.dkd_beta
         )
-        return loss(
-            hybrid.logits_TBC,
-            teacher_BC,
-            temperature=config.kd_temperature,
-            per_step=config.kd_per_step,
-            weight_B=weight_B,
-        )
+        return loss(hybrid.logits_TBC, teacher_BC, **options)
 
     def _perceive(
         self, heads: MixupHeads, hybrid: StudentOutput, stream: HybridBatch, result: StepResult
@@ -281,10 +286,15 @@ class CKDObjective(nn.Module):
         if config.ratio_weight:
             result.losses["ratio"] = config.ratio_weight * ratio_loss(share_B, stream.replaced_TB)
 
-    def _similarity(
-        self, hybrid: StudentOutput, dvs: StudentOutput, batch: Batch, kept: np.ndarray | None
+    def _alignment(
+        self,
+        hybrid: StudentOutput,
+        dvs: StudentOutput,
+        batch: Batch,
+        kept: np.ndarray | None,
+        coefficient_T: Tensor,
     ) -> Tensor | None:
-        """CKA of the two streams' membrane potentials at each step; None if the rows are too few.
+        """L_DA of the two streams' membrane potentials; None if the rows are too few.
 
         Under `align_on: rgb` the hybrid rows are those that ``kept`` names.
         """
@@ -306,13 +316,18 @@ class CKDObjective(nn.Module):
             classes_K = classes_K[classes_K >= 0]
             x_TBN = class_means(x_TBN, kept_label_B, classes_K)
             y_TBN = class_means(y_TBN, label_B, classes_K)
+            label_B = classes_K
         elif kept_B is not None:
             # A mask on the device would have to be counted there, and waited for.
             rows_K = to_device(kept_B.nonzero()[:, 0], x_TBN.device)
-            x_TBN, y_TBN = x_TBN[:, rows_K], y_TBN[:, rows_K]
+            x_TBN, y_TBN, label_B = x_TBN[:, rows_K], y_TBN[:, rows_K], label_B[rows_K]
         if x_TBN.shape[1] < needed:
             return None
-        return linear_cka(x_TBN, y_TBN, debiased=config.cka == "debiased")
+        if is_hook(config.alignment):
+            loss_T = _own_loss(config.alignment, x_TBN.shape[:1], x_TBN, y_TBN, label_B)
+            return (coefficient_T * loss_T).mean()
+        cka_T = linear_cka(x_TBN, y_TBN, debiased=config.cka == "debiased")
+        return alignment_loss(cka_T, coefficient_T)
 
     def _classification(
         self, logits_TBC: Tensor, label_B: Tensor, step_weight_T: Tensor | None = None
@@ -326,6 +341,30 @@ class CKDObjective(nn.Module):
             target=self.threshold,
             step_weight_T=step_weight_T,
         )
+
+
+def _own_loss(hook: str, shape: tuple[int, ...], *given: Tensor, **options: Any) -> Tensor:
+    """Call a user's own loss in float32 at least, outside autocast, and look at what it returns.
+
+    Args:
+        hook: What names it.
+        shape: Shape that its result must have.
+        given: Tensors, those of integers last.
+        options: Passed on.
+
+    Raises:
+        UserError: it cannot be imported, returns something else, or takes no part in learning.
+    """
+    with torch.autocast(given[0].device.type, enabled=False):
+        floats = (at_least_float32(x) if x.is_floating_point() else x for x in given)
+        loss = resolve(hook)(*floats, **options)
+    require_tensor(hook, loss, tuple(shape))
+    if given[0].requires_grad and torch.is_grad_enabled() and not loss.requires_grad:
+        raise UserError(
+            f"{bare(hook)} returned a loss without a gradient; compute it from the student's "
+            "outputs, which must not be detached"
+        )
+    return at_least_float32(loss)
 
 
 def _photo_frames(batch: Batch) -> Tensor:
