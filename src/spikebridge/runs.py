@@ -275,6 +275,8 @@ def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Trained:
 def refuse_leaking_teacher(folder: Path, seen: Manifest, manifest: Manifest) -> None:
     """Refuse a teacher trained or selected on photos of validation or test recordings.
 
+    Photos of a class that trains on events alone may be such.
+
     Args:
         folder: Where the teacher is, for the message.
         seen: The teacher's manifest.
@@ -285,7 +287,14 @@ def refuse_leaking_teacher(folder: Path, seen: Manifest, manifest: Manifest) -> 
     """
     held = {e.sha256 for s in ("test", "held-out") for e in manifest.select("photo", s)}
     scenes = {manifest.scene(e) for e in manifest.held_recordings} - {""}
+    alone = manifest.events_alone
     for entry in seen.seen_photos:
+        if entry.class_name in alone:
+            raise UserError(
+                f"{folder}: this teacher was trained on {entry.file}, but class "
+                f"{entry.class_name!r} trains on events alone here; train it with the same "
+                "data.events_alone"
+            )
         if entry.sha256 in held or manifest.scene(entry) in scenes:
             raise UserError(
                 f"{folder}: this teacher was trained on {entry.file}, whose recording is held out "
