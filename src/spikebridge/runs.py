@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spikebridge.comparable import key_of, settings_that_matter
 from spikebridge.config import Config, DataConfig, SourceConfig, StudentConfig, TrainConfig
-from spikebridge.console import console
+from spikebridge.console import console, working
 from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import PreparedData, prepare
 from spikebridge.devices import steady
@@ -373,7 +373,9 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
     device = pick_device(config.train.device)
     model = trained.model.to(device)
     task = TeacherTask if isinstance(model, Teacher) else StudentTask
-    return task(config, data, model, device).evaluate(split)  # pyright: ignore[reportArgumentType]
+    of_run = task(config, data, model, device)  # pyright: ignore[reportArgumentType]
+    with working(f"evaluating on {split}"):
+        return of_run.evaluate(split)
 
 
 def _begin(
