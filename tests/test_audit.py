@@ -107,6 +107,30 @@ def test_a_clean_run_is_proved_clean(run: Path, trained: Path) -> None:
     assert audit(trained.parent / "teacher", trained.parent / "cache").verdict == "clean"
 
 
+def test_a_class_without_photos_is_clean_if_the_teacher_never_saw_it(
+    run: Path, trained: Path
+) -> None:
+    manifest = Manifest.read(run / "manifest.csv")
+    without = [
+        replace(e, pair="" if e.class_name == "saw" else e.pair)
+        for e in manifest.entries
+        if (e.kind, e.class_name) != ("photo", "saw")
+    ]
+    alone = Manifest(tuple(without), manifest.protocol)
+    _edit(run, alone)
+    found = _look(run, trained)
+    assert found.verdict == "unproved"
+    (doubt,) = found.unproved
+    assert "the teacher was trained on photos of saw" in doubt
+    alone.write(run / TEACHER_MANIFEST)
+    found = _look(run, trained)
+    assert (found.verdict, found.unproved) == ("clean", ())
+    assert "classes without photos: saw" in found.checks
+    config, result = _config(trained.parent), json.loads((run / "result.json").read_text())
+    assert "without photos: saw" in _accuracy("made", config, result, alone)
+    assert "without photos" not in _accuracy("made", config, result, manifest)
+
+
 @pytest.mark.parametrize("split", ["train", "validation"])
 @pytest.mark.parametrize("held", ["test", "held-out"])
 @pytest.mark.parametrize("who", ["manifest.csv", TEACHER_MANIFEST])

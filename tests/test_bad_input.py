@@ -160,14 +160,15 @@ def test_an_unknown_option(refuse: Refuse, arguments: list[str], near: str) -> N
         ),
         *(
             (
-                ["train", "digits", "--data.exclude", names],
-                (f"data.exclude must be {kind}, not {seen}", """in quotes, '["8", "yes"]'"""),
+                ["train", "digits", f"--data.{key}", names],
+                (f"data.{key} must be {kind}, not {seen}", """in quotes, '["8", "yes"]'"""),
             )
-            for names, kind, seen in [
-                ("[8]", "text", "8"),
-                ("8", "a list", "8"),
-                ("[yes]", "text", "True"),
-                ("[1e3]", "text", "1000.0"),
+            for key, names, kind, seen in [
+                ("exclude", "[8]", "text", "8"),
+                ("exclude", "8", "a list", "8"),
+                ("exclude", "[yes]", "text", "True"),
+                ("exclude", "[1e3]", "text", "1000.0"),
+                ("events_alone", "[8]", "text", "8"),
             ]
         ),
         (["train", "digits", "--data.size", "[1, 2, 3]"], ("data.size must be a list of 2",)),

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -108,20 +107,33 @@ def test_a_part_begins_and_ends_with_nothing_queued_on_its_gpu(gpu):
     assert len(gpu) == 5
 
 
-def test_loading_on_a_gpu_is_the_wait_for_the_thread(gpu):
+def test_loading_on_a_gpu_is_the_wait_for_the_thread(gpu, monkeypatch):
+    class Time:
+        """Stands still until a batch takes its time."""
+
+        def __init__(self):
+            self.now, self.looked_at = 0.0, threading.Event()
+
+        def perf_counter(self):
+            self.looked_at.set()
+            return self.now
+
     class Task:
         device = CUDA
 
         def batch(self, step):
             asked_in.add(threading.current_thread())
-            time.sleep(0.05)
+            if step == 0:
+                time.looked_at.wait()
+                time.now = 0.25
             return step
 
-    asked_in, task, clock, original = set(), Task(), Clock(CUDA), Ahead.__call__
+    asked_in, time, task, original = set(), Time(), Task(), Ahead.__call__
+    monkeypatch.setattr(run_rows, "time", time)
+    clock = Clock(CUDA)
     with run_rows.loading_timed(clock, task), Ahead(task.batch, 2, CUDA) as batches:
-        assert batches(0) == 0
-        assert clock.seconds["loading"] >= 0.05
-        assert batches(1) == 1
+        assert [batches(0), batches(1)] == [0, 1]
+    assert clock.seconds["loading"] == 0.25
     assert threading.main_thread() not in asked_in
     assert len(gpu) == 4
     assert Ahead.__call__ is original

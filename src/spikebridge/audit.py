@@ -85,6 +85,8 @@ def audit(path: Path, cache: Path) -> Audit:
             f"pairs: {elsewhere} of the recordings that validate or test show photos that are "
             "known and not among these"
         )
+    if alone := manifest.events_alone:
+        checks.append(f"classes without photos: {', '.join(sorted(alone))}")
     seen = [
         ("photos of the labelled recordings", manifest.labelled_photos),
         ("this split's photos", manifest.seen_photos),
@@ -101,6 +103,11 @@ def audit(path: Path, cache: Path) -> Audit:
         unproved += doubts
         if teacher is not None:
             seen.append(("the teacher's photos", teacher.seen_photos))
+            if known := {e.class_name for e in teacher.seen_photos} & manifest.events_alone:
+                unproved.append(
+                    f"the teacher was trained on photos of {', '.join(sorted(known))}, of which "
+                    "there are none here, and some may show recordings that validate or test"
+                )
     held = manifest.held_photos
     held_there = _unchanged(held, origin, cache)
     for where, photos in seen:

@@ -174,6 +174,10 @@ class DataConfig:
     the size of their photos (N-Caltech101)."""
     exclude: list[str] = field(default_factory=list)
     """Classes to leave out; a name that is not there is no error."""
+    events_alone: list[str] = field(default_factory=list)
+    """Classes that train on recordings without any photo; photos of them, if any, are not used. In
+    the hybrid stream their samples count as replaced from the first step; the teacher never sees
+    them, and distillation leaves them out."""
     size: tuple[int, int] = (32, 32)
     """Height and width of the network's input in pixels."""
     photo_size: int | None = None

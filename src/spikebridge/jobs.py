@@ -9,7 +9,7 @@ import os
 import traceback
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Literal
 
 import torch
 from joblib import Parallel, delayed
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from spikebridge.config import Config, DataConfig
 from spikebridge.console import console, progress
@@ -35,6 +36,7 @@ ENERGY = "energy.json"
 _COUNTED = 20
 _KEPT = 4
 _MOST_WORKERS = 8
+_SHOWN_NAMES = 4
 
 
 @dataclass(frozen=True)
@@ -256,6 +258,34 @@ class Schedule:
         failed = sum(failure is not None for failure in self.ended.values())
         done = f"{len(self.ended) - failed} of {self.total} runs done"
         return done + (f", {failed} failed" if failed else "")
+
+
+@contextmanager
+def show_progress(schedule: Schedule) -> Iterator[Callable[[list[Job]], None]]:
+    """One bar for all; yields what updates it with the jobs that are running."""
+    bar = progress(
+        TextColumn("{task.fields[note]}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[running]}", markup=False),
+    )
+    costs = {job.folder: job.cost for job in schedule.waiting}
+    with bar:
+        shown = bar.add_task("", total=sum(costs.values()), note=str(schedule), running="")
+
+        def show(running: list[Job]) -> None:
+            names = [job.folder.name for job in running]
+            more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+            done = sum(cost for folder, cost in costs.items() if folder in schedule.ended)
+            bar.update(
+                shown,
+                completed=done,
+                note=str(schedule),
+                running=", ".join(names[:_SHOWN_NAMES]) + more,
+            )
+
+        yield show
 
 
 def _run_here(schedule: Schedule) -> None:

@@ -9,22 +9,18 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from socket import socketpair
 
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from spikebridge.console import progress
 from spikebridge.errors import Interrupted
-from spikebridge.jobs import Job, Schedule
+from spikebridge.jobs import Job, Schedule, show_progress
 from spikebridge.training.loop import StopOnInterrupt
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _LOOK_EVERY_S = 0.2
 _GRACE_S = 5.0
-_SHOWN_NAMES = 4
 
 
 def run_in_processes(schedule: Schedule, workers: int, threads: int) -> None:
@@ -39,7 +35,7 @@ def run_in_processes(schedule: Schedule, workers: int, threads: int) -> None:
         Interrupted: Ctrl-C; each run that was going on stopped after a step and wrote its
             checkpoint. A second Ctrl-C kills them (KeyboardInterrupt).
     """
-    with _progress(schedule) as show, StopOnInterrupt() as stop, _Team(threads) as team:
+    with show_progress(schedule) as show, StopOnInterrupt() as stop, _Team(threads) as team:
         while True:
             if stop.requested:
                 for job in team.stop():
@@ -160,31 +156,3 @@ class _Worker:
             return f"its process was killed by {signal.Signals(-code).name}{remedy}"
         last = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
         return f"its process ended with code {code}: {last[:200]}"
-
-
-@contextmanager
-def _progress(schedule: Schedule) -> Iterator[Callable[[list[Job]], None]]:
-    """One bar for all; yields what updates it with the jobs that are running."""
-    bar = progress(
-        TextColumn("{task.fields[note]}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[running]}", markup=False),
-    )
-    costs = {job.folder: job.cost for job in schedule.waiting}
-    with bar:
-        shown = bar.add_task("", total=sum(costs.values()), note=str(schedule), running="")
-
-        def show(running: list[Job]) -> None:
-            names = [job.folder.name for job in running]
-            more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
-            done = sum(cost for folder, cost in costs.items() if folder in schedule.ended)
-            bar.update(
-                shown,
-                completed=done,
-                note=str(schedule),
-                running=", ".join(names[:_SHOWN_NAMES]) + more,
-            )
-
-        yield show

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spikebridge.comparable import key_of, settings_that_matter
 from spikebridge.config import Config, DataConfig, SourceConfig, StudentConfig, TrainConfig
-from spikebridge.console import console
+from spikebridge.console import console, working
 from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import PreparedData, prepare
 from spikebridge.devices import steady
@@ -298,6 +298,8 @@ def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Trained:
 def refuse_leaking_teacher(folder: Path, seen: Manifest, manifest: Manifest) -> None:
     """Refuse a teacher trained or selected on photos of validation or test recordings.
 
+    Photos of a class that trains on events alone may be such.
+
     Args:
         folder: Where the teacher is, for the message.
         seen: The teacher's manifest.
@@ -308,7 +310,14 @@ def refuse_leaking_teacher(folder: Path, seen: Manifest, manifest: Manifest) -> 
     """
     held = {e.sha256 for s in ("test", "held-out") for e in manifest.select("photo", s)}
     scenes = {manifest.scene(e) for e in manifest.held_recordings} - {""}
+    alone = manifest.events_alone
     for entry in seen.seen_photos:
+        if entry.class_name in alone:
+            raise UserError(
+                f"{folder}: this teacher was trained on {entry.file}, but class "
+                f"{entry.class_name!r} trains on events alone here; train it with the same "
+                "data.events_alone"
+            )
         if entry.sha256 in held or manifest.scene(entry) in scenes:
             raise UserError(
                 f"{folder}: this teacher was trained on {entry.file}, whose recording is held out "
@@ -388,7 +397,9 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
     device = pick_device(config.train.device)
     model = trained.model.to(device)
     task = TeacherTask if isinstance(model, Teacher) else StudentTask
-    return task(config, data, model, device).evaluate(split)  # pyright: ignore[reportArgumentType]
+    of_run = task(config, data, model, device)  # pyright: ignore[reportArgumentType]
+    with working(f"evaluating on {split}"):
+        return of_run.evaluate(split)
 
 
 def _begin(

@@ -56,7 +56,7 @@ def one_line(error: BaseException) -> str:
     kinds = [_kind(kind) for kind in _TYPE.finditer(expected)]
     if not kinds:
         return words[:300]
-    remedy = _QUOTES if key == "data.exclude" else ""
+    remedy = _QUOTES if key in ("data.exclude", "data.events_alone") else ""
     return f"{key} must be {' or '.join(kinds)}, not {value}"[:300] + remedy
 
 

@@ -95,6 +95,32 @@ def test_batches_are_determined_by_seed_and_step() -> None:
     assert len({tuple(wanted[step].source_B.tolist()) for step in range(13)}) > 10
 
 
+def test_recordings_of_a_class_without_photos_are_marked() -> None:
+    events, photos = _sets()
+    kept = photos.label_N != 1
+    assert photos.simulated_NTCHW is not None
+    fewer = PhotoSet(
+        photos.photos_N3HW[kept], photos.label_N[kept], ("",) * 11, photos.simulated_NTCHW[kept]
+    )
+    batches, whole = _batches(events, fewer), _batches(events, photos)
+    seen = Counter()
+    for step in range(3):
+        batch, other = batches(step), whole(step)
+        assert other.alone_B is None
+        assert batch.alone_B is not None
+        assert torch.equal(batch.recording_B, other.recording_B)
+        assert torch.equal(batch.alone_B, batch.label_B == 1)
+        seen.update(batch.label_B.tolist())
+        taught = ~batch.alone_B
+        source_B = torch.from_numpy(fewer.label_N)[batch.source_B]
+        assert torch.equal(source_B[taught], batch.label_B[taught])
+        assert torch.equal(batch.photo_B3HW[taught], other.photo_B3HW[taught])
+        share = _batches(events, fewer, rows=slice(1, 3))(step)
+        assert share.alone_B is not None
+        assert torch.equal(share.alone_B, batch.alone_B[1:3])
+    assert seen == Counter(events.label_N.tolist())  # An epoch is still one pass over all.
+
+
 @given(st.integers(3, 30), st.integers(1, 12), st.integers(0, 5))
 def test_one_pass_visits_every_recording_once(recordings: int, batch_size: int, epoch: int) -> None:
     batches = _batches(*_sets(recordings), batch_size=batch_size)

@@ -111,6 +111,41 @@ def test_classes_that_differ(folders: Path) -> None:
     assert [c.name for c in report.classes] == ["cup", "dog", "saw", "saws"]
 
 
+def test_a_class_that_trains_on_events_alone(folders: Path) -> None:
+    for file in (folders / "photos/saw").iterdir():
+        file.unlink()
+    (refusal,) = _check(folders).errors
+    assert refusal.message.endswith("or in data.events_alone to train it without photos")
+    report = _check(folders, events_alone=["saw"])
+    assert report.findings == []
+    assert [(c.recordings.found, c.photos.found) for c in report.classes] == [(4, 4), (4, 0)]
+    assert report.verdict == (
+        "folders can be used: 2 classes, 8 recordings, 4 photos; 1 class on events alone; 4 pairs; "
+        "0 warnings"
+    )
+    (folders / "photos/saw").rmdir()
+    assert _check(folders, events_alone=["saw"]) == report
+    # Photos that are there are not used, which is said.
+    other = _check(folders, events_alone=["cup", "saw"])
+    said = {f.severity: f.message.split(": ", 1)[-1] for f in other.findings}
+    assert said["error"] == "data.events_alone names every class; leave out one that has photos"
+    assert said["note"] == "class 'cup' trains on events alone; 4 photos not used"
+    (misspelt,) = _check(folders, events_alone=["saw", "cop"]).errors
+    assert "no class 'cop', which data.events_alone names (is it 'cup' there?)" in misspelt.message
+
+
+def test_the_command_names_its_own_option_for_classes_without_photos(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders.joinpath("photos/saw").rename(folders / "elsewhere")
+    given = ["data", "check", "folders", "--events", str(folders / "events")]
+    given += ["--photos", str(folders / "photos")]
+    assert main(given) == 2
+    assert "or in --events-alone to train it without photos" in capsys.readouterr().err
+    assert main([*given, "--events-alone", "saw"]) == 0
+    assert "1 class on events alone" in capsys.readouterr().out
+
+
 def test_names_that_match_nowhere_are_said(folders: Path) -> None:
     for file in list((folders / "events").glob("*/*.bin")):
         file.rename(file.with_name(f"take{file.name}"))

@@ -230,6 +230,24 @@ def test_paths_with_variables_name_the_same_data(
     refused(lambda: prepare(written, 1), "variable HERE is not set")
 
 
+def test_a_class_whose_photos_no_manifest_lets_train_is_refused(
+    config: DataConfig, tmp_path: Path
+) -> None:
+    recordings = sorted(Path(str(config.events)).rglob("*.bin"))
+    splits = {1: "validation", 2: "test"}
+    lines = ["file,split"]
+    lines += [f"{f},{splits.get(int(f.stem[-1]), 'train')}" for f in recordings]
+    lines += [f"{config.photos}/cup/image_000{n}.png,{s}" for n, s in
+              ((3, "train"), (4, "validation"), (2, "test"))]  # fmt: skip
+    (tmp_path / "split.csv").write_text("\n".join(lines))
+    config = replace(config, split=SplitConfig(manifest=str(tmp_path / "split.csv")))
+    refused(lambda: prepare(config, 0), "class 'saw'", "no photo of split train", "events_alone")
+    data = prepare(replace(config, events_alone=["saw"]), 0)
+    assert data.classes == ("cup", "saw")
+    assert set(data.events["train"].label_N) == {0, 1}
+    assert set(data.photos["train"].label_N) == {0}
+
+
 def test_protocol_kt_selects_on_its_test_recordings(config: DataConfig) -> None:
     data = prepare(replace(config, split=SplitConfig(protocol="kt")), 0)
     assert data.manifest.selecting == "test"

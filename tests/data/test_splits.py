@@ -342,6 +342,22 @@ def test_a_photo_that_is_known_and_not_here_leaves_no_doubt(tmp_path: Path) -> N
         assert sum(not e.pair for e in adopted.held_recordings) == left
 
 
+@pytest.mark.parametrize("protocol", ["clean", "kt"])
+def test_a_class_without_photos_is_split_and_leaves_no_doubt(tmp_path: Path, protocol: str) -> None:
+    collection = collection_in(tmp_path, {"ant": 20, "bee": 20}, {"ant": 20, "bee": 0})
+    recordings = [
+        replace(item, pair=item.pair if item.label == 0 else "") for item in collection.recordings
+    ]
+    collection = replace(collection, recordings=recordings)
+    manifest = make_split(collection, SplitConfig(protocol=protocol), 0)  # pyright: ignore[reportArgumentType]
+    assert {e.class_name for e in manifest.entries if e.kind == "photo"} == {"ant"}
+    for split in ("train", "test", manifest.selecting):
+        assert {e.class_name for e in manifest.select("recording", split)} == {"ant", "bee"}
+    assert manifest.events_alone == {"bee"}
+    assert manifest.doubts == []
+    assert adopt_split(manifest, collection, tmp_path) == manifest
+
+
 # Teachers ----------------------------------------------------------------------------------------
 
 
@@ -374,6 +390,22 @@ def test_a_teacher_of_another_seed_is_refused(root: Path, tmp_path: Path) -> Non
     config = SplitConfig(labelled_per_class=3)
     one, other = (make_split(collection, config, seed) for seed in (0, 1))
     refused(lambda: refuse_leaking_teacher(tmp_path, other, one), tmp_path)
+
+
+def test_a_teacher_that_knows_a_class_which_trains_on_events_alone_is_refused(
+    root: Path, tmp_path: Path
+) -> None:
+    teacher = make_split(
+        collection_in(root, {"ant": 12, "bee": 12}, {"ant": 12, "bee": 12}), SplitConfig(), 0
+    )
+    alone = Manifest(tuple(e for e in teacher.entries if (e.kind, e.label) != ("photo", 1)))
+    refused(
+        lambda: refuse_leaking_teacher(tmp_path, teacher, alone),
+        tmp_path,
+        "class 'bee' trains on events alone here",
+        "data.events_alone",
+    )
+    refuse_leaking_teacher(tmp_path, alone, alone)
 
 
 def test_items_are_drawn_without_regard_to_their_order(root: Path) -> None:

@@ -177,15 +177,22 @@ def sender_of(address: str, timestamps: bool) -> Callable[[Columns], None]:
     return send
 
 
-def send_at_their_pace(port: int, events: Events, step_us: int = 2000) -> None:
-    """Events with time stamps, as fast as these say or as the receiver empties its buffer."""
+def send_at_their_pace(port: int, events: Events, step_us: int = 2000) -> float:
+    """Events with time stamps, as fast as these say or as the receiver empties its buffer.
+
+    Returns:
+        The longest time in s between two pieces, in which the receiver may have heard nothing.
+    """
     send, begin = sender_of(f"127.0.0.1:{port}", True), time.monotonic()
+    sent_at = [begin]
     for number, piece in enumerate(pieces_of(events, step_us)):
         time.sleep(max(0.0, begin + number * step_us / 1e6 - time.monotonic()))
         while waiting_bytes(port):
             time.sleep(0.001)
         if len(piece[2]):
             send(piece)
+        sent_at.append(time.monotonic())
+    return max(np.diff(sent_at))
 
 
 def waiting_bytes(port: int) -> int:
@@ -250,7 +257,7 @@ def test_a_million_events_per_second_over_udp_and_ctrl_c(run):
         said = process.stderr.readline()
         assert "reading; Ctrl-C ends" in said
         assert process.stdout is not None
-        send_at_their_pace(int(said.split(":")[2]), events)
+        longest_pause_s = send_at_their_pace(int(said.split(":")[2]), events)
         lines = [json.loads(process.stdout.readline())]
         while lines[-1]["end_ms"] <= 1400:
             lines.append(json.loads(process.stdout.readline()))
@@ -261,10 +268,12 @@ def test_a_million_events_per_second_over_udp_and_ctrl_c(run):
     assert (process.returncode, err) == (0, "")
     [summary] = [json.loads(line)["summary"] for line in out.splitlines()]
     assert summary["classified"] == len(lines)
-    if not summary["lost"]:  # The kernel's buffer is small, and this machine may be busy.
+    # The kernel's buffer is small, and a window ends in a silence: this machine may be busy.
+    undisturbed = longest_pause_s < live._SILENCE_S / 2
+    if undisturbed and not summary["lost"]:
         assert summary["events"] == len(events)
         assert summary["classified"] + summary["dropped"] == 15
-    for line in lines[:-1]:
+    for line in lines[:-1] if undisturbed else ():
         assert line["end_ms"] - line["start_ms"] == pytest.approx(100)
         assert line["start_ms"] % 100 == 0
         assert line["top"][0]["confidence"] > 1 / 3

@@ -88,6 +88,17 @@ def test_unlike_settings_splits_and_protocols_are_told(make_run: MakeRun, report
     assert "the epoch was selected on the test recordings" in html
 
 
+def test_classes_without_photos_are_told(make_run: MakeRun, report: Report) -> None:
+    made = [make_run(method, 0, 70.0) for method in ("scratch", "ckd")]
+    assert "Without photos" not in report(made)
+    for run in made:
+        lines = (run / "manifest.csv").read_text().splitlines(keepends=True)
+        kept = [line for line in lines if not (line.startswith("photo,") and ",owl," in line)]
+        (run / "manifest.csv").write_text("".join(kept))
+    told = "Without photos, trained on events alone and not known to a teacher: owl."
+    assert told in plain(report(made))
+
+
 def test_signed_numbers() -> None:
     assert [signed(v) for v in (1.25, -3.0, -0.01, 0.0)] == ["+1.2", "−3.0", "+0.0", "+0.0"]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from report_fakes import MakeRun
+from rich.progress import Progress
 
 from spikebridge.cli import main
 from spikebridge.report import write_report
@@ -21,6 +22,20 @@ def test_the_command_writes_the_page(
     html = page.read_text(encoding="utf-8")
     assert "<h1>Mine</h1>" in html
     assert f"spikebridge report {' '.join(runs)} --out &#39;{page}&#39;" in html
+
+
+def test_progress_is_told_while_spikes_are_counted_and_figures_drawn(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    original = Progress.add_task
+    monkeypatch.setattr(
+        Progress,
+        "add_task",
+        lambda bar, words, **k: told.append(words) or original(bar, words, **k),
+    )
+    write_report([make_run("scratch", 0, 70.0)], tmp_path / "report.html")
+    assert {"counting operations", "drawing"} <= set(told)
 
 
 @pytest.mark.parametrize("arguments", [["nowhere"], [], ["nowhere", "--colour", "red"]])

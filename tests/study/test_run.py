@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import rich.progress
 import yaml
 
 import held
@@ -140,9 +141,13 @@ def test_submitit_runs_students_after_their_teachers(make_study, tmp_path, monke
     pytest.importorskip("submitit")
     said = []
     monkeypatch.setattr(cluster.console, "print", lambda words, **_: said.append(words))
+    shown = []
+    monkeypatch.setattr(rich.progress.Progress, "update", lambda _, __, **all: shown.append(all))
     study = make_study(seeds=[0], arms={"ckd": {"method": "ckd", **beside}}, against=None)
     out = tmp_path / "out"
     rows = run_study(study, out, workers=2, executor="local")
+    expected = [("0 of 2 runs done", "teacher-seed0"), ("1 of 2 runs done", "ckd-seed0")]
+    assert list(dict.fromkeys((s["note"], s["running"]) for s in shown if "note" in s)) == expected
     assert [row.arm for row in rows] == ["teacher", "ckd"]
     assert [row.failures for row in rows] == [(), ()]
     told = [(Path(folder).name, words.split()[0]) for folder, words in (s.split(":") for s in said)]

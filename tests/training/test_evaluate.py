@@ -1,13 +1,16 @@
 """Evaluation and prediction repeat what training measured."""
 
 import csv
+from contextlib import contextmanager
 
 import pytest
 
+from spikebridge import runs
 from spikebridge.cli import main
 from spikebridge.data.prepared import prepare
 from spikebridge.predict import predict
 from spikebridge.runs import evaluate_run, load_run, train_student
+from spikebridge.training.tasks import StudentTask
 
 
 @pytest.fixture
@@ -28,6 +31,24 @@ def test_evaluation_of_a_run_gives_its_own_result_again(run):
     stored = rows(run)
     assert evaluation.prediction_N.tolist() == [int(row["prediction"]) for row in stored]
     assert evaluation.files == tuple(row["file"] for row in stored)
+
+
+def test_evaluation_tells_that_it_goes_on(run, monkeypatch):
+    told = []
+
+    @contextmanager
+    def working(description):
+        told.append(description)
+        yield
+        told.append("ended")
+
+    original = StudentTask.evaluate
+    monkeypatch.setattr(runs, "working", working)
+    monkeypatch.setattr(
+        StudentTask, "evaluate", lambda *given: told.append("evaluated") or original(*given)
+    )
+    evaluate_run(run, "validation")
+    assert told == ["evaluating on validation", "evaluated", "ended"]
 
 
 def test_prediction_of_a_file_is_that_of_the_test(run):

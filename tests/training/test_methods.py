@@ -2,14 +2,21 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
 
+from factories import refused
+from spikebridge.audit import audit
+from spikebridge.data.collection import cache_folder
+from spikebridge.data.datasets.folders import with_simulated_events
+from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import prepare
 from spikebridge.models.build import build_student
 from spikebridge.recipes import method_names
-from spikebridge.runs import train_student
+from spikebridge.report.read import read_predictions
+from spikebridge.runs import evaluate_run, train_student
 from spikebridge.training.loop import fit
 from spikebridge.training.tasks import StudentTask, TeacherTask
 
@@ -101,3 +108,28 @@ def test_an_exception_of_the_listener_ends_training_with_its_log_whole(make_conf
     evaluations = [r for r in records(tmp_path) if r["kind"] == "eval"]
     assert heard == [(r["epoch"], r["top1"]) for r in evaluations]
     assert [epoch for epoch, _ in heard] == [0, 1]
+
+
+def test_a_class_without_photos_is_trained_on_events_alone(make_config, photo_folder, tmp_path):
+    """All four methods, a teacher that never saw the class, and a clean audit."""
+    photos = tmp_path / "photos"
+    shutil.copytree(photo_folder, photos, ignore=lambda *_: ["down"])
+    events = with_simulated_events(make_config().data).events
+    folders = {"photos": str(photos), "events": events, "sensor": [16, 16]}
+    refused(lambda: prepare(make_config(data=folders).data, 0), "'down'", "data.events_alone")
+    folders |= {"events_alone": ["down"], "source": {"calibrate": False}}
+    changes = {"data": folders, "train": {"batches_per_epoch": 2}}
+    for method in ("scratch", "kt", "ckd", "ckd-plus"):
+        config, run = make_config(method, **changes), tmp_path / method
+        data = prepare(config.data, config.seed, simulated_source=config.needs_simulated_source)
+        result = train_student(config, data, run, teacher_folder=tmp_path / "teacher")
+        assert result["classes"] == ["across", "down", "slope"]
+        assert result["proved"]
+        assert {said.label for said in read_predictions(run, 3)} == {0, 1, 2}
+        replaced = [r["replaced"] for r in records(run) if "replaced" in r]
+        assert (method == "scratch") == (not replaced)
+        assert all(share > 0 for share in replaced)
+        assert audit(run, cache_folder(config.data)).verdict == "clean"
+    assert evaluate_run(run, "test").top1 == pytest.approx(result["test_top1"])
+    teacher = Manifest.read(tmp_path / "teacher" / "manifest.csv")
+    assert {e.class_name for e in teacher.seen_photos} == {"across", "slope"}

@@ -291,3 +291,39 @@ def test_evaluation_waits_for_the_dvs_stream_unless_it_never_comes():
     froms = {method: make(method)[0].config.evaluate_from for method in method_names()}
     assert froms.pop("pretrain-finetune") == froms.pop("sim-pretrain") == 0.5
     assert set(froms.values()) == {0.0}
+
+
+@pytest.mark.parametrize("switches", [
+    {}, {"replace": "time-step"}, {"source": "simulated"}, {"source": "staged"},
+    {"kd_loss": "dist"}, {"kd_loss": "dkd", "kd_on": "rgb", "kd_confidence": True},
+], ids=str)  # fmt: skip
+def test_samples_without_a_photo_are_events_from_the_start_and_nobody_teaches_them(switches):
+    objective, student = make(**switches)
+    alone_B = torch.arange(SAMPLES) % CLASSES == 1
+    batch = dataclasses.replace(make_batch(), alone_B=alone_B)
+    other_photos = batch.photo_B3HW.clone()
+    other_photos[alone_B] = torch.rand_like(other_photos[alone_B])
+    frames, logged = seen_by(objective, student, batch, 0.0)
+    assert torch.equal(frames[:, alone_B], batch.dvs_TBCHW[:, alone_B])
+    assert not (frames[:, ~alone_B] == batch.dvs_TBCHW[:, ~alone_B]).all((0, 2, 3, 4)).any()
+    assert logged["replaced"] == pytest.approx(alone_B.float().mean().item())
+
+    class Teacher:
+        """Says of samples without a photo what it likes."""
+
+        def __init__(self, shift):
+            self.shift = shift
+
+        def __call__(self, photo_B3HW):
+            logits_BC = torch.linspace(-2, 2, SAMPLES * CLASSES).reshape(SAMPLES, CLASSES).cos() * 3
+            return logits_BC + alone_B[:, None] * self.shift * torch.arange(CLASSES)
+
+    def losses(batch, shift):
+        twin = copy.deepcopy(student)
+        return objective(twin, Teacher(shift), batch, 0.0, generator()).losses
+
+    first = losses(batch, 0.0)
+    second = losses(dataclasses.replace(batch, photo_B3HW=other_photos), 5.0)
+    assert first["kd"] > 0
+    for name, loss in first.items():
+        torch.testing.assert_close(second[name], loss, rtol=1e-5, atol=1e-6)

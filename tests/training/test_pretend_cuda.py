@@ -95,6 +95,7 @@ def test_every_method_is_captured_and_computes_what_a_cpu_does(
         {"student": {"neuron": "relu"}},
         {"student": {"neuron_backend": "eager", "surrogate": "sigmoid"}},
         {"train": {"batches_per_epoch": None, "batch_size": 5, "epochs": 7}},
+        {"data": {"events_alone": ["down"]}, "objective": {"source": "staged"}},
         {"train": {"cuda_graph": False}},
     ],
     ids=lambda changes: json.dumps(changes),

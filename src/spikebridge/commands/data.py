@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from spikebridge.errors import UserError
 
-_SETTING = re.compile(r"(?<![\w./-])data\.(events|photos|exclude|sensor)\b(?![./])")
+_SETTING = re.compile(r"(?<![\w./-])data\.(events_alone|events|photos|exclude|sensor)\b(?![./])")
 
 
 def _data_arguments(parser: ArgumentParser) -> None:
@@ -26,6 +26,9 @@ def _data_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--events", type=str, help="check: folder of recordings")
     parser.add_argument("--photos", type=str, help="check: folder of photos")
     parser.add_argument("--exclude", nargs="+", default=[], help="check: classes to leave out")
+    parser.add_argument(
+        "--events-alone", nargs="+", default=[], help="check: classes that train without photos"
+    )
     parser.add_argument(
         "--sensor",
         nargs=2,
@@ -74,12 +77,13 @@ def _check(given: Namespace) -> int:
             events=given.events,
             photos=given.photos,
             exclude=given.exclude,
+            events_alone=given.events_alone,
             sensor=tuple(given.sensor) if given.sensor else None,
             split=split,
         )
     )
     # Messages name settings of a recipe; this command has options in their place.
-    findings = [replace(one, message=_SETTING.sub(r"--\1", one.message)) for one in report.findings]
+    findings = [replace(one, message=_SETTING.sub(_option, one.message)) for one in report.findings]
     report = replace(report, findings=findings)
     _show(check_page(report), report.as_json(), given.json)
     if report.errors:
@@ -87,6 +91,10 @@ def _check(given: Namespace) -> int:
     if given.json != "-":
         print(report.verdict)
     return 0
+
+
+def _option(setting: re.Match[str]) -> str:
+    return "--" + setting[1].replace("_", "-")
 
 
 def _show(page: str, value: object, target: str | None) -> None:

@@ -52,6 +52,9 @@ class Batch:
     """Index of each photo in its set."""
     share: Share | None = None
     """Which part of the batch this is, where several processes share it."""
+    alone_B: Tensor | None = None
+    """Samples of classes without photos, whose photo is any and must not be used; None where all
+    classes have some."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class DrawnBatch:
     move_photo: Moves
     move_simulated: Moves | None
     share: Share | None
+    alone_B: Tensor | None
 
 
 class PairedBatches:
@@ -79,7 +83,7 @@ class PairedBatches:
 
     Args:
         events: Labelled training recordings.
-        photos: Training photos; every class of ``events`` occurs.
+        photos: Training photos; a class of ``events`` that does not occur trains on events alone.
         batch_size: Samples per batch; in one pass at most the set, else recordings repeat.
         batches_per_epoch: None makes an epoch one pass, in batches of nearly equal size.
         augment: Random changes.
@@ -116,6 +120,7 @@ class PairedBatches:
         self._photos_of = {
             int(label): np.flatnonzero(photos.label_N == label) for label in set(events.label_N)
         }
+        self._alone = [label for label, photos in self._photos_of.items() if not len(photos)]
 
     @property
     def smallest(self) -> int:
@@ -142,13 +147,14 @@ class PairedBatches:
             )
             for draws in (_RECORDING_MOVES, _PHOTO_MOVES)
         )
+        label_B = self.events.label_N[recording_B]
         simulated, move_simulated = None, None
         if self._simulated is not None:
             rows_B = self._draw_views(source_B, step)
             simulated = self._counts(self._simulated, rows_B, _SIMULATED_EVENTS, step, share)
             move_simulated = move_photo.moves(height, width)
         return DrawnBatch(
-            torch.from_numpy(self.events.label_N[recording_B]),
+            torch.from_numpy(label_B),
             torch.from_numpy(recording_B),
             torch.from_numpy(source_B),
             self._counts(self._recordings, recording_B, _RECORDING_EVENTS, step, share),
@@ -158,6 +164,7 @@ class PairedBatches:
             move_photo.moves(*self.photos.photos_N3HW.shape[-2:]),
             move_simulated,
             None if self.rows == slice(None) else share,
+            torch.from_numpy(np.isin(label_B, self._alone)) if self._alone else None,
         )
 
     def assembled(self, drawn: DrawnBatch) -> Batch:
@@ -178,12 +185,15 @@ class PairedBatches:
             recording_B=drawn.recording_B,
             source_B=drawn.source_B,
             share=drawn.share,
+            alone_B=drawn.alone_B,
         )
 
     def _draw_sources(self, label_B: np.ndarray, step: int) -> np.ndarray:
         draw_B = self._random(_SOURCE, step).random(len(label_B))
         sources = [self._photos_of[int(label)] for label in label_B]
-        return np.array([of[int(u * len(of))] for of, u in zip(sources, draw_B, strict=True)])
+        return np.array(
+            [of[int(u * len(of))] if len(of) else 0 for of, u in zip(sources, draw_B, strict=True)]
+        )
 
     def _draw_views(self, source_B: np.ndarray, step: int) -> np.ndarray:
         """Row of each photo's simulated recording, of which it may have several."""

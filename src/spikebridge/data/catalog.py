@@ -11,6 +11,7 @@ from spikebridge.data.datasets.pairing import (
     items_of,
     known_pairs,
     same_photo,
+    without_classes,
 )
 from spikebridge.errors import UserError
 
@@ -21,8 +22,8 @@ def open_collection(config: DataConfig) -> Collection:
     """The recordings and photos that a configuration names.
 
     Raises:
-        UserError: a folder is missing or empty, a class has no photo or no recording, or a file is
-            not where the data set's layout puts it.
+        UserError: a folder is missing or empty, a class has no recording, or no photo though it is
+            not to train on events alone, or a file is not where the data set's layout puts it.
     """
     name = folders.name_of(config) if config.name == "folders" else config.name
     if name == "digits":
@@ -36,9 +37,10 @@ def open_collection(config: DataConfig) -> Collection:
     _refuse_errors(
         photos.findings
         + recordings.findings
-        + compare_classes(dataset, recordings, photos)
+        + compare_classes(dataset, recordings, photos, config.events_alone)
         + same_photo(recordings)
     )
+    photos = without_classes(photos, config.events_alone)
     sensor = config.sensor or dataset.sensor
     if config.name == "folders":
         sensor = folders.sensor_of(config, recordings)

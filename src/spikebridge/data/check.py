@@ -11,8 +11,14 @@ from spikebridge.console import each_in_threads
 from spikebridge.data.collection import PhotoReader
 from spikebridge.data.datasets import DATASETS, Dataset, Finding, Found, Listing
 from spikebridge.data.datasets.dataset import Kind, Trouble
-from spikebridge.data.datasets.pairing import compare_classes, known_pairs, pairs_of, same_photo
-from spikebridge.data.datasets.walk import counted
+from spikebridge.data.datasets.pairing import (
+    compare_classes,
+    known_pairs,
+    pairs_of,
+    same_photo,
+    without_classes,
+)
+from spikebridge.data.datasets.walk import composed, counted
 from spikebridge.data.events import Events, read_events
 from spikebridge.data.sessions import named_like_series
 from spikebridge.errors import UserError
@@ -53,6 +59,8 @@ class Report:
     events: str | None
     photos: str | None
     paired: bool
+    events_alone: Sequence[str]
+    """Classes that train without photos."""
     classes: Sequence[ClassReport]
     findings: Sequence[Finding]
     """Errors first, notes last."""
@@ -73,15 +81,19 @@ class Report:
         used = [
             report
             for report in self.classes
-            if report.photos.found and (report.recordings.found or self.events is None)
+            if (report.photos.found or report.name in self.events_alone)
+            and (report.recordings.found or self.events is None)
         ]
+        shown = [report for report in used if report.name not in self.events_alone]
         recordings = sum(report.recordings.found for report in used)
         photos = sum(report.photos.found for report in used)
-        partners = recordings - sum(report.recordings.unpaired for report in used)
+        partners = sum(report.recordings.found - report.recordings.unpaired for report in shown)
+        alone = counted(len(used) - len(shown), "class") + " on events alone; "
         warnings = sum(finding.severity == "warning" for finding in self.findings)
         return (
             f"{self.dataset} can be used: {counted(len(used), 'class')}, "
             f"{counted(recordings, 'recording')}, {counted(photos, 'photo')}; "
+            + (alone if len(shown) < len(used) else "")
             + (f"{partners:,} pairs; " if self.paired else "joined by class only; ")
             + counted(warnings, "warning")
         )
@@ -103,7 +115,9 @@ def check(config: DataConfig) -> Report:
     findings = [*recordings.findings, *photos.findings]
     paired = False
     if recordings.classes and photos.classes:
-        findings += compare_classes(dataset, recordings, photos) + same_photo(recordings)
+        findings += compare_classes(dataset, recordings, photos, config.events_alone)
+        findings += same_photo(recordings)
+        photos = without_classes(photos, config.events_alone)
         known, _, paired = known_pairs(dataset, recordings, photos)
         findings += _pairing_findings(dataset, paired, known, photos)
     findings += _missing(dataset, recordings, config.exclude)
@@ -125,6 +139,7 @@ def check(config: DataConfig) -> Report:
         config.events,
         config.photos,
         paired,
+        [composed(name) for name in config.events_alone],
         [
             ClassReport(
                 name,

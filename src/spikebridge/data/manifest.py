@@ -135,6 +135,15 @@ class Manifest:
         return self._photos_of(self.select("recording", "train"))
 
     @property
+    def events_alone(self) -> set[str]:
+        """Classes without a photo."""
+        recorded, shown = (
+            {e.class_name for e in self.entries if e.kind == kind}
+            for kind in ("recording", "photo")
+        )
+        return recorded - shown
+
+    @property
     def shown_elsewhere(self) -> int:
         """Recordings that validate or test, whose photos are known and not in this manifest."""
         photos = {self.scene(e) for e in self.entries if e.kind == "photo"} | {""}
@@ -170,9 +179,12 @@ class Manifest:
 
     @property
     def doubts(self) -> list[str]:
-        """Why a leak cannot be excluded, as far as the split tells: photos that are not known."""
-        held = self.held_recordings
-        unknown = [entry.file for entry in held if not self.scene(entry)]
+        """Why a leak cannot be excluded, as far as the split tells: photos that are not known.
+
+        Nothing leaks of a class without photos.
+        """
+        held, alone = self.held_recordings, self.events_alone
+        unknown = [e.file for e in held if e.class_name not in alone and not self.scene(e)]
         if not unknown:
             return []
         names = ", ".join(unknown[:_NAMED]) + (", …" if len(unknown) > _NAMED else "")

@@ -168,11 +168,24 @@ def open_split(
     collection = open_collection(config)
     cache, given = cache_folder(config), config.split.manifest
     if manifest is not None:
-        return collection, adopt_split(manifest, collection, cache)
-    if given is not None:
-        path = expand_path(given)
-        return collection, given_split(path, collection, config.split, seed, cache)
-    return collection, make_split(collection, config.split, seed, cache)
+        manifest = adopt_split(manifest, collection, cache)
+    elif given is not None:
+        manifest = given_split(expand_path(given), collection, config.split, seed, cache)
+    else:
+        manifest = make_split(collection, config.split, seed, cache)
+    _require_photos(manifest, collection)
+    return collection, manifest
+
+
+def _require_photos(manifest: Manifest, collection: Collection) -> None:
+    """Refuse a class that has photos, none of which trains."""
+    labels = {e.label for e in manifest.select("photo", "train")}
+    for item in collection.photos:
+        if item.label not in labels:
+            raise UserError(
+                f"class {collection.classes[item.label]!r}: no photo of split train; name some in "
+                "the manifest, or the class in data.events_alone"
+            )
 
 
 def calibrated(config: DataConfig, manifest: Manifest, collection: Collection) -> Calibration:

@@ -62,7 +62,7 @@ def make_split(collection: Collection, config: SplitConfig, seed: int, cache: Pa
         if config.name == "kt":
             drawn = _first_train(own, name)
             recordings += drawn
-            photos += _photos_as_recordings(own_photos, drawn, name)
+            photos += _photos_as_recordings(own_photos, drawn, name) if own_photos else []
         else:
             drawn = sessions[label] if sessions else _split_recordings(own, name, config, random)
             recordings += drawn
@@ -249,13 +249,11 @@ def lookalike_photos(
 
 
 def _require_all_classes(entries: tuple[Entry, ...], collection: Collection) -> None:
-    for kind, split, what in (
-        ("recording", "train", "labelled recording"),
-        ("photo", "train", "training photo"),
-    ):
-        left = {e.label for e in entries if (e.kind, e.split) == (kind, split)}
+    for kind, what in (("recording", "labelled recording"), ("photo", "training photo")):
+        there = {e.label for e in entries if e.kind == kind}
+        left = {e.label for e in entries if (e.kind, e.split) == (kind, "train")}
         for label, name in enumerate(collection.classes):
-            if label not in left:
+            if label in there - left:
                 raise UserError(
                     f"class {name!r}: every {what} is a copy, or the likeness, of a held-out one; "
                     "add others, exclude the class, or set data.split.near_duplicates keep"
@@ -313,7 +311,7 @@ def split_photos(
     """The photos of a class with their splits, for its recordings' splits.
 
     Args:
-        items: The photos.
+        items: The photos; none of a class that trains on events alone.
         name: Their class, for messages.
         drawn: The recordings of the class with their splits.
         held_sessions: Sessions that validate or test, of any class.
@@ -323,6 +321,8 @@ def split_photos(
     Raises:
         UserError: too few are left to train on.
     """
+    if not items:  # The class trains on events alone.
+        return []
     order = [items[i] for i in random.permutation(len(items))]
     taken = {item.pair: _HELD[split] for item, split in drawn if item.pair and split in _HELD}
     result = [(item, taken[item.pair]) for item in order if item.pair in taken]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from spikebridge.config import Config
+from spikebridge.console import each
 from spikebridge.data.collection import file_from
 from spikebridge.data.prepared import EventSet, photo_size
 from spikebridge.energy.connections import count_macs
@@ -283,12 +284,13 @@ def _count(student: Student, config: Config, events: EventSet, limit: int | None
     student, autocast = student.to(device), make_autocast(config, device)
     count = len(events.label_N)
     rows_N = np.linspace(0, count - 1, min(limit or count, count)).round().astype(int)
-    found = []
-    for start in range(0, len(rows_N), _BATCH):
+
+    def operations(start: int) -> Operations:
         x_BTCHW = torch.from_numpy(events.input(rows_N[start : start + _BATCH]))
         with autocast():
-            found.append(count_operations(student, x_BTCHW.to(device).transpose(0, 1)))
-    return joined(found)
+            return count_operations(student, x_BTCHW.to(device).transpose(0, 1))
+
+    return joined(each(operations, range(0, len(rows_N), _BATCH), "counting operations"))
 
 
 def _teacher_cost(folder: Path, config: Config) -> tuple[TeacherCost | None, str | None]:

@@ -109,6 +109,8 @@ def _accuracy(title: str, config: Config, result: dict[str, Any], manifest: Mani
             f"- Recordings: {counts['train']} trained, {counts['validation']} selected the epoch, "
             f"{counts['test']} tested"
         )
+        if alone := sorted(manifest.events_alone):
+            lines.append(f"- Trained on events alone, without photos: {', '.join(alone)}")
     selected = (
         SELECTED_ON_TEST
         if result["protocol"] == "kt"

@@ -154,6 +154,11 @@ def caveats(runs: Sequence[Run]) -> list[str]:
     found = []
     if any(run.config.data.events is None for run in runs):
         found.append("The event recordings are simulated from the photos, not made by a camera.")
+    if alone := sorted(set[str]().union(*(run.manifest.events_alone for run in runs))):
+        found.append(
+            f"Without photos, trained on events alone and not known to a teacher: "
+            f"{', '.join(alone)}."
+        )
     if any(run.manifest.protocol == "kt" for run in runs):
         found.append(
             "Protocol kt: the epoch was selected on the test recordings, so that these numbers are "

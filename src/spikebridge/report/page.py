@@ -12,6 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from spikebridge.compare import Row, compare
+from spikebridge.console import working
 from spikebridge.errors import UserError
 from spikebridge.files import write_text
 from spikebridge.report import figures
@@ -104,7 +105,8 @@ def _contents(rows: Sequence[Row], groups: figures.Groups, runs: Sequence[Run]) 
     closely = look_closely(groups, shown, baseline and baseline.name) if shown else None
     methods = [(m, variable(m), style_of(m).glyph) for m in groups]
     gains = closely.gains if closely else []
-    pictures = draw(rows, groups, shown, aligned, gains, closely.activity if closely else None)
+    with working("drawing"):
+        pictures = draw(rows, groups, shown, aligned, gains, closely.activity if closely else None)
     coefficients = figures.with_coefficients(groups)
     return {
         "answer": _unbroken(answer(rows, runs)),

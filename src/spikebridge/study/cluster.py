@@ -10,7 +10,7 @@ import yaml
 from spikebridge.console import console
 from spikebridge.errors import Interrupted, UserError
 from spikebridge.hooks import folders, look_in
-from spikebridge.jobs import Job, Schedule, attempt
+from spikebridge.jobs import Job, Schedule, attempt, show_progress
 from spikebridge.training.loop import StopOnInterrupt
 
 _LOOK_EVERY_S = 1.0
@@ -44,7 +44,7 @@ def run_on_cluster(
     executor = _executor(folder, cluster, parameters)
     most = at_once if cluster == "local" else len(jobs)
     running: list[tuple[Job, Any]] = []
-    with StopOnInterrupt() as stop:
+    with show_progress(schedule) as show, StopOnInterrupt() as stop:
         try:
             while not stop.requested:
                 while len(running) < most and (job := schedule.take()) is not None:
@@ -52,6 +52,7 @@ def run_on_cluster(
                     console.print(f"{job.folder}: submitted as {running[-1][1].job_id}")
                 if not running:
                     return [schedule.ended[job.folder] for job in jobs]
+                show([job for job, _ in running])
                 time.sleep(_LOOK_EVERY_S)
                 for job, submitted in [one for one in running if one[1].done()]:
                     running.remove((job, submitted))

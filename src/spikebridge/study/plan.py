@@ -11,8 +11,8 @@ from spikebridge.jobs import Job
 from spikebridge.runs import teacher_settings
 from spikebridge.study.spec import Study, budget_folder, recipe_folder
 
-_SEEN_BY_TEACHERS = ("name", "events", "photos", "sensor", "exclude", "size", "photo_size",
-                     "photo_margin", "split")  # fmt: skip
+_SEEN_BY_TEACHERS = ("name", "events", "photos", "sensor", "exclude", "events_alone", "size",
+                     "photo_size", "photo_margin", "split")  # fmt: skip
 """Data settings that change a teacher's photos, or which of them it may see."""
 _MOVES_PHOTOS = ("crop", "flip", "rotate")
 

@@ -19,7 +19,7 @@ from spikebridge.sweep.space import Setting, nested, read_space
 
 _EXAMPLE = "studies/sweep-digits.yaml"
 _TRIALS = 20
-_CHANGES_VALIDATION = ("name", "events", "photos", "exclude", "split")
+_CHANGES_VALIDATION = ("name", "events", "photos", "exclude", "events_alone", "split")
 
 
 @dataclass(frozen=True, eq=False)

@@ -126,14 +126,20 @@ class CKDObjective(nn.Module):
             progress: u in [0, 1).
             generator: CPU generator of the replacement draws.
         """
-        draws, logged = self.draw(progress, len(batch.label_B), generator, batch.share)
+        alone_B = None if batch.alone_B is None else batch.alone_B.cpu()
+        draws, logged = self.draw(progress, len(batch.label_B), generator, batch.share, alone_B)
         draws = all_to_device(draws, batch.dvs_TBCHW.device)
         result = self.losses(student, teacher, batch, draws)
         result.logged = {**logged, **result.logged}
         return result
 
     def draw(
-        self, progress: float, batch: int, generator: torch.Generator, share: Share | None = None
+        self,
+        progress: float,
+        batch: int,
+        generator: torch.Generator,
+        share: Share | None = None,
+        alone_B: Tensor | None = None,
     ) -> tuple[Draws, dict[str, float]]:
         """Draw what a step replaces, on the CPU; and what of it is to be logged.
 
@@ -142,6 +148,7 @@ class CKDObjective(nn.Module):
             batch: Number of samples.
             generator: CPU generator.
             share: Which part of the batch the samples are; None where they are all.
+            alone_B: On the CPU, samples without a photo, which are replaced whatever is drawn.
         """
         config = self.config
         dvs, hybrid = progress >= config.dvs_from, progress < config.hybrid_until
@@ -152,6 +159,8 @@ class CKDObjective(nn.Module):
             simulated_B = draw_samples(1, batch, config.staging(progress), generator, share)[0]
         probability = config.replacement(progress)
         replaced_TB = _DRAW[config.replace](self.time_steps, batch, probability, generator, share)
+        if alone_B is not None:
+            replaced_TB = replaced_TB | alone_B
         share_B = replaced_TB.float().mean(0)
         weight = config.distillation(progress, probability)
         logged = {"replacement": probability, "replaced": share_B.mean().item()}
@@ -260,6 +269,9 @@ class CKDObjective(nn.Module):
         if config.kd_confidence:
             sure_B = confidence(teacher_BC)
             weight_B = sure_B if weight_B is None else weight_B * sure_B
+        if batch.alone_B is not None:
+            photo_B = (~batch.alone_B).float()
+            weight_B = photo_B if weight_B is None else weight_B * photo_B
         options: dict[str, Any] = {
             "temperature": config.kd_temperature,
             "per_step": config.kd_per_step,

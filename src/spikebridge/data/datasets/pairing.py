@@ -1,20 +1,23 @@
 """Recordings and photos of a data set, brought together."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from spikebridge.data.collection import Item
 from spikebridge.data.datasets.dataset import Dataset, Finding, Found, Listing
-from spikebridge.data.datasets.walk import near
+from spikebridge.data.datasets.walk import composed, counted, near
 
 
-def compare_classes(dataset: Dataset, recordings: Listing, photos: Listing) -> list[Finding]:
+def compare_classes(
+    dataset: Dataset, recordings: Listing, photos: Listing, events_alone: Iterable[str]
+) -> list[Finding]:
     """What keeps the classes of recordings and photos apart.
 
     A class that has photos only is an error in a person's own folders; photos of a published set
-    have classes more.
+    have classes more. One that has recordings only is an error but for ``events_alone``.
     """
-    findings = []
+    alone = {composed(name) for name in events_alone}
+    findings = _compare_alone(recordings, photos, alone)
     for name, found in recordings.classes.items():
         if not found:
             message = (
@@ -22,13 +25,14 @@ def compare_classes(dataset: Dataset, recordings: Listing, photos: Listing) -> l
                 f"{name!r} in data.exclude"
             )
             findings.append(Finding("error", "missing", "recording", name, message))
-        elif not photos.classes.get(name):
+        elif not photos.classes.get(name) and name not in alone:
             message = (
                 f"{photos.root}: class {name!r} has recordings but no photo"
-                f"{near(name, photos.classes)}; rename one, add photos or list it in data.exclude"
+                f"{near(name, photos.classes)}; rename one, add photos or list it in data.exclude, "
+                "or in data.events_alone to train it without photos"
             )
             findings.append(Finding("error", "missing", "photo", name, message))
-    for name in photos.classes.keys() - recordings.classes.keys():
+    for name in sorted(photos.classes.keys() - recordings.classes.keys()):
         message = (
             f"{recordings.root}: class {name!r} has photos but no recording"
             f"{near(name, recordings.classes)}"
@@ -40,6 +44,37 @@ def compare_classes(dataset: Dataset, recordings: Listing, photos: Listing) -> l
             message += "; rename one, add recordings or list it in data.exclude"
             findings.append(Finding("error", "missing", "recording", name, message))
     return sorted(findings, key=lambda finding: finding.severity == "note")
+
+
+def _compare_alone(recordings: Listing, photos: Listing, alone: set[str]) -> list[Finding]:
+    """What is to be said of the classes that train on events alone."""
+    findings = []
+    for name in sorted(alone - recordings.classes.keys()):
+        message = (
+            f"{recordings.root}: no class {name!r}, which data.events_alone names"
+            f"{near(name, recordings.classes)}; mend the name"
+        )
+        findings.append(Finding("error", "missing", "recording", name, message))
+    if alone and alone >= recordings.classes.keys():
+        message = (
+            f"{recordings.root}: data.events_alone names every class; leave out one that has photos"
+        )
+        findings.append(Finding("error", "missing", "photo", "", message))
+    for name in sorted(alone & photos.classes.keys()):
+        if found := photos.classes[name]:
+            message = (
+                f"{photos.root}: class {name!r} trains on events alone; "
+                f"{counted(len(found), 'photo')} not used"
+            )
+            findings.append(Finding("note", "left out", "photo", name, message))
+    return findings
+
+
+def without_classes(listing: Listing, names: Iterable[str]) -> Listing:
+    """The files of the other classes."""
+    left_out = {composed(name) for name in names}
+    classes = {name: found for name, found in listing.classes.items() if name not in left_out}
+    return replace(listing, classes=classes)
 
 
 def same_photo(recordings: Listing) -> list[Finding]:
@@ -92,5 +127,5 @@ def items_of(listing: Listing, classes: Sequence[str]) -> list[Item]:
     return [
         Item(one.file, label, one.number, one.pair)
         for label, name in enumerate(classes)
-        for one in listing.classes[name]
+        for one in listing.classes.get(name, ())
     ]

@@ -61,11 +61,11 @@ def list_class_folders(
         UserError: no such file in any folder.
     """
     known, left_out = set(known), left_out or {}
-    excluded = {_composed(name) for name in exclude}
+    excluded = {composed(name) for name in exclude}
     classes: dict[str, list[Found]] = {}
     findings: list[Finding] = []
     for child in sorted(_children(root)):
-        name = _composed(child.name)
+        name = composed(child.name)
         if not child.is_dir() or name.startswith(".") or name in excluded:
             continue
         files, others = _files(child, suffixes, deep)
@@ -118,7 +118,8 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
+    """A class's name in the Unicode form in which classes are compared."""
     return unicodedata.normalize("NFC", name)
 
 
