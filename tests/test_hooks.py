@@ -79,6 +79,19 @@ narrow = lambda classes: nn.Sequential(nn.Flatten(), nn.LazyLinear(classes + 1))
 """
 
 
+def all_of(module):
+    """Settings in which all that can be a hook is one of a module's."""
+    return {
+        "objective": {
+            "alignment": f"{module}:apart",
+            "kd_loss": f"{module}:pull",
+            "replacement": {"shape": f"{module}:half"},
+            "distillation": {"shape": f"{module}:late"},
+        },
+        "teacher": {"name": f"{module}:Net"},
+    }
+
+
 def forget() -> None:
     """As if this were a new process."""
     for name in [
@@ -186,16 +199,7 @@ def test_python_gives_the_callable_itself(mine):
         distillation=DistillationSchedule(shape=module.late),
     )
     found = Config(objective=objective, teacher=TeacherConfig(name=module.Net))
-    settings = {
-        "objective": {
-            "alignment": "mine:apart",
-            "kd_loss": "mine:pull",
-            "replacement": {"shape": "mine:half"},
-            "distillation": {"shape": "mine:late"},
-        },
-        "teacher": {"name": "mine:Net"},
-    }
-    assert found == config_from(settings, "test")
+    assert found == config_from(all_of("mine"), "test")
     assert plain_settings(found)["teacher"]["name"] == f"mine:Net@{file_sha256(mine)[:12]}"
 
 
@@ -319,15 +323,7 @@ def test_what_a_record_cannot_give_back_is_refused(tmp_path):
 
 # Whole runs -------------------------------------------------------------------------------------
 
-OWN = {
-    "objective": {
-        "alignment": "own.losses:apart",
-        "kd_loss": "own.losses:pull",
-        "replacement": {"shape": "own.losses:half"},
-        "distillation": {"shape": "own.losses:late"},
-    },
-    "teacher": {"name": "own.losses:Net"},
-}
+OWN = all_of("own.losses")
 
 
 @pytest.fixture(scope="module")

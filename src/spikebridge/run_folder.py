@@ -203,15 +203,13 @@ def with_sources(config: Config) -> Config:
         return dataclasses.replace(part, **values)
 
     objective = changed(config.objective, "alignment", "kd_loss")
-    schedules = {n: changed(getattr(objective, n), "shape") for n in _SCHEDULES}
+    names = ("replacement", "staging", "distillation")
+    schedules = {name: changed(getattr(objective, name), "shape") for name in names}
     return dataclasses.replace(
         config,
         teacher=changed(config.teacher, "name"),
         objective=dataclasses.replace(objective, **schedules),
     )
-
-
-_SCHEDULES = ("replacement", "staging", "distillation")
 
 
 def _plain(value: Any, name: str = "") -> Any:

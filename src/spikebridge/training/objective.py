@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -263,19 +263,17 @@ class CKDObjective(nn.Module):
         """L_KD."""
         config = self.config
         teacher_BC = teacher(batch.photo_B3HW)
-        weight_B = None
+        weights: list[Tensor] = []
         if config.kd_on == "rgb":
-            weight_B = 1 - stream.share_B
+            weights.append(1 - stream.share_B)
         if config.kd_confidence:
-            sure_B = confidence(teacher_BC)
-            weight_B = sure_B if weight_B is None else weight_B * sure_B
+            weights.append(confidence(teacher_BC))
         if batch.alone_B is not None:
-            photo_B = (~batch.alone_B).float()
-            weight_B = photo_B if weight_B is None else weight_B * photo_B
+            weights.append((~batch.alone_B).float())
         options: dict[str, Any] = {
             "temperature": config.kd_temperature,
             "per_step": config.kd_per_step,
-            "weight_B": weight_B,
+            "weight_B": reduce(torch.mul, weights) if weights else None,
         }
         if is_hook(config.kd_loss):
             return _own_loss(
