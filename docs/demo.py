@@ -9,11 +9,11 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from spikebridge.compare import compare
-from spikebridge.demo import markdown_table
-from spikebridge.files import atomic_path, write_text
-from spikebridge.report.figures import accuracy
-from spikebridge.report.svg import drawing
+from spikebridge.base.files import atomic_path, write_text
+from spikebridge.results.compare import compare
+from spikebridge.results.report.figures import accuracy
+from spikebridge.results.report.svg import drawing
+from spikebridge.runs.demo import markdown_table
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"

@@ -28,12 +28,12 @@ from spikebridge import (
     surrogate,
     train_student,
 )
-from spikebridge.config import AugmentConfig, Config
-from spikebridge.data.batches import Batch, PairedBatches
+from spikebridge.base.files import atomic_path
+from spikebridge.data.feed.batches import Batch, PairedBatches
 from spikebridge.data.prepared import PreparedData
-from spikebridge.files import atomic_path
-from spikebridge.report.palette import EMPTY_RGB, OFF_RGB, ON_RGB
-from spikebridge.report.svg import drawing
+from spikebridge.results.report.palette import EMPTY_RGB, OFF_RGB, ON_RGB
+from spikebridge.results.report.svg import drawing
+from spikebridge.settings.config import AugmentConfig, Config
 
 HERE = Path(__file__).parent
 RUNS = HERE.parent / "runs" / "pictures"

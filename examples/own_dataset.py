@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from spikebridge import Simulator, config_from, load_run, prepare, simulate_photo, train_student
-from spikebridge.predict import predict
+from spikebridge.results.predict import predict
 
 CAMERA = Simulator(width=32, height=32, pos_threshold=0.6, neg_threshold=0.6)
 

@@ -38,8 +38,8 @@ def machine(out: Path, device: str) -> str:
 
 def wait(out: Path, device: str, shape: str, small: bool) -> str:
     """A short ckd-plus, and the share of its steps' time in which they wait for samples."""
+    from spikebridge.base.files import expand_path
     from spikebridge.cli import main
-    from spikebridge.files import expand_path
     from spikebridge.training.ahead import Ahead
     from spikebridge.training.step import TrainingStep
 

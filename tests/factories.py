@@ -12,9 +12,9 @@ import pytest
 from hypothesis import strategies as st
 from PIL import Image
 
-from spikebridge.data.catalog import Collection, Item
+from spikebridge.base.errors import UserError
+from spikebridge.data.datasets.catalog import Collection, Item
 from spikebridge.data.events import Events
-from spikebridge.errors import UserError
 
 
 def real_data(below: str) -> tuple[Path, pytest.MarkDecorator]:

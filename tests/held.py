@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from unittest import mock
 
-WORKER = "spikebridge.pool_worker"
+WORKER = "spikebridge.runs.worker"
 
 
 def hold_at_the_first_log(folder: Path) -> None:
@@ -44,8 +44,8 @@ if __name__ == "__main__":
         sys.argv = sys.argv[2:]
         runpy.run_module(WORKER, run_name="__main__")
     else:
-        from spikebridge import pool
         from spikebridge.cli import main
+        from spikebridge.runs import workers as pool
 
         with mock.patch.object(pool.subprocess, "Popen", _start):
             sys.exit(main(sys.argv[2:]))

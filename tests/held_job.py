@@ -4,7 +4,7 @@ import signal
 import time
 from unittest import mock
 
-from spikebridge.jobs import Job
+from spikebridge.runs.queue import Job
 from spikebridge.training.loop import StopOnInterrupt
 from spikebridge.training.tasks import StudentTask
 

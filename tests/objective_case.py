@@ -8,12 +8,12 @@ import numpy as np
 import torch
 import yaml
 
-import spikebridge.recipes
-from spikebridge.data.batches import Batch
+import spikebridge.settings.presets
+from spikebridge.ckd.objective import CKDObjective
+from spikebridge.data.feed.batches import Batch
 from spikebridge.models.build import build_student
-from spikebridge.recipes import merge
-from spikebridge.settings import config_from
-from spikebridge.training.objective import CKDObjective
+from spikebridge.settings.parsing import config_from
+from spikebridge.settings.presets import merge
 
 STEPS, SAMPLES, CLASSES, SIZE = 3, 8, 5, (8, 8)
 THRESHOLD = 0.6
@@ -21,7 +21,7 @@ SEED = 11
 
 
 def preset(method):
-    path = Path(spikebridge.recipes.__file__).parent / "methods" / f"{method}.yaml"
+    path = Path(spikebridge.settings.presets.__file__).parent / "methods" / f"{method}.yaml"
     return yaml.safe_load(path.read_text())
 
 

@@ -347,7 +347,7 @@ def pretend(memory: int = 2**34) -> Iterator[None]:
     Args:
         memory: Free bytes of the GPU.
     """
-    from spikebridge.neurons import kernels, native
+    from spikebridge.models.neurons import kernels, native
 
     fake, state = _kernels(native), torch.zeros(16, dtype=torch.uint8)
     grouped = Optimizer._group_tensors_by_device_and_dtype

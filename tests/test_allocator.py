@@ -8,7 +8,7 @@ import pytest
 
 CODE = """
 import ctypes, resource, sys, torch
-from spikebridge.allocator import keep_freed_memory
+from spikebridge.training.allocator import keep_freed_memory
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # No huge pages, where they are the rule: count small ones.
 if sys.argv[1] == "keep":
     keep_freed_memory()

@@ -12,18 +12,18 @@ import yaml
 from PIL import Image
 
 from factories import photo_folder, picture, refused
-from spikebridge.audit import TEACHER_MANIFEST, Audit, audit
+from spikebridge.base.files import write_json
 from spikebridge.cli import main
-from spikebridge.config import Config
-from spikebridge.data.catalog import open_collection
-from spikebridge.data.manifest import Manifest
+from spikebridge.data.datasets.catalog import open_collection
 from spikebridge.data.prepared import prepare
-from spikebridge.export.card import _accuracy
-from spikebridge.files import write_json
-from spikebridge.recipes import read_recipe
+from spikebridge.data.splits.manifest import Manifest
+from spikebridge.results.audit import TEACHER_MANIFEST, Audit, audit
+from spikebridge.results.export.card import _accuracy
 from spikebridge.run_folder import plain_settings
-from spikebridge.runs import load_run, train_student
-from spikebridge.settings import config_from
+from spikebridge.runs.train import load_run, train_student
+from spikebridge.settings.config import Config
+from spikebridge.settings.parsing import config_from
+from spikebridge.settings.presets import read_recipe
 from spikebridge.training.checkpoint import load_model, save_model
 
 
@@ -157,7 +157,7 @@ def test_a_photo_of_a_held_out_recording_is_caught_by_its_pair(
 
 def _planted(run: Path, file: Path, sha256: str | None = None) -> None:
     """Put a file among the teacher's training photos under another name and class."""
-    from spikebridge.files import file_sha256
+    from spikebridge.base.files import file_sha256
 
     teacher = Manifest.read(run / TEACHER_MANIFEST)
     entry = replace(

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 
 from factories import packed, photo_folder
 from spikebridge.cli import main
-from spikebridge.data.simulate import Simulator
-from spikebridge.data.twins import simulate_folder
+from spikebridge.data.simulation.simulate import Simulator
+from spikebridge.data.simulation.twins import simulate_folder
 
 SIMULATOR = {"width": 16, "height": 16, "frames": 12, "amplitude": 3.0}
 
@@ -341,7 +341,7 @@ def test_a_gpu_without_memory(refuse: Refuse, data: Path, monkeypatch: pytest.Mo
     def fail(*_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has …")
 
-    monkeypatch.setattr("spikebridge.runs.StudentTask", fail)
+    monkeypatch.setattr("spikebridge.runs.train.StudentTask", fail)
     line = refuse(*_train(_write_recipe(data)))
     _holds(line, "Tried to allocate 20.00 MiB;", "train.batch_size", "train.memory low")
     assert "GPU 0" not in line

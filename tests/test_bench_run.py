@@ -12,9 +12,9 @@ from factories import photo_folder, refused
 from spikebridge.bench import run, run_rows
 from spikebridge.bench.run_rows import PARTS, Clock, DenseFiles
 from spikebridge.cli import main
-from spikebridge.config import Config, ObjectiveConfig
 from spikebridge.data.prepared import prepare
-from spikebridge.settings import config_from
+from spikebridge.settings.config import Config, ObjectiveConfig
+from spikebridge.settings.parsing import config_from
 from spikebridge.training.ahead import Ahead
 
 

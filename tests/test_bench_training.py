@@ -25,11 +25,11 @@ from spikebridge.bench.reference import (
     plain_losses,
 )
 from spikebridge.bench.relu_bound import ReLUNetwork
+from spikebridge.ckd.losses import TemporalCoefficient
+from spikebridge.ckd.objective import CKDObjective
 from spikebridge.cli import main
-from spikebridge.losses import TemporalCoefficient
 from spikebridge.models.build import build_student
-from spikebridge.neurons import LIF, native, surrogate
-from spikebridge.training.objective import CKDObjective
+from spikebridge.models.neurons import LIF, native, surrogate
 
 STUDENTS = pytest.mark.parametrize("name", ["vgg-snn", "resnet18-snn"])
 STREAMS = pytest.mark.parametrize("stream", ["dvs", "hybrid"])

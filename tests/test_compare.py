@@ -9,12 +9,12 @@ import yaml
 from scipy import stats
 
 from factories import refused
+from spikebridge.base.errors import UserError
 from spikebridge.cli import main
-from spikebridge.compare import compare, interval_95, markdown, write_table
-from spikebridge.data.manifest import Entry, Manifest
-from spikebridge.errors import UserError
-from spikebridge.sweep.space import nested
-from spikebridge.tables import tex
+from spikebridge.data.splits.manifest import Entry, Manifest
+from spikebridge.results.compare import compare, interval_95, markdown, write_table
+from spikebridge.results.tables import tex
+from spikebridge.runs.sweep.space import nested
 
 
 def fake_run(root, method, seed, top1, settings=None, **more):

@@ -8,8 +8,8 @@ from queue import Queue
 import pytest
 from rich.console import Console
 
-from spikebridge import console as ours
-from spikebridge.console import each, each_in_threads, working
+from spikebridge.base import console as ours
+from spikebridge.base.console import each, each_in_threads, working
 from spikebridge.training.loop import _progress_bar
 
 

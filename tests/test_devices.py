@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import spikebridge
-from spikebridge.devices import leaves, map_tensors
+from spikebridge.base.devices import leaves, map_tensors
 from spikebridge.training.packing import Packed, unpacked
 
 FACTORIES = {"arange", "empty", "empty_strided", "eye", "full", "ones", "rand", "randn", "tensor",

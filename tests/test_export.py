@@ -16,13 +16,19 @@ from torch import nn
 
 from factories import refused, tiny_recipe
 from spikebridge.cli import main
-from spikebridge.config import StudentConfig
-from spikebridge.export import FORMATS, difference, export_run, folded_graph, student_outputs
-from spikebridge.export import run as exporting
-from spikebridge.export.graph import Convolution, Spikes
-from spikebridge.export.outputs import Outputs
-from spikebridge.export.to_pt2 import FoldedStudent
 from spikebridge.models.build import build_student
+from spikebridge.results.export import (
+    FORMATS,
+    difference,
+    export_run,
+    folded_graph,
+    student_outputs,
+)
+from spikebridge.results.export import run as exporting
+from spikebridge.results.export.graph import Convolution, Spikes
+from spikebridge.results.export.outputs import Outputs
+from spikebridge.results.export.to_pt2 import FoldedStudent
+from spikebridge.settings.config import StudentConfig
 
 STEPS = 3
 # Odd sizes, where pools and strides leave out the last row and column.

@@ -13,7 +13,7 @@ import pytest
 
 import spikebridge
 from factories import refused
-from spikebridge.files import (
+from spikebridge.base.files import (
     atomic_path,
     expand_path,
     file_sha256,
@@ -98,7 +98,7 @@ def test_a_folder_that_cannot_be_written_is_refused(
         def denied(**_: object) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-        monkeypatch.setattr("spikebridge.files.tempfile.mkstemp", denied)
+        monkeypatch.setattr("spikebridge.base.files.tempfile.mkstemp", denied)
     else:
         tmp_path.chmod(0o500)
     refused(

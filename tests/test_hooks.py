@@ -14,10 +14,21 @@ import yaml
 
 from factories import refused, tiny_recipe
 from objective_case import CountingTeacher, generator, hybrid_frames, make, make_batch, outputs
-from spikebridge import hooks
+from spikebridge.base import hooks
+from spikebridge.base.files import file_sha256
+from spikebridge.ckd.schedules import DistillationSchedule, ReplacementSchedule
 from spikebridge.cli import main
-from spikebridge.compare import compare
-from spikebridge.config import (
+from spikebridge.data.simulation.camera import Simulator
+from spikebridge.models.teacher import build_teacher
+from spikebridge.results.compare import compare
+from spikebridge.results.report.curves import training
+from spikebridge.results.report.figures import accuracy
+from spikebridge.results.report.read import read_run
+from spikebridge.results.report.svg import drawing, inline
+from spikebridge.run_folder import plain_settings
+from spikebridge.runs.study.spec import read_study
+from spikebridge.runs.train import evaluate_run, train_student
+from spikebridge.settings.config import (
     Config,
     DataConfig,
     ObjectiveConfig,
@@ -25,18 +36,7 @@ from spikebridge.config import (
     TeacherConfig,
     TrainConfig,
 )
-from spikebridge.data.camera import Simulator
-from spikebridge.files import file_sha256
-from spikebridge.models.teacher import build_teacher
-from spikebridge.report.curves import training
-from spikebridge.report.figures import accuracy
-from spikebridge.report.read import read_run
-from spikebridge.report.svg import drawing, inline
-from spikebridge.run_folder import plain_settings
-from spikebridge.runs import evaluate_run, train_student
-from spikebridge.schedule import DistillationSchedule, ReplacementSchedule
-from spikebridge.settings import config_from
-from spikebridge.study.spec import read_study
+from spikebridge.settings.parsing import config_from
 
 ROOT = Path(__file__).parents[1]
 MODULES = ("mine", "broken", "own", "my_alignment")

@@ -14,11 +14,19 @@ import yaml
 
 from factories import refused, tiny_recipe
 from held_job import TRAINS, HeldJob
-from spikebridge.errors import Interrupted
-from spikebridge.jobs import FAILURE, Job, Schedule, attempt, data_of, default_workers, run_jobs
-from spikebridge.recipes import merge, read_recipe
+from spikebridge.base.errors import Interrupted
 from spikebridge.run_folder import unfinished
-from spikebridge.settings import config_from
+from spikebridge.runs.queue import (
+    FAILURE,
+    Job,
+    Schedule,
+    attempt,
+    data_of,
+    default_workers,
+    run_jobs,
+)
+from spikebridge.settings.parsing import config_from
+from spikebridge.settings.presets import merge, read_recipe
 from spikebridge.training.tasks import StudentTask
 
 
@@ -75,7 +83,7 @@ def test_mistake_of_the_program_is_one_line_and_a_traceback_that_goes_when_it_is
 ):
     job = make_job("run")
     with monkeypatch.context() as patch:
-        patch.setattr("spikebridge.jobs.train_student", lambda *a, **k: [][0])
+        patch.setattr("spikebridge.runs.queue.train_student", lambda *a, **k: [][0])
         failure = attempt(job)
     assert failure == f"IndexError: list index out of range ({job.folder / FAILURE})"
     assert "Traceback" in (job.folder / FAILURE).read_text()
@@ -121,13 +129,13 @@ def test_processes_find_all_data_prepared_simulated_sources_too(make_job, tmp_pa
 
     def run_here(schedule, workers, threads):
         with monkeypatch.context() as patch:
-            patch.delattr("spikebridge.data.cache.write_shard")
+            patch.delattr("spikebridge.data.feed.cache.write_shard")
             patch.delattr("spikebridge.data.calibrate._Search")
             views = [data_of(job).photos["train"].simulated_NTCHW for job in schedule.waiting]
         assert not np.array_equal(*views)
         raise Interrupted("all there")
 
-    monkeypatch.setattr("spikebridge.pool.run_in_processes", run_here)
+    monkeypatch.setattr("spikebridge.runs.workers.run_in_processes", run_here)
     with pytest.raises(Interrupted, match="all there"):
         run_jobs(jobs, workers=2)
 
@@ -139,7 +147,7 @@ def workers_of_this_process():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for child in (task / "children").read_text().split():
                 words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
-                found += [int(child)] if "spikebridge.pool_worker" in words else []
+                found += [int(child)] if "spikebridge.runs.worker" in words else []
     return sorted(found)
 
 
@@ -193,7 +201,7 @@ def test_a_full_gpu_is_one_line_that_says_what_to_do(make_job, monkeypatch):
 )
 def test_runs_that_would_share_a_gpu_are_not_run_side_by_side(monkeypatch, gpu, devices, one):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    monkeypatch.setattr("spikebridge.jobs.cores", lambda: 5)
+    monkeypatch.setattr("spikebridge.runs.queue.cores", lambda: 5)
     assert default_workers(devices) == (1 if one else 5)
 
 

@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from factories import refused, tiny_recipe
-from spikebridge import compiled
+from spikebridge.base import compiled
 from spikebridge.cli import main
-from spikebridge.config import DataConfig
-from spikebridge.data.catalog import cache_folder
-from spikebridge.retest import retest
-from spikebridge.runs import load_run
+from spikebridge.data.datasets.catalog import cache_folder
+from spikebridge.results.retest import retest
+from spikebridge.runs.train import load_run
+from spikebridge.settings.config import DataConfig
 
 
 @pytest.fixture(scope="module")

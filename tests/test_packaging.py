@@ -53,7 +53,7 @@ def test_the_wheel_works_without_the_repository(built, tmp_path):
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "import spikebridge\n"
-        "from spikebridge.recipes import method_names, read_recipe, recipe_names\n"
+        "from spikebridge.settings.presets import method_names, read_recipe, recipe_names\n"
         "print(spikebridge.__file__)\n"
         "print([read_recipe(r, m)['method'] for r in recipe_names() for m in method_names()][0])\n"
     )

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from spikebridge.recipes import method_names, recipe_names
+from spikebridge.settings.presets import method_names, recipe_names
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

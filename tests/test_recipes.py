@@ -7,14 +7,14 @@ import torch
 import yaml
 from jsonargparse import Namespace
 
+from spikebridge.base.errors import UserError
 from spikebridge.commands.train import experiment
-from spikebridge.data.catalog import open_collection
-from spikebridge.errors import UserError
+from spikebridge.data.datasets.catalog import open_collection
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
-from spikebridge.recipes import method_names, read_recipe, recipe_names
-from spikebridge.runs import teacher_settings
-from spikebridge.settings import config_from
+from spikebridge.runs.train import teacher_settings
+from spikebridge.settings.parsing import config_from
+from spikebridge.settings.presets import method_names, read_recipe, recipe_names
 
 
 def test_recipes_and_methods_that_the_readme_promises():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from spikebridge.schedule import DistillationSchedule, ReplacementSchedule
+from spikebridge.ckd.schedules import DistillationSchedule, ReplacementSchedule
 
 STRETCHED = (1 / (1 + math.exp(-1)) - 1 / (1 + math.exp(2))) / (
     1 / (1 + math.exp(-2)) - 1 / (1 + math.exp(2))

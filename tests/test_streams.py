@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikebridge.streams import (
+from spikebridge.ckd.streams import (
     change_probability,
     photo_sequence,
     replace_samples,

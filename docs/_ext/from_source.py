@@ -7,8 +7,8 @@ from jsonargparse import ArgumentParser
 from sphinx.application import Sphinx
 
 from spikebridge.commands import COMMANDS
-from spikebridge.config import Config
-from spikebridge.settings import add_settings
+from spikebridge.settings.config import Config
+from spikebridge.settings.parsing import add_settings
 
 _COLON = "\ue000"
 """In the place of a colon while Napoleon reads."""

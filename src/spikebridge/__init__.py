@@ -8,31 +8,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spikebridge.data.camera import Simulator
-    from spikebridge.data.events import Events, read_events
-    from spikebridge.data.frames import frame_events, network_input
-    from spikebridge.data.prepared import prepare
-    from spikebridge.data.simulate import simulate_photo
-    from spikebridge.errors import UserError
-    from spikebridge.losses import (
+    from spikebridge.base.errors import UserError
+    from spikebridge.ckd.losses import (
         TemporalCoefficient,
         alignment_loss,
         kd_loss,
         linear_cka,
         tet_loss,
     )
-    from spikebridge.neurons import LIF, surrogate
-    from spikebridge.recipes import read_recipe
-    from spikebridge.runs import load_run, train_student
-    from spikebridge.schedule import DistillationSchedule, ReplacementSchedule
-    from spikebridge.settings import config_from
-    from spikebridge.streams import (
+    from spikebridge.ckd.schedules import DistillationSchedule, ReplacementSchedule
+    from spikebridge.ckd.streams import (
         HybridBatch,
         photo_sequence,
         replace_samples,
         replace_steps,
         replace_tails,
     )
+    from spikebridge.data.events import Events, read_events
+    from spikebridge.data.frames import frame_events, network_input
+    from spikebridge.data.prepared import prepare
+    from spikebridge.data.simulation.camera import Simulator
+    from spikebridge.data.simulation.simulate import simulate_photo
+    from spikebridge.models.neurons import LIF, surrogate
+    from spikebridge.runs.train import load_run, train_student
+    from spikebridge.settings.parsing import config_from
+    from spikebridge.settings.presets import read_recipe
 
 __all__ = [
     "LIF",

@@ -10,8 +10,8 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from spikebridge.base.errors import Interrupted, UserError, gpu_is_full
 from spikebridge.commands import COMMANDS, GROUPS
-from spikebridge.errors import Interrupted, UserError, gpu_is_full
 
 _DESCRIPTION = """Cross Knowledge Distillation: train a spiking network on event recordings
 with help from labelled photos of the same classes and from an ANN that knows them.
@@ -123,7 +123,7 @@ def _overview(group: str) -> ArgumentParser:
 
 def _explained(error: ArgumentError, parser: ArgumentParser) -> str:
     """The parser's message, with options as they are typed, and the nearest one that there is."""
-    from spikebridge.settings import one_line
+    from spikebridge.settings.parsing import one_line
 
     shown = [a for a in parser._actions if a.option_strings and a.help != SUPPRESS]
     options = {a.dest: a.option_strings[0] for a in shown}

@@ -9,15 +9,15 @@ from typing import Any, cast, get_args
 import torch
 import yaml
 
-from spikebridge.compare import read_result
-from spikebridge.config import Config, DataConfig
+from spikebridge.base.distributed import on_main
+from spikebridge.base.errors import UserError
+from spikebridge.base.files import expand_path
+from spikebridge.base.hooks import bare, is_hook, recorded
+from spikebridge.base.locks import alone
 from spikebridge.data.collection import file_from
-from spikebridge.errors import UserError
-from spikebridge.files import expand_path
-from spikebridge.hooks import bare, is_hook, recorded
-from spikebridge.locks import alone
-from spikebridge.settings import config_from
-from spikebridge.training.distributed import on_main
+from spikebridge.results.compare import read_result
+from spikebridge.settings.config import Config, DataConfig
+from spikebridge.settings.parsing import config_from
 from spikebridge.training.precision import Precision, resolve
 
 
@@ -186,7 +186,7 @@ def plain_settings(config: Config) -> dict[str, Any]:
     if type(config) is not Config:
         raise UserError(
             f"the settings are a {type(config).__qualname__}, which config.yaml cannot give back; "
-            "give a spikebridge.config.Config"
+            "give a spikebridge.settings.config.Config"
         )
     return _plain(dataclasses.asdict(with_sources(config)))
 

@@ -4,8 +4,8 @@ import os
 import signal
 from pathlib import Path
 
-from spikebridge.data import foreign_worker
-from spikebridge.data.columns import Columns
+from spikebridge.data.formats import foreign_worker
+from spikebridge.data.formats.columns import Columns
 
 _read = foreign_worker.read
 

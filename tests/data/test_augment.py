@@ -8,14 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spikebridge.config import AugmentConfig
-from spikebridge.data.augment import (
+from spikebridge.data.feed.augment import (
     Geometry,
     augment_counts,
     changes_counts,
     draw_geometry,
     jitter_shares,
 )
+from spikebridge.settings.config import AugmentConfig
 
 ALL_COUNTS = AugmentConfig(event_drop=0.5, time_jitter=0.7, polarity_flip=0.5)
 ALL_MOVES = AugmentConfig(crop=3, flip=True, rotate=25)

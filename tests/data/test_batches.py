@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spikebridge.config import AugmentConfig
-from spikebridge.data.batches import PairedBatches
+from spikebridge.data.feed.batches import PairedBatches
 from spikebridge.data.frames import network_input
 from spikebridge.data.prepared import EventSet, PhotoSet
+from spikebridge.settings.config import AugmentConfig
 
 T, SIZE = 3, 8
 NO_CHANGE = AugmentConfig()

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from factories import photo_folder, refused
-from spikebridge.data import cache, shards
-from spikebridge.data.cache import ArrayCache, CachedArrays, Job
+from spikebridge.base.errors import UserError
+from spikebridge.data.feed import cache, shards
+from spikebridge.data.feed.cache import ArrayCache, CachedArrays, Job
 from spikebridge.data.prepared import prepare
-from spikebridge.errors import UserError
-from spikebridge.recipes import read_recipe
-from spikebridge.runs import train_student
-from spikebridge.settings import config_from
+from spikebridge.runs.train import train_student
+from spikebridge.settings.parsing import config_from
+from spikebridge.settings.presets import read_recipe
 
 SHAPE = (3, 2, 6, 5)
 
@@ -238,7 +238,7 @@ import sys, time
 from pathlib import Path
 sys.path[:0] = [{tests!r}, {here!r}]
 import test_cache
-from spikebridge.data import cache
+from spikebridge.data.feed import cache
 cache._SHARD_CELLS = 4 * 180
 def slowly(number):
     if number == {stop}:

@@ -8,14 +8,14 @@ import pytest
 
 from factories import as_events, photo_folder, refused
 from spikebridge.cli import main
-from spikebridge.config import DataConfig, SourceConfig, SplitConfig
 from spikebridge.data import calibrate as module
 from spikebridge.data.calibrate import Calibration
-from spikebridge.data.motion import Motion
 from spikebridge.data.prepared import calibrated, open_split, prepare
-from spikebridge.data.simulate import Simulator
-from spikebridge.data.statistics import largest_sensor, statistics
-from spikebridge.data.twins import simulate_folder
+from spikebridge.data.simulation.motion import Motion
+from spikebridge.data.simulation.simulate import Simulator
+from spikebridge.data.simulation.statistics import largest_sensor, statistics
+from spikebridge.data.simulation.twins import simulate_folder
+from spikebridge.settings.config import DataConfig, SourceConfig, SplitConfig
 
 TRUTH = Simulator(
     width=24,

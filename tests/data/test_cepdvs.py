@@ -8,12 +8,12 @@ import pytest
 from scipy.io import savemat
 
 from factories import as_rows, files_in, png_bytes, refused
-from spikebridge.config import DataConfig, SplitConfig
-from spikebridge.data.catalog import Item, PhotoReader, open_collection
+from spikebridge.data.datasets.catalog import Item, PhotoReader, open_collection
 from spikebridge.data.datasets.cepdvs import CLASSES
 from spikebridge.data.events import read_events
 from spikebridge.data.prepared import frame_file
-from spikebridge.data.splits import make_split
+from spikebridge.data.splits.draw import make_split
+from spikebridge.settings.config import DataConfig, SplitConfig
 
 ROWS = [(1, 2, 30, 1), (4, 5, 60, 0), (9, 3, 95, 1)]
 

@@ -20,12 +20,12 @@ from factories import (
     png_bytes,
     refused,
 )
-from spikebridge.config import DataConfig
-from spikebridge.data.aedat2 import is_dvs128
-from spikebridge.data.catalog import Item, PhotoReader, open_collection
-from spikebridge.data.cifar10 import CLASSES, read_batch
+from spikebridge.data.datasets.catalog import Item, PhotoReader, open_collection
+from spikebridge.data.datasets.cifar10 import CLASSES, read_batch
 from spikebridge.data.events import read_events
+from spikebridge.data.formats.aedat2 import is_dvs128
 from spikebridge.data.prepared import frame_file
+from spikebridge.settings.config import DataConfig
 
 ROWS = [(0, 0, 5, 1), (127, 3, 5, 0), (64, 127, 900, 1), (1, 2, 70_000, 0)]
 

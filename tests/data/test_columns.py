@@ -9,8 +9,8 @@ import pytest
 from scipy.io import savemat
 
 from factories import as_rows, refused
-from spikebridge.data.columns import event_columns, lateness, unnamed_columns
 from spikebridge.data.events import read_events
+from spikebridge.data.formats.columns import event_columns, lateness, unnamed_columns
 
 X, Y = np.array([3, 5, 5, 33]), np.array([4, 6, 6, 0])
 T_US, ON = np.array([1, 100_000, 100_000, 300_001]), np.array([1, 0, 1, 0])

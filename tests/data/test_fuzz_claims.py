@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from fuzz_seeds import RECORDINGS, photo
 
-from spikebridge.data import foreign
+from spikebridge.data.formats import foreign
 
 MANY = 10**9
 MIB = 1 << 20
@@ -26,10 +26,10 @@ UNITS = 5
 
 READ = """
 import json, resource, sys, time, zlib
-from spikebridge.data import foreign
+from spikebridge.data.formats import foreign
 from spikebridge.data.events import read_events
 from spikebridge.data.photos import read_idx, read_photo
-from spikebridge.errors import UserError
+from spikebridge.base.errors import UserError
 
 def children():
     foreign._stop_all()

@@ -16,8 +16,8 @@ import pytest
 from fuzz_seeds import RECORDINGS, ROWS
 
 from factories import as_rows, refused
-from spikebridge.data import foreign
 from spikebridge.data.events import read_events
+from spikebridge.data.formats import foreign
 
 EXPECTED = list(map(tuple, ROWS.tolist()))
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from factories import idx_bytes, picture, refused
+from spikebridge.base.errors import UserError
 from spikebridge.data import photos
 from spikebridge.data.photos import fit_photo, read_idx, read_photo
-from spikebridge.errors import UserError
 
 FUZZ = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -128,7 +128,7 @@ def test_nothing_is_said_of_damaged_photos_but_the_line(tmp_path: Path) -> None:
     (tmp_path / "large.bmp").write_bytes(large)
     code = (
         "import sys; from spikebridge.data.photos import read_photo\n"
-        "from spikebridge.errors import UserError\n"
+        "from spikebridge.base.errors import UserError\n"
         "for name in sys.argv[1:]:\n"
         "    try: print(read_photo(name).shape)\n"
         "    except UserError as error: print(error)\n"

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from factories import as_rows, refused
-from spikebridge.data import foreign
+from spikebridge.base.errors import UserError
 from spikebridge.data.events import Events, read_events
-from spikebridge.errors import UserError
+from spikebridge.data.formats import foreign
 
 
 def outcome(file: Path, sensor: tuple[int, int] | None) -> Events | str:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spikebridge.data.motion import Motion, motion_path, saccade_path
+from spikebridge.data.simulation.motion import Motion, motion_path, saccade_path
 
 
 def test_the_path_is_a_closed_triangle_of_three_saccades() -> None:

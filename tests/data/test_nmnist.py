@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from factories import idx_bytes, packed, real_data, refused
-from spikebridge.config import DataConfig
-from spikebridge.data.catalog import PhotoReader, open_collection
+from spikebridge.data.datasets.catalog import PhotoReader, open_collection
 from spikebridge.data.datasets.nmnist import PUBLISHED
 from spikebridge.data.events import read_events
 from spikebridge.data.frames import frame_events
+from spikebridge.settings.config import DataConfig
 
 ROWS = [(1, 2, 3, 1), (4, 5, 6, 0)]
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from factories import idx_bytes, photo_folder, picture, refused
+from spikebridge.base.errors import UserError
 from spikebridge.data.photos import (
     PHOTO_SUFFIXES,
     fit_photo,
@@ -20,7 +21,6 @@ from spikebridge.data.photos import (
     read_idx,
     read_photo,
 )
-from spikebridge.errors import UserError
 
 
 def test_a_folder_lists_classes_and_photos_in_order(tmp_path: Path) -> None:

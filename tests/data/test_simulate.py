@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from factories import as_rows, picture, refused
-from spikebridge.data.motion import motion_path
-from spikebridge.data.simulate import Simulator, simulate_photo
+from spikebridge.data.simulation.motion import motion_path
+from spikebridge.data.simulation.simulate import Simulator, simulate_photo
 
 SIMULATOR = Simulator(width=16, height=16, amplitude=3.0, frames=30, pos_threshold=0.4)
 IDEAL = replace(

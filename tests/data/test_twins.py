@@ -14,8 +14,8 @@ from PIL import Image
 from factories import as_rows, photo_folder, picture, refused
 from spikebridge.cli import main
 from spikebridge.data.events import read_events
-from spikebridge.data.simulate import Simulator
-from spikebridge.data.twins import simulate_folder
+from spikebridge.data.simulation.simulate import Simulator
+from spikebridge.data.simulation.twins import simulate_folder
 
 SIMULATOR = Simulator(width=16, height=16, amplitude=3.0, frames=30)
 
@@ -186,7 +186,7 @@ def test_npz_holds_any_sensor(tmp_path: Path) -> None:
 STOPPED = """
 import time
 from spikebridge.cli import main
-from spikebridge.data import twins
+from spikebridge.data.simulation import twins
 
 def read_photo(file, seen=[]):
     seen.append(file)

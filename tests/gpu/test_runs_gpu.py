@@ -8,15 +8,15 @@ import signal
 import pytest
 import torch
 
+from spikebridge.base.errors import Interrupted
 from spikebridge.cli import main
-from spikebridge.config import StudentConfig
 from spikebridge.data.prepared import prepare
-from spikebridge.energy import energy_of_run
-from spikebridge.errors import Interrupted
-from spikebridge.export.run import export_run
 from spikebridge.models.build import build_student
-from spikebridge.models.inference import GraphedStudent, deploy
-from spikebridge.runs import evaluate_run, load_run, train_student, train_teacher
+from spikebridge.models.fast.inference import GraphedStudent, deploy
+from spikebridge.results.energy import energy_of_run
+from spikebridge.results.export.run import export_run
+from spikebridge.runs.train import evaluate_run, load_run, train_student, train_teacher
+from spikebridge.settings.config import StudentConfig
 from spikebridge.training.step import TrainingStep
 from training.run_checks import same_run
 

@@ -5,12 +5,12 @@ import os
 import pytest
 import torch
 
+from spikebridge.base.devices import map_tensors, pinned
+from spikebridge.base.graphs import Graphs
 from spikebridge.data.prepared import prepare
-from spikebridge.devices import map_tensors, pinned
-from spikebridge.graphs import Graphs
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
-from spikebridge.recipes import method_names
+from spikebridge.settings.presets import method_names
 from spikebridge.training.loop import learning_rate
 from spikebridge.training.packing import unpacked
 from spikebridge.training.step import TrainingStep, make_optimiser

@@ -10,7 +10,7 @@ from sklearn.preprocessing import KernelCenterer
 
 from oracles import reference as oracle
 from oracles.reference import alignment, cka_biased, cka_debiased
-from spikebridge.losses import alignment_loss, class_means, linear_cka
+from spikebridge.ckd.losses import alignment_loss, class_means, linear_cka
 
 ESTIMATES = pytest.mark.parametrize("debiased", [False, True])
 

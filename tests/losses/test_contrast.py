@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from oracles import reference
-from spikebridge.losses import contrast_loss
+from spikebridge.ckd.losses import contrast_loss
 
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0])
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from oracles import reference
-from spikebridge.losses import dist_loss
+from spikebridge.ckd.losses import dist_loss
 
 MODES = pytest.mark.parametrize("per_step", [False, True])
 

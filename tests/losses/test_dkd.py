@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from oracles import reference
-from spikebridge.losses import dkd_loss, kd_loss
+from spikebridge.ckd.losses import dkd_loss, kd_loss
 
 LOG = math.log
 LABELS = torch.tensor([0, 4, 2, 2])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from oracles.reference import kd
-from spikebridge.losses import confidence, kd_loss
+from spikebridge.ckd.losses import confidence, kd_loss
 
 LOG = math.log
 MODES = pytest.mark.parametrize("per_step", [False, True])

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from spikebridge.losses import MixupHeads, modality_loss, ratio_loss
+from spikebridge.ckd.losses import MixupHeads, modality_loss, ratio_loss
 
 REPLACED = torch.tensor([[True, False], [True, True], [False, False], [True, False]])
 

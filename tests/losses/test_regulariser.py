@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from spikebridge.losses import TemporalCoefficient
+from spikebridge.ckd.losses import TemporalCoefficient
 
 
 def test_every_step_starts_at_the_sigmoid_of_one():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from oracles.reference import cross_entropy, tet
-from spikebridge.losses import mean_logits_loss, tet_loss
+from spikebridge.ckd.losses import mean_logits_loss, tet_loss
 
 LOG = math.log
 

@@ -8,12 +8,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from oracles.reference import eager_lif
-from spikebridge.config import StudentConfig
-from spikebridge.models import inference, sparse
 from spikebridge.models.build import build_student
-from spikebridge.models.inference import DeployedStudent, deploy, fold_batch_norm
-from spikebridge.models.sparse import SparseConvolution
-from spikebridge.neurons import LIF, surrogate
+from spikebridge.models.fast import inference, sparse
+from spikebridge.models.fast.inference import DeployedStudent, deploy, fold_batch_norm
+from spikebridge.models.fast.sparse import SparseConvolution
+from spikebridge.models.neurons import LIF, surrogate
+from spikebridge.settings.config import StudentConfig
 
 needs_compiler = pytest.mark.skipif(
     sparse.library() is None, reason="needs a C compiler (apt-get install gcc)"

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from spikebridge.config import StudentConfig
 from spikebridge.models.build import build_student
+from spikebridge.settings.config import StudentConfig
 
 BACKENDS = pytest.mark.parametrize("backend", ["auto", "eager"])
 STUDENTS = pytest.mark.parametrize("name", ["vgg-snn", "resnet18-snn"])

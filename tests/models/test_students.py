@@ -7,10 +7,10 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from oracles.reference import eager_lif
-from spikebridge.config import StudentConfig
-from spikebridge.errors import UserError
+from spikebridge.base.errors import UserError
 from spikebridge.models.build import build_student
 from spikebridge.models.student import StreamBatchNorm2d
+from spikebridge.settings.config import StudentConfig
 
 STREAMS = pytest.mark.parametrize("stream", ["dvs", "hybrid"])
 STUDENTS = pytest.mark.parametrize("name", ["vgg-snn", "resnet18-snn"])

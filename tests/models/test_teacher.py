@@ -13,10 +13,10 @@ from sklearn.datasets import load_sample_image
 from torch import nn
 from torch.nn import functional as F
 
-from spikebridge.config import TeacherConfig
-from spikebridge.errors import UserError
+from spikebridge.base.errors import UserError
 from spikebridge.models._timm import import_timm
 from spikebridge.models.teacher import build_teacher, read_weights
+from spikebridge.settings.config import TeacherConfig
 
 FAQ = Path(__file__).parents[2] / "docs/faq.md"
 TINY = "test_resnet"

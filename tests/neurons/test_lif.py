@@ -8,7 +8,7 @@ from spikingjelly.activation_based import neuron as spikingjelly_neuron
 from spikingjelly.activation_based import surrogate as spikingjelly_surrogate
 
 from oracles.reference import eager_lif
-from spikebridge.neurons import LIF, surrogate
+from spikebridge.models.neurons import LIF, surrogate
 
 ALPHAS = {"qgate": 2.0, "atan": 2.0, "sigmoid": 4.0}
 TWINS = {

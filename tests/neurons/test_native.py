@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from factories import refused
-from spikebridge.neurons import LIF, native, surrogate
-from spikebridge.neurons.fused import mean_and_variance
-from spikebridge.neurons.norm import StreamBatchNorm2d
+from spikebridge.models.neurons import LIF, native, surrogate
+from spikebridge.models.neurons.fused import mean_and_variance
+from spikebridge.models.neurons.norm import StreamBatchNorm2d
 
 pytestmark = pytest.mark.skipif(
     native.library() is None, reason="needs a C compiler (apt-get install gcc)"
@@ -186,8 +186,8 @@ def test_other_kinds_take_the_eager_way() -> None:
 def test_without_a_compiler_it_still_works(tmp_path) -> None:
     script = (
         "import torch\n"
-        "from spikebridge.errors import UserError\n"
-        "from spikebridge.neurons import LIF, native, surrogate\n"
+        "from spikebridge.base.errors import UserError\n"
+        "from spikebridge.models.neurons import LIF, native, surrogate\n"
         "assert native.library() is None\n"
         "print(LIF(2.0, 0.5, surrogate('qgate'))(torch.ones(2, 1)).tolist())\n"
         "try:\n    LIF(2.0, 0.5, surrogate('qgate'), 'native')\n"

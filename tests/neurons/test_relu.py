@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from spikebridge.config import StudentConfig
 from spikebridge.models.build import build_student
-from spikebridge.neurons import ReLU
-from spikebridge.neurons.norm import StreamBatchNorm2d
+from spikebridge.models.neurons import ReLU
+from spikebridge.models.neurons.norm import StreamBatchNorm2d
+from spikebridge.settings.config import StudentConfig
 
 
 def normal(*shape, seed=0):

@@ -5,7 +5,7 @@ import torch
 from spikingjelly.activation_based import surrogate as spikingjelly_surrogate
 
 from oracles.reference import spike
-from spikebridge.neurons import surrogate
+from spikebridge.models.neurons import surrogate
 
 TWINS = {
     "qgate": spikingjelly_surrogate.PiecewiseQuadratic,

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from factories import refused
-from spikebridge.config import StudentConfig
 from spikebridge.models.build import build_student
-from spikebridge.neurons import LIF, kernels, surrogate
+from spikebridge.models.neurons import LIF, kernels, surrogate
+from spikebridge.settings.config import StudentConfig
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 
@@ -49,7 +49,7 @@ COMPILE = """
 import torch, triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
-from spikebridge.neurons import triton_lif
+from spikebridge.models.neurons import triton_lif
 
 class Driver:
     def get_current_target(self):
@@ -96,10 +96,10 @@ def test_they_compile_for_a_gpu_that_is_not_here(tmp_path):
 def test_nothing_loads_triton_before_it_is_needed():
     script = (
         "import sys, torch\n"
-        "from spikebridge.neurons import LIF, surrogate\n"
+        "from spikebridge.models.neurons import LIF, surrogate\n"
         "LIF(2.0, 0.5, surrogate('qgate'))(torch.ones(2, 1))\n"
         "import spikebridge.cli\n"
-        "assert 'spikebridge.neurons.triton_lif' not in sys.modules\n"
+        "assert 'spikebridge.models.neurons.triton_lif' not in sys.modules\n"
         "print('triton' in sys.modules)\n"
     )
     assert python("-c", script) == "False\n"
@@ -142,7 +142,7 @@ def use(monkeypatch):
     monkeypatch.setattr(torch, "zeros", lambda *shape, device: torch.ones(shape))
 
     def put(module):
-        name = "spikebridge.neurons.triton_lif"
+        name = "spikebridge.models.neurons.triton_lif"
         monkeypatch.setitem(sys.modules, name, module)
         return module
 
@@ -200,7 +200,7 @@ def test_a_triton_that_launches_is_tried_once(use, capsys):
 @needs_triton
 @pytest.mark.parametrize(("capability", "taken"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
 def test_gpus_that_emulate_bfloat16_do_not_get_it(monkeypatch, capability, taken):
-    triton_lif = importlib.import_module("spikebridge.neurons.triton_lif")
+    triton_lif = importlib.import_module("spikebridge.models.neurons.triton_lif")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     triton_lif._converts_bfloat16.cache_clear()
     x = OnCUDA()
@@ -213,7 +213,7 @@ def test_gpus_that_emulate_bfloat16_do_not_get_it(monkeypatch, capability, taken
 @needs_triton
 def test_what_it_does_not_take_is_left_to_plain_pytorch(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    triton_lif = importlib.import_module("spikebridge.neurons.triton_lif")
+    triton_lif = importlib.import_module("spikebridge.models.neurons.triton_lif")
     monkeypatch.setattr(kernels, "_triton", lambda device: kernels._Triton(triton_lif))
     lif = LIF(2.0, 0.5, surrogate("qgate"), "triton")
     assert lif(torch.ones(3, 1)).tolist() == [[1.0], [1.0], [1.0]]

@@ -10,12 +10,12 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from spikebridge.config import StudentConfig
 from spikebridge.models.build import build_student
-from spikebridge.neurons import LIF, surrogate, triton_lif
-from spikebridge.neurons.fused import mean_and_variance
-from spikebridge.neurons.kernels import kernels_for
-from spikebridge.neurons.norm import StreamBatchNorm2d
+from spikebridge.models.neurons import LIF, surrogate, triton_lif
+from spikebridge.models.neurons.fused import mean_and_variance
+from spikebridge.models.neurons.kernels import kernels_for
+from spikebridge.models.neurons.norm import StreamBatchNorm2d
+from spikebridge.settings.config import StudentConfig
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 QUICK = settings(max_examples=10, phases=[Phase.generate])

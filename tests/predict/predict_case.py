@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spikebridge.config import Config, DataConfig, StudentConfig
 from spikebridge.data.events import Events
 from spikebridge.data.frames import network_input
 from spikebridge.data.prepared import frame_file
 from spikebridge.models.build import build_student
-from spikebridge.runs import Trained
+from spikebridge.runs.train import Trained
+from spikebridge.settings.config import Config, DataConfig, StudentConfig
 
 STEPS, SENSOR, CLASSES = 4, (32, 24), ("across", "down", "slope")
 

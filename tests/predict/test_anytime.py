@@ -11,7 +11,7 @@ from factories import refused
 from spikebridge.cli import main
 from spikebridge.data.frames import network_input
 from spikebridge.data.prepared import frame_file
-from spikebridge.predict import curve_of_folder, predict, steps_until
+from spikebridge.results.predict import curve_of_folder, predict, steps_until
 
 
 def brute_force(logits_TC: torch.Tensor, confidence: float) -> tuple[int, int]:

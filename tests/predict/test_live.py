@@ -18,9 +18,17 @@ from predict_case import SENSOR, kept, lines_of, made_events, made_student
 
 from factories import refused
 from spikebridge.cli import main
-from spikebridge.data.columns import Columns
 from spikebridge.data.events import Events, write_bin
-from spikebridge.predict import Classifier, Session, Source, live, open_source, sources, time_line
+from spikebridge.data.formats.columns import Columns
+from spikebridge.results.predict import (
+    Classifier,
+    Session,
+    Source,
+    live,
+    open_source,
+    sources,
+    time_line,
+)
 
 
 class Clock:

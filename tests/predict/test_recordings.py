@@ -20,7 +20,7 @@ from predict_case import (
 
 from spikebridge.cli import main
 from spikebridge.data.events import read_events, write_bin
-from spikebridge.predict import Classifier, predict
+from spikebridge.results.predict import Classifier, predict
 
 
 def test_json_lines_of_a_folder_are_the_students_softmax(trained, run, folder, capsys):

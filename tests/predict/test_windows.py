@@ -1,7 +1,7 @@
 """Windows of streams that come in pieces."""
 
 from factories import as_events
-from spikebridge.predict import WindowCutter
+from spikebridge.results.predict import WindowCutter
 
 
 def cut(cutter: WindowCutter, *pieces: list[int]) -> list[tuple[int, int, list[int], int]]:
@@ -50,7 +50,7 @@ def test_unordered_late_and_restarted_streams():
 
 
 def test_a_clock_that_stands_still_fills_no_memory(monkeypatch):
-    monkeypatch.setattr("spikebridge.predict.windows._MOST_EVENTS", 10)
+    monkeypatch.setattr("spikebridge.results.predict.windows._MOST_EVENTS", 10)
     cutter = WindowCutter(1, None, (34, 34))
     assert cut(cutter, *[[7] * 4] * 5) == [(0, 1, [0] * 8, 1)]
     assert cutter.thrown_away == 12

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from report_fakes import TOP1, MakeRun, fake_files, fake_run
 
-from spikebridge.report import write_report
+from spikebridge.results.report import write_report
 
 
 @pytest.fixture(scope="session")

@@ -12,14 +12,14 @@ import yaml
 from PIL import Image
 from scipy import stats
 
-from spikebridge.config import Config, DataConfig, SplitConfig, StudentConfig, TrainConfig
+from spikebridge.base.files import file_sha256
 from spikebridge.data.events import Events, write_bin
-from spikebridge.data.splits import Entry, Manifest
-from spikebridge.files import file_sha256
+from spikebridge.data.splits.draw import Entry, Manifest
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
-from spikebridge.recipes import merge
-from spikebridge.settings import config_from
+from spikebridge.settings.config import Config, DataConfig, SplitConfig, StudentConfig, TrainConfig
+from spikebridge.settings.parsing import config_from
+from spikebridge.settings.presets import merge
 from spikebridge.training.checkpoint import save_model
 
 CLASSES = ("cat", "dog & <b>", "owl")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from report_fakes import TOP1, MakeRun, mean_and_interval, plain
 
-from spikebridge.errors import UserError
-from spikebridge.recipes import method_names
-from spikebridge.report import write_report
-from spikebridge.report.palette import style_of
-from spikebridge.report.read import binned, read_run
+from spikebridge.base.errors import UserError
+from spikebridge.results.report import write_report
+from spikebridge.results.report.palette import style_of
+from spikebridge.results.report.read import binned, read_run
+from spikebridge.settings.presets import method_names
 
 Report = Callable[[Sequence[Path]], str]
 

@@ -12,17 +12,17 @@ from PIL import Image
 from report_fakes import CLASSES, MakeRun
 from torch import nn
 
-from spikebridge.config import Config, StudentConfig
 from spikebridge.models.build import build_student
 from spikebridge.models.student import Student
-from spikebridge.report.activity import record_activity
-from spikebridge.report.examples import Recordings
-from spikebridge.report.palette import EMPTY_RGB, OFF_RGB, ON_RGB
-from spikebridge.report.pictures import event_pictures, grid, strip
-from spikebridge.report.raster import chosen_neurons, raster, sampled
-from spikebridge.report.read import read_run
-from spikebridge.report.svg import drawing
-from spikebridge.runs import load_run
+from spikebridge.results.report.activity import record_activity
+from spikebridge.results.report.examples import Recordings
+from spikebridge.results.report.palette import EMPTY_RGB, OFF_RGB, ON_RGB
+from spikebridge.results.report.pictures import event_pictures, grid, strip
+from spikebridge.results.report.raster import chosen_neurons, raster, sampled
+from spikebridge.results.report.read import read_run
+from spikebridge.results.report.svg import drawing
+from spikebridge.runs.train import load_run
+from spikebridge.settings.config import Config, StudentConfig
 
 
 def _image(uri: str) -> Image.Image:
@@ -142,7 +142,7 @@ def test_the_page_shows_films_rasters_and_energy(html: str) -> None:
 
 
 def test_energy_is_that_of_the_command(html: str, runs: list[Path]) -> None:
-    from spikebridge.energy import energy_of_run
+    from spikebridge.results.energy import energy_of_run
 
     report = energy_of_run(next(run for run in runs if run.name == "ckd-seed0"))
     (line,) = re.findall(r">student</th>(.*?)</tr>", html, re.DOTALL)

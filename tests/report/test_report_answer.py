@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from report_fakes import MakeRun, mean_and_interval, plain
 
-from spikebridge.compare import compare
-from spikebridge.report.answer import answer, caveats, overlap, signed, verdict
-from spikebridge.report.read import read_run
+from spikebridge.results.compare import compare
+from spikebridge.results.report.answer import answer, caveats, overlap, signed, verdict
+from spikebridge.results.report.read import read_run
 
 Report = Callable[[Sequence[Path]], str]
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from report_fakes import MakeRun
 
-from spikebridge.errors import UserError
-from spikebridge.report.confusion import count_confusions, matrix, worst_pairs
-from spikebridge.report.gain import ClassGain, class_gains, gains_figure
-from spikebridge.report.read import read_run
-from spikebridge.report.svg import drawing
+from spikebridge.base.errors import UserError
+from spikebridge.results.report.confusion import count_confusions, matrix, worst_pairs
+from spikebridge.results.report.gain import ClassGain, class_gains, gains_figure
+from spikebridge.results.report.read import read_run
+from spikebridge.results.report.svg import drawing
 
 
 def _predictions(run: Path, rows: list[tuple[int, int]]) -> None:

@@ -9,7 +9,7 @@ from report_fakes import MakeRun
 from rich.progress import Progress
 
 from spikebridge.cli import main
-from spikebridge.report import write_report
+from spikebridge.results.report import write_report
 
 
 def test_the_command_writes_the_page(

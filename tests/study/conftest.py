@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from factories import tiny_recipe
-from spikebridge.study.spec import Study, read_study
+from spikebridge.runs.study.spec import Study, read_study
 
 
 @pytest.fixture(scope="session")

@@ -15,12 +15,12 @@ import yaml
 import held
 from factories import refused
 from spikebridge.cli import main
-from spikebridge.comparable import key_of, settings_that_matter
+from spikebridge.results.comparable import key_of, settings_that_matter
 from spikebridge.run_folder import unfinished
-from spikebridge.study import cluster
-from spikebridge.study.cluster import run_on_cluster
-from spikebridge.study.plan import plan
-from spikebridge.study.run import run_study
+from spikebridge.runs.study import cluster
+from spikebridge.runs.study.cluster import run_on_cluster
+from spikebridge.runs.study.plan import plan
+from spikebridge.runs.study.run import run_study
 
 HELD = Path(held.__file__)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-import spikebridge.recipes
+import spikebridge.settings.presets
 from factories import refused
-from spikebridge.study.plan import plan
-from spikebridge.study.spec import Study, read_study
+from spikebridge.runs.study.plan import plan
+from spikebridge.runs.study.spec import Study, read_study
 
-RECIPES = Path(spikebridge.recipes.__file__).parent
+RECIPES = Path(spikebridge.settings.presets.__file__).parent
 
 
 def test_arms_are_laid_over_recipe_and_label_budget(make_study, tiny_file):

@@ -10,14 +10,14 @@ import pytest
 from scipy import stats
 
 from factories import refused
-from spikebridge.runs import teacher_settings
-from spikebridge.study import curves
-from spikebridge.study.figures import arm_styles, write_figures
-from spikebridge.study.hard import as_csv, read_tested
-from spikebridge.study.page import update_page
-from spikebridge.study.plan import plan
-from spikebridge.study.table import make_rows, read_outcomes
-from spikebridge.study.write import markdown, write_tables
+from spikebridge.runs.study import curves
+from spikebridge.runs.study.figures import arm_styles, write_figures
+from spikebridge.runs.study.hard import as_csv, read_tested
+from spikebridge.runs.study.page import update_page
+from spikebridge.runs.study.plan import plan
+from spikebridge.runs.study.table import make_rows, read_outcomes
+from spikebridge.runs.study.write import markdown, write_tables
+from spikebridge.runs.train import teacher_settings
 
 CKD = (90.0, 92.5, 91.0)
 SCRATCH = (70.0, 75.0, 68.0)

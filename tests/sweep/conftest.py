@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from factories import tiny_recipe
-from spikebridge.sweep.spec import Sweep, read_sweep
+from spikebridge.runs.sweep.spec import Sweep, read_sweep
 
 
 @pytest.fixture(scope="session")

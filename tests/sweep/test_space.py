@@ -7,10 +7,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from factories import refused
-from spikebridge.files import file_sha256
-from spikebridge.sweep.space import nested, read_space
-from spikebridge.sweep.spec import read_sweep
-from spikebridge.sweep.storage import distribution
+from spikebridge.base.files import file_sha256
+from spikebridge.runs.sweep.space import nested, read_space
+from spikebridge.runs.sweep.spec import read_sweep
+from spikebridge.runs.sweep.storage import distribution
 
 FILE = Path("s.yaml")
 

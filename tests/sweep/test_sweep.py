@@ -17,17 +17,17 @@ from optuna.trial import TrialState, create_trial
 
 import held
 from factories import refused
+from spikebridge.base.errors import UserError
 from spikebridge.cli import main
-from spikebridge.data.manifest import Manifest
-from spikebridge.errors import UserError
-from spikebridge.jobs import Job, data_of
-from spikebridge.settings import config_from
-from spikebridge.sweep.run import run_sweep
-from spikebridge.sweep.spec import read_sweep
-from spikebridge.sweep.storage import STORAGE, distribution, opened
-from spikebridge.sweep.trial import without_test
-from spikebridge.sweep.trials import Trials
-from spikebridge.sweep.write import importance
+from spikebridge.data.splits.manifest import Manifest
+from spikebridge.runs.queue import Job, data_of
+from spikebridge.runs.sweep.run import run_sweep
+from spikebridge.runs.sweep.spec import read_sweep
+from spikebridge.runs.sweep.storage import STORAGE, distribution, opened
+from spikebridge.runs.sweep.trial import without_test
+from spikebridge.runs.sweep.trials import Trials
+from spikebridge.runs.sweep.write import importance
+from spikebridge.settings.parsing import config_from
 from spikebridge.training import tasks
 
 

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from spikebridge.config import Config
-from spikebridge.recipes import merge, read_recipe
-from spikebridge.settings import config_from
+from spikebridge.settings.config import Config
+from spikebridge.settings.parsing import config_from
+from spikebridge.settings.presets import merge, read_recipe
 
 CLASSES = ("across", "down", "slope")
 PHOTOS = 20

@@ -4,7 +4,7 @@ import torch
 
 import pretend_cuda
 from pretend_cuda import inner
-from spikebridge.devices import map_tensors, pinned
+from spikebridge.base.devices import map_tensors, pinned
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
 from spikebridge.training.average import WeightAverage

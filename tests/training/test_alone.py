@@ -8,9 +8,9 @@ import threading
 import pytest
 
 from factories import refused
+from spikebridge.base.locks import alone
 from spikebridge.data.prepared import prepare
-from spikebridge.locks import alone
-from spikebridge.runs import train_student, train_teacher
+from spikebridge.runs.train import train_student, train_teacher
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_teacher_that_another_process_trains_is_waited_for(
     config, teacher = make_config(), tmp_path / "teacher"
     train_teacher(config, data, tmp_path / "elsewhere")
     asked, ended = threading.Event(), threading.Event()
-    monkeypatch.setattr("spikebridge.locks.console.print", lambda *_, **__: asked.set())
+    monkeypatch.setattr("spikebridge.base.locks.console.print", lambda *_, **__: asked.set())
 
     def train():
         train_student(config, data, tmp_path / "student", teacher_folder=teacher)
@@ -62,7 +62,7 @@ def test_a_file_system_without_locks_trains(make_config, data, tmp_path, monkeyp
     def without(file, how):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-    monkeypatch.setattr("spikebridge.locks.fcntl.flock", without)
+    monkeypatch.setattr("spikebridge.base.locks.fcntl.flock", without)
     run = tmp_path / "run"
     train_student(make_config(method="scratch"), data, run, teacher_folder=tmp_path / "teacher")
     assert (run / "result.json").exists()

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from factories import refused
+from spikebridge.base.errors import Interrupted
 from spikebridge.data.prepared import prepare
-from spikebridge.errors import Interrupted
-from spikebridge.runs import evaluate_run, train_student
-from spikebridge.settings import config_from
+from spikebridge.runs.train import evaluate_run, train_student
+from spikebridge.settings.parsing import config_from
 from spikebridge.training.average import WeightAverage
 from spikebridge.training.tasks import StudentTask
 

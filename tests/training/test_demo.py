@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-import spikebridge.demo
+import spikebridge.runs.demo
 from factories import refused
 from spikebridge.cli import main
-from spikebridge.demo import METHODS, _Announced, _jobs, run_demo
-from spikebridge.runs import load_run
+from spikebridge.runs.demo import METHODS, _Announced, _jobs, run_demo
+from spikebridge.runs.train import load_run
 
 
 @pytest.fixture
 def small_demo(recipe, tmp_path, monkeypatch):
     file = tmp_path / "small.yaml"
     file.write_text(yaml.safe_dump(recipe))
-    monkeypatch.setattr(spikebridge.demo, "_RECIPE", str(file))
+    monkeypatch.setattr(spikebridge.runs.demo, "_RECIPE", str(file))
     return tmp_path / "demo"
 
 
@@ -90,7 +90,7 @@ def the_documentation_takes_it(demo, results):
 
 def test_the_time_left_is_told_from_the_start_and_follows_what_runs_take(tmp_path, monkeypatch):
     now = 0.0
-    monkeypatch.setattr("spikebridge.demo.time.monotonic", lambda: now)
+    monkeypatch.setattr("spikebridge.runs.demo.time.monotonic", lambda: now)
     jobs = [job for seed in range(5) for job in _jobs(tmp_path, seed)]
     schedule, expected = _Announced(jobs, 2), sum(job.cost for job in jobs)
     assert schedule.left() == f"about {expected / 2 / 60:.0f} min left"

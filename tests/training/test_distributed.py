@@ -16,8 +16,8 @@ from torch.distributed import TCPStore
 from worker import APART, TOGETHER, make_task, train
 
 from factories import refused
+from spikebridge.base import distributed
 from spikebridge.cli import main
-from spikebridge.training import distributed
 
 PORTS = 6
 

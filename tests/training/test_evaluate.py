@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from spikebridge import runs
 from spikebridge.cli import main
 from spikebridge.data.prepared import prepare
-from spikebridge.predict import predict
-from spikebridge.runs import evaluate_run, load_run, train_student
+from spikebridge.results.predict import predict
+from spikebridge.runs import train as runs
+from spikebridge.runs.train import evaluate_run, load_run, train_student
 from spikebridge.training.tasks import StudentTask
 
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from factories import refused
-from spikebridge.audit import audit
 from spikebridge.data.collection import cache_folder
 from spikebridge.data.datasets.folders import with_simulated_events
-from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import prepare
+from spikebridge.data.splits.manifest import Manifest
 from spikebridge.models.build import build_student
-from spikebridge.recipes import method_names
-from spikebridge.report.read import read_predictions
-from spikebridge.runs import evaluate_run, train_student
+from spikebridge.results.audit import audit
+from spikebridge.results.report.read import read_predictions
+from spikebridge.runs.train import evaluate_run, train_student
+from spikebridge.settings.presets import method_names
 from spikebridge.training.loop import fit
 from spikebridge.training.tasks import StudentTask, TeacherTask
 

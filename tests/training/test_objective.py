@@ -24,7 +24,7 @@ from objective_case import (
     steps_replaced,
 )
 from oracles import reference
-from spikebridge.recipes import method_names
+from spikebridge.settings.presets import method_names
 
 PROGRESS = [0.0, 0.55, 0.95]
 TERMS = {

@@ -25,9 +25,9 @@ from objective_case import (
     steps_replaced,
 )
 from oracles import reference
-from spikebridge.recipes import method_names
-from spikebridge.settings import config_from
-from spikebridge.streams import change_probability
+from spikebridge.ckd.streams import change_probability
+from spikebridge.settings.parsing import config_from
+from spikebridge.settings.presets import method_names
 
 
 def seen_by(objective, student, batch, u):

@@ -8,8 +8,8 @@ import pytest
 from factories import refused
 from spikebridge.cli import main
 from spikebridge.data.prepared import prepare
-from spikebridge.neurons import kernels, native
-from spikebridge.runs import evaluate_run, load_run, train_student
+from spikebridge.models.neurons import kernels, native
+from spikebridge.runs.train import evaluate_run, load_run, train_student
 from spikebridge.training.checkpoint import load_model, save_model
 
 

@@ -11,11 +11,11 @@ import torch
 import yaml
 from run_checks import same_run
 
+from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.data.prepared import prepare
-from spikebridge.errors import Interrupted, UserError
 from spikebridge.models.student import Student
 from spikebridge.run_folder import PRECISION
-from spikebridge.runs import evaluate_run, load_run, train_student, train_teacher
+from spikebridge.runs.train import evaluate_run, load_run, train_student, train_teacher
 from spikebridge.training.precision import resolve
 from spikebridge.training.tasks import StudentTask
 
@@ -116,7 +116,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(
     data = prepare(config.data, config.seed)
     processor(monkeypatch, amx=True)
     with (
-        mock.patch("spikebridge.runs.fit", side_effect=KeyboardInterrupt),
+        mock.patch("spikebridge.runs.train.fit", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
         train_teacher(config, data, tmp_path)

@@ -11,13 +11,13 @@ from step_checks import CPU, one_kernel_adam, steps_of, student_steps
 
 import pretend_cuda
 from pretend_cuda import CUDA, inner, pretend
+from spikebridge.base.devices import to_device
+from spikebridge.base.graphs import Graphs
 from spikebridge.data.prepared import prepare
-from spikebridge.devices import to_device
-from spikebridge.graphs import Graphs
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
-from spikebridge.recipes import method_names
-from spikebridge.runs import train_student
+from spikebridge.runs.train import train_student
+from spikebridge.settings.presets import method_names
 from spikebridge.training import loop
 from spikebridge.training.packing import unpacked
 from spikebridge.training.step import TrainingStep
@@ -44,7 +44,7 @@ def same_on_both(act):
 @pytest.fixture
 def captured_soon(monkeypatch):
     """A step's second call is captured: nothing is compiled here."""
-    monkeypatch.setattr("spikebridge.graphs._WARM", 1)
+    monkeypatch.setattr("spikebridge.base.graphs._WARM", 1)
 
 
 @pytest.mark.parametrize("student", ["vgg-snn", "resnet18-snn"])
@@ -84,7 +84,7 @@ def test_every_method_is_captured_and_computes_what_a_cpu_does(
             "objective": {
                 "kd_on": "rgb",
                 "kd_confidence": True,
-                "kd_loss": "spikebridge.losses:dkd_loss",
+                "kd_loss": "spikebridge.ckd.losses:dkd_loss",
             }
         },
         {"objective": {"kd_loss": "dist", "contrast_weight": 0.3, "cka": "debiased"}},

@@ -8,7 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import spikebridge.training.record
-from spikebridge.errors import UserError
+from spikebridge.base.errors import UserError
 from spikebridge.training.packing import Packed, unpacked
 from spikebridge.training.record import Recorder
 

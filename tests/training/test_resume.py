@@ -12,9 +12,9 @@ import yaml
 from run_checks import same_run
 from safetensors.torch import load_file
 
+from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.data.prepared import prepare
-from spikebridge.errors import Interrupted, UserError
-from spikebridge.runs import train_student, train_teacher
+from spikebridge.runs.train import train_student, train_teacher
 from spikebridge.training.tasks import StudentTask, TeacherTask
 
 

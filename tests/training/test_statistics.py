@@ -6,8 +6,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from spikebridge.data.prepared import prepare
-from spikebridge.neurons.norm import StreamBatchNorm2d
-from spikebridge.runs import load_run, train_student, train_teacher
+from spikebridge.models.neurons.norm import StreamBatchNorm2d
+from spikebridge.runs.train import load_run, train_student, train_teacher
 from spikebridge.training.statistics import measured_statistics
 from spikebridge.training.tasks import StudentTask, TeacherTask
 

@@ -15,15 +15,15 @@ from unittest import mock
 
 import torch
 
+from spikebridge.base.distributed import processes
 from spikebridge.cli import main
-from spikebridge.config import Config
-from spikebridge.data.batches import Batch
+from spikebridge.data.feed.batches import Batch
 from spikebridge.data.prepared import PreparedData, prepare
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
-from spikebridge.recipes import merge, read_recipe
-from spikebridge.settings import config_from
-from spikebridge.training.distributed import processes
+from spikebridge.settings.config import Config
+from spikebridge.settings.parsing import config_from
+from spikebridge.settings.presets import merge, read_recipe
 from spikebridge.training.loop import learning_rate
 from spikebridge.training.packing import unpacked
 from spikebridge.training.step import StepResult, TrainingStep, make_optimiser

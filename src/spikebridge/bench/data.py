@@ -15,14 +15,14 @@ from spikebridge.bench.baselines import (
     frame_by_tonic,
     read_bin_by_loop,
 )
-from spikebridge.config import Config
-from spikebridge.data.cache import CachedArrays
 from spikebridge.data.events import Events, read_events
+from spikebridge.data.feed.cache import CachedArrays
 from spikebridge.data.frames import frame_events
 from spikebridge.data.photos import fit_photo
 from spikebridge.data.prepared import PreparedData, photo_size, prepare, read_source
 from spikebridge.models.build import build_student
-from spikebridge.runs import pick_device
+from spikebridge.runs.train import pick_device
+from spikebridge.settings.config import Config
 from spikebridge.training.tasks import StudentTask
 
 _SECONDS = 1.0

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spikebridge.base.errors import UserError
 from spikebridge.bench.measure import (
     Job,
     Timing,
@@ -26,11 +27,10 @@ from spikebridge.bench.measure import (
 from spikebridge.bench.problem import BenchSettings, initial_weights, random_batch
 from spikebridge.bench.reference import PlainStudent, ReferenceParts
 from spikebridge.bench.training import plain_parts
-from spikebridge.errors import UserError
 from spikebridge.models.build import build_student
-from spikebridge.models.inference import deploy
+from spikebridge.models.fast.inference import deploy
 from spikebridge.models.student import Student
-from spikebridge.runs import pick_device
+from spikebridge.runs.train import pick_device
 from spikebridge.training.tasks import make_autocast
 
 ROWS = ("reference", "spikingjelly", "ours")

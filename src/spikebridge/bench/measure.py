@@ -21,10 +21,10 @@ from typing import Any, TextIO, cast
 
 import torch
 
+from spikebridge.base.console import each
+from spikebridge.base.errors import UserError
 from spikebridge.bench.problem import BenchSettings
-from spikebridge.console import each
-from spikebridge.errors import UserError
-from spikebridge.runs import pick_device
+from spikebridge.runs.train import pick_device
 from spikebridge.training.tasks import make_autocast
 
 ROUNDS = 5

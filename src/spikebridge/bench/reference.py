@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikebridge.config import ObjectiveConfig, StudentConfig
-from spikebridge.data.batches import Batch
-from spikebridge.losses import alignment_loss, kd_loss, linear_cka, tet_loss
-from spikebridge.models.convolution import square_convolution
+from spikebridge.ckd.losses import alignment_loss, kd_loss, linear_cka, tet_loss
+from spikebridge.ckd.streams import photo_sequence, replace_samples
+from spikebridge.data.feed.batches import Batch
+from spikebridge.models.fast.convolution import square_convolution
+from spikebridge.models.neurons.norm import Stream
 from spikebridge.models.student import StudentOutput
-from spikebridge.neurons.norm import Stream
-from spikebridge.streams import photo_sequence, replace_samples
+from spikebridge.settings.config import ObjectiveConfig, StudentConfig
 
 TAU, THRESHOLD, ALPHA = 2.0, 0.5, 2.0
 """KT's neuron (METHOD.md, spiking student), and the sharpness of its surrogate QGate."""

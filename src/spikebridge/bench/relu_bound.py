@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from spikebridge.bench.problem import PROGRESS, BenchSettings, PlainStep
 from spikebridge.bench.reference import Fold, Parts, PlainStudent
-from spikebridge.config import StudentConfig
-from spikebridge.data.batches import Batch
-from spikebridge.neurons.norm import Stream
-from spikebridge.streams import photo_sequence, replace_samples
+from spikebridge.ckd.streams import photo_sequence, replace_samples
+from spikebridge.data.feed.batches import Batch
+from spikebridge.models.neurons.norm import Stream
+from spikebridge.settings.config import StudentConfig
 from spikebridge.training.tasks import make_autocast
 
 

@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from spikebridge.base.console import each
+from spikebridge.base.errors import UserError
 from spikebridge.bench.measure import row_environment
 from spikebridge.bench.reference import TAU, THRESHOLD
 from spikebridge.bench.run_rows import PARTS
-from spikebridge.config import Config, ObjectiveConfig
-from spikebridge.console import each
 from spikebridge.data.collection import cache_folder
 from spikebridge.data.prepared import prepare
-from spikebridge.errors import UserError
+from spikebridge.settings.config import Config, ObjectiveConfig
 
 ROWS = ("reference", "ours")
 

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spikebridge import compiled
+from spikebridge.base import compiled
 from spikebridge.bench.reference import PlainStudent, ReferenceParts, plain_losses
-from spikebridge.config import Config
-from spikebridge.data.batches import PairedBatches
+from spikebridge.ckd.losses import TemporalCoefficient
+from spikebridge.data.feed.batches import PairedBatches
 from spikebridge.data.prepared import EventSet, PreparedData, prepare
-from spikebridge.losses import TemporalCoefficient
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
-from spikebridge.runs import pick_device
-from spikebridge.settings import config_from
+from spikebridge.runs.train import pick_device
+from spikebridge.settings.config import Config
+from spikebridge.settings.parsing import config_from
 from spikebridge.training.ahead import Ahead
 from spikebridge.training.loop import fit, learning_rate
 from spikebridge.training.tasks import StudentTask

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikebridge.allocator import keep_freed_memory
+from spikebridge.base.devices import all_to_device
+from spikebridge.base.errors import UserError
 from spikebridge.bench.measure import (
     Job,
     Timing,
@@ -34,14 +35,13 @@ from spikebridge.bench.problem import (
     teacher_logits,
 )
 from spikebridge.bench.reference import Parts, PlainStudent, ReferenceParts, plain_losses
-from spikebridge.data.batches import Batch
-from spikebridge.devices import all_to_device
-from spikebridge.errors import UserError
-from spikebridge.losses import TemporalCoefficient
+from spikebridge.ckd.losses import TemporalCoefficient
+from spikebridge.ckd.objective import CKDObjective, Draws
+from spikebridge.data.feed.batches import Batch
 from spikebridge.models.build import build_student
 from spikebridge.models.student import Student
-from spikebridge.runs import pick_device
-from spikebridge.training.objective import CKDObjective, Draws
+from spikebridge.runs.train import pick_device
+from spikebridge.training.allocator import keep_freed_memory
 from spikebridge.training.step import StepResult, TrainingStep, make_optimiser
 from spikebridge.training.tasks import make_autocast
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from spikebridge import compiled
+from spikebridge.base import compiled
 from spikebridge.bench.problem import BenchSettings
-from spikebridge.runs import pick_device
+from spikebridge.runs.train import pick_device
 
 
 class Row:

@@ -138,7 +138,7 @@ def _settings(given: Namespace) -> Any:
 
 
 def _show(page: str, figures: dict[str, Any], given: Namespace) -> None:
-    from spikebridge.files import write_json
+    from spikebridge.base.files import write_json
 
     print(page, end="")
     if given.get("json"):

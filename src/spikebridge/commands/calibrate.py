@@ -23,8 +23,8 @@ def _calibrate(given: Namespace) -> None:
     """
     import yaml
 
+    from spikebridge.base.files import json_text
     from spikebridge.data.prepared import calibrated, open_split
-    from spikebridge.files import json_text
 
     config, _ = experiment(given)
     collection, manifest = open_split(config.data, config.seed)

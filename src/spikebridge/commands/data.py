@@ -7,13 +7,13 @@ from typing import get_args, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
-from spikebridge.errors import UserError
+from spikebridge.base.errors import UserError
 
 _SETTING = re.compile(r"(?<![\w./-])data\.(events_alone|events|photos|exclude|sensor)\b(?![./])")
 
 
 def _data_arguments(parser: ArgumentParser) -> None:
-    from spikebridge.config import DataConfig
+    from spikebridge.settings.config import DataConfig
 
     parser.usage = (
         "spikebridge data list [--json FILE]\n"
@@ -61,9 +61,9 @@ def _list(given: Namespace) -> int:
 
 
 def _check(given: Namespace) -> int:
-    from spikebridge.config import DataConfig, SplitConfig
-    from spikebridge.data.check import check
-    from spikebridge.data.check_page import check_page
+    from spikebridge.data.datasets.check import check
+    from spikebridge.data.datasets.check_page import check_page
+    from spikebridge.settings.config import DataConfig, SplitConfig
 
     if given.name is None:
         raise UserError("data check: name the data set; spikebridge data list shows them")
@@ -99,7 +99,7 @@ def _option(setting: re.Match[str]) -> str:
 
 def _show(page: str, value: object, target: str | None) -> None:
     """The page on stdout, and the JSON where it is wanted."""
-    from spikebridge.files import json_text, write_json
+    from spikebridge.base.files import json_text, write_json
 
     if target == "-":
         print(json_text(value), end="")

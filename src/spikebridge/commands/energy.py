@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser, Namespace
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from spikebridge.energy import EnergyReport
+    from spikebridge.results.energy import EnergyReport
 
 _WIDTH = 110
 
@@ -43,8 +43,8 @@ def _energy(given: Namespace) -> None:
     """
     from rich.console import Console
 
-    from spikebridge.energy import energy_of_run
-    from spikebridge.files import json_text, write_json
+    from spikebridge.base.files import json_text, write_json
+    from spikebridge.results.energy import energy_of_run
 
     teacher = Path(given.teacher_run) if given.teacher_run else None
     report = energy_of_run(Path(given.run), given.split, limit=given.limit, teacher_folder=teacher)

@@ -28,7 +28,7 @@ def _export(given: Namespace) -> None:
     The file is loaded back and run on real recordings; one whose spikes or logits differ from the
     student's is not kept. A model card in Markdown goes beside it.
     """
-    from spikebridge.export import FORMATS, export_run
+    from spikebridge.results.export import FORMATS, export_run
 
     file = Path(given.out) if given.out else None
     exported = export_run(Path(given.run), given.to, file, check=given.check)

@@ -14,9 +14,9 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
 
 def _evaluate(given: Namespace) -> None:
     """Measure a trained run again on its own validation or test split."""
-    from spikebridge.compare import read_result
-    from spikebridge.data.manifest import SELECTED_ON_TEST, UNPROVED
-    from spikebridge.runs import evaluate_run
+    from spikebridge.data.splits.manifest import SELECTED_ON_TEST, UNPROVED
+    from spikebridge.results.compare import read_result
+    from spikebridge.runs.train import evaluate_run
 
     evaluation = evaluate_run(Path(given.run), given.split)
     result = read_result(Path(given.run))
@@ -45,7 +45,7 @@ def _compare_arguments(parser: ArgumentParser) -> None:
 
 def _compare(given: Namespace) -> None:
     """Compare finished runs: mean and 95 % interval over seeds, per method and its settings."""
-    from spikebridge.compare import compare, markdown, write_per_run, write_table
+    from spikebridge.results.compare import compare, markdown, write_per_run, write_table
 
     rows = compare([Path(run) for run in given.runs], given.split)
     print(markdown(rows, given.split), end="")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from spikebridge.errors import UserError
+from spikebridge.base.errors import UserError
 
 if TYPE_CHECKING:
-    from spikebridge.predict import Classifier, Curve, Guess, Summary, TimedGuess
-    from spikebridge.runs import Trained
+    from spikebridge.results.predict import Classifier, Curve, Guess, Summary, TimedGuess
+    from spikebridge.runs.train import Trained
 
 _USAGE = """spikebridge predict RUN FILE|DIR|-… [--top K] [--confidence P] [--json]
        spikebridge predict RUN FILE|DIR|-… --window-ms W [--stride-ms S]
@@ -71,8 +71,8 @@ def _predict(given: Namespace) -> int:
     Frames are made as in the run's training; no option changes that.
     """
     _check(given)
-    from spikebridge.predict import Classifier
-    from spikebridge.runs import load_run
+    from spikebridge.results.predict import Classifier
+    from spikebridge.runs.train import load_run
 
     trained = load_run(Path(given.run))
     if given.curve:
@@ -100,7 +100,7 @@ def _check(given: Namespace) -> None:
 
 def _recordings(given: Namespace, classifier: "Classifier") -> int:
     """One file's fault ends the command; those of many are told, and the others go on."""
-    from spikebridge.predict import find_recordings
+    from spikebridge.results.predict import find_recordings
 
     one = len(given.files) == 1 and given.files[0] != "-" and not Path(given.files[0]).is_dir()
     bad = total = 0
@@ -134,7 +134,7 @@ def _given_paths(files: Iterable[str]) -> Iterator[str]:
 def _answers(
     given: Namespace, classifier: "Classifier", file: str
 ) -> Iterator[tuple[dict[str, Any], str]]:
-    from spikebridge.predict.recordings import classify_file, time_line
+    from spikebridge.results.predict.recordings import classify_file, time_line
 
     if given.window_ms is None:
         prediction = classify_file(classifier, file)
@@ -148,8 +148,8 @@ def _answers(
 def _live(given: Namespace, classifier: "Classifier") -> int:
     from dataclasses import asdict
 
-    from spikebridge.console import console
-    from spikebridge.predict import Session, open_source
+    from spikebridge.base.console import console
+    from spikebridge.results.predict import Session, open_source
 
     source = open_source(given.live, classifier.trained.sensor)
     session = Session(classifier, source, given.window_ms, given.stride_ms)
@@ -193,7 +193,7 @@ def _summary(found: "Summary") -> str:
 
 
 def _curve(given: Namespace, trained: "Trained") -> int:
-    from spikebridge.predict import curve_of_folder, curve_of_run
+    from spikebridge.results.predict import curve_of_folder, curve_of_run
 
     curve = (
         curve_of_folder(trained, list(_given_paths(given.files)))
@@ -235,7 +235,7 @@ def _in_words(classifier: "Classifier", guess: "Guess") -> list[str]:
 
 
 def _json(value: Any, indent: int | None = None) -> str:
-    from spikebridge.files import json_text
+    from spikebridge.base.files import json_text
 
     return json_text(value, indent=indent).rstrip()
 

@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser, Namespace
 from spikebridge.commands.train import add_recipe_arguments, experiment
 
 if TYPE_CHECKING:
-    from spikebridge.data.manifest import Manifest
+    from spikebridge.data.splits.manifest import Manifest
 
 
 def _prepare_arguments(parser: ArgumentParser) -> None:
@@ -27,10 +27,10 @@ def _prepare(given: Namespace) -> None:
     What is there already is kept: repeat the command to go on where it was interrupted. The split
     is written as a CSV file, which data.split.manifest takes, edited or as it is.
     """
-    from spikebridge.data.cache import CachedArrays
-    from spikebridge.data.catalog import cache_folder
-    from spikebridge.data.manifest import SELECTED_ON_TEST
+    from spikebridge.data.datasets.catalog import cache_folder
+    from spikebridge.data.feed.cache import CachedArrays
     from spikebridge.data.prepared import SPLITS, prepare
+    from spikebridge.data.splits.manifest import SELECTED_ON_TEST
 
     config, root = experiment(given)
     began = time.monotonic()
@@ -90,11 +90,11 @@ def _audit(given: Namespace) -> int:
 
     Photos are compared by pair, by content and by likeness; what cannot be proved exits 2.
     """
-    from spikebridge.audit import audit, describe
-    from spikebridge.config import DataConfig
-    from spikebridge.data.catalog import cache_folder
-    from spikebridge.files import write_json
+    from spikebridge.base.files import write_json
+    from spikebridge.data.datasets.catalog import cache_folder
+    from spikebridge.results.audit import audit, describe
     from spikebridge.run_folder import cache_of
+    from spikebridge.settings.config import DataConfig
 
     subject = Path(given.subject)
     cache = cache_of(subject) if given.cache is None else given.cache

@@ -21,7 +21,7 @@ def _report(given: Namespace) -> None:
     Accuracy against the baselines first; then curves, alignment, classes, recordings, spikes,
     energy and the audit's verdict. Nothing is fetched, neither to write it nor to read it.
     """
-    from spikebridge.report import write_report
+    from spikebridge.results.report import write_report
 
     page = Path(given.out)
     note = shlex.join(["spikebridge", "report", *given.runs, "--out", given.out])

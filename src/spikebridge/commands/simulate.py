@@ -6,12 +6,12 @@ from typing import get_args
 
 from jsonargparse import ArgumentParser, Namespace
 
-from spikebridge.errors import UserError
+from spikebridge.base.errors import UserError
 
 
 def _simulate_arguments(parser: ArgumentParser) -> None:
-    from spikebridge.data.camera import Motion, Simulator
-    from spikebridge.settings import add_settings
+    from spikebridge.data.simulation.camera import Motion, Simulator
+    from spikebridge.settings.parsing import add_settings
 
     parser.usage = (
         "spikebridge simulate --photos DIR --out DIR [--sensor WxH] [--motion MOTION] "
@@ -50,8 +50,8 @@ def _simulate(given: Namespace) -> None:
     interrupted. With --sensor 240x180 and all else left as it is, photos of Caltech101 give
     recordings like N-Caltech101's: about 115,000 events in 300 ms.
     """
-    from spikebridge.data.camera import Simulator
-    from spikebridge.data.twins import simulate_folder
+    from spikebridge.data.simulation.camera import Simulator
+    from spikebridge.data.simulation.twins import simulate_folder
 
     if given.jobs is not None and given.jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {given.jobs}")

@@ -43,12 +43,12 @@ def _study(given: Namespace) -> int:
     Repeat the command to go on where it was interrupted or killed, and to try again what failed.
     Exits 1 when a run failed.
     """
-    from spikebridge.jobs import default_workers
-    from spikebridge.study.plan import plan
-    from spikebridge.study.run import run_study
-    from spikebridge.study.spec import read_study
-    from spikebridge.study.table import NOT_RUN
-    from spikebridge.study.write import TABLE
+    from spikebridge.runs.queue import default_workers
+    from spikebridge.runs.study.plan import plan
+    from spikebridge.runs.study.run import run_study
+    from spikebridge.runs.study.spec import read_study
+    from spikebridge.runs.study.table import NOT_RUN
+    from spikebridge.runs.study.write import TABLE
 
     study = read_study(Path(given.study))
     out = Path(given.out) if given.out else Path("runs/studies") / study.name

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from spikebridge.errors import UserError
+from spikebridge.base.errors import UserError
 
 
 def _sweep_arguments(parser: ArgumentParser) -> None:
@@ -29,9 +29,9 @@ def _sweep(given: Namespace) -> int:
         raise UserError(
             "spikebridge sweep needs optuna; install it: pip install 'optuna>=4'"
         ) from error
-    from spikebridge.jobs import default_workers
-    from spikebridge.sweep.run import run_sweep
-    from spikebridge.sweep.spec import read_sweep
+    from spikebridge.runs.queue import default_workers
+    from spikebridge.runs.sweep.run import run_sweep
+    from spikebridge.runs.sweep.spec import read_sweep
 
     sweep = read_sweep(Path(given.sweep))
     out = Path(given.out) if given.out else Path("runs/sweeps") / sweep.name

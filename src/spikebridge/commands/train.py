@@ -12,8 +12,8 @@ _RECIPE_HELP = "a recipe file (YAML), or the name of a shipped one: {}"
 
 def add_recipe_arguments(parser: ArgumentParser) -> None:
     """Add the recipe, and every setting that can be laid over it."""
-    from spikebridge.recipes import recipe_names
-    from spikebridge.settings import add_settings
+    from spikebridge.settings.parsing import add_settings
+    from spikebridge.settings.presets import recipe_names
 
     parser.add_argument("recipe", help=_RECIPE_HELP.format(", ".join(recipe_names())))
     add_settings(parser)
@@ -40,9 +40,9 @@ def _train_arguments(parser: ArgumentParser) -> None:
 
 def experiment(given: Namespace) -> tuple[Any, Path]:
     """Configuration and the folder that runs of this recipe go to."""
-    from spikebridge.config import Config
-    from spikebridge.recipes import merge, read_recipe
-    from spikebridge.settings import config_from
+    from spikebridge.settings.config import Config
+    from spikebridge.settings.parsing import config_from
+    from spikebridge.settings.presets import merge, read_recipe
 
     overrides = given.as_dict()
     recipe = overrides.pop("recipe")
@@ -58,10 +58,10 @@ def _teacher(given: Namespace) -> None:
     No photo of a validation or test recording is used. `train` does this by itself where a method
     needs a teacher and there is none.
     """
+    from spikebridge.base.distributed import main_first, processes, rank
     from spikebridge.data.prepared import prepare
     from spikebridge.run_folder import with_sources
-    from spikebridge.runs import train_teacher
-    from spikebridge.training.distributed import main_first, processes, rank
+    from spikebridge.runs.train import train_teacher
 
     config, root = experiment(given)
     config = with_sources(config)  # Before data are prepared, which takes long.
@@ -82,11 +82,11 @@ def _train(given: Namespace) -> None:
     The best epoch is selected on validation; the test recordings are read once, at the end. Any
     setting of the recipe can be changed: --method kt --seed 1 --data.split.labelled_per_class 2.
     """
+    from spikebridge.base.distributed import main_first, processes, rank
     from spikebridge.data.prepared import prepare
-    from spikebridge.export import warn_before_training
+    from spikebridge.results.export import warn_before_training
     from spikebridge.run_folder import with_sources
-    from spikebridge.runs import train_student
-    from spikebridge.training.distributed import main_first, processes, rank
+    from spikebridge.runs.train import train_student
 
     config, root = experiment(given)
     config = with_sources(config)  # Before data are prepared, which takes long.
@@ -113,7 +113,7 @@ def _train(given: Namespace) -> None:
 
 
 def _print_result(folder: Path, result: dict[str, Any], already: bool) -> None:
-    from spikebridge.data.manifest import SELECTED_ON_TEST, UNPROVED
+    from spikebridge.data.splits.manifest import SELECTED_ON_TEST, UNPROVED
 
     if already:
         print(f"{folder}: trained already; delete it to train again", file=sys.stderr)

@@ -15,20 +15,20 @@ from typing import Any, get_args
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from spikebridge.config import DataConfig
-from spikebridge.console import working
-from spikebridge.data.camera import Motion, Simulator, Speed
+from spikebridge.base.console import working
+from spikebridge.base.errors import UserError
+from spikebridge.base.files import settings_key, write_json
+from spikebridge.base.locks import locked
 from spikebridge.data.collection import cache_folder
 from spikebridge.data.datasets import DATASETS
 from spikebridge.data.events import Events
 from spikebridge.data.frames import frame_events
-from spikebridge.data.manifest import Entry
 from spikebridge.data.reading import read_recording, read_source
-from spikebridge.data.simulate import simulate_photo
-from spikebridge.data.statistics import Statistics, largest_sensor, statistics
-from spikebridge.errors import UserError
-from spikebridge.files import settings_key, write_json
-from spikebridge.locks import locked
+from spikebridge.data.simulation.camera import Motion, Simulator, Speed
+from spikebridge.data.simulation.simulate import simulate_photo
+from spikebridge.data.simulation.statistics import Statistics, largest_sensor, statistics
+from spikebridge.data.splits.manifest import Entry
+from spikebridge.settings.config import DataConfig
 
 _VERSION = 2
 _RECORDINGS = 200

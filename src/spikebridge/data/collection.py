@@ -9,11 +9,11 @@ from typing import Protocol
 
 import numpy as np
 
-from spikebridge.config import DataConfig
-from spikebridge.data.cifar10 import is_batch, read_batch
+from spikebridge.base.errors import UserError
+from spikebridge.base.files import default_cache, expand_path, file_sha256
+from spikebridge.data.datasets.cifar10 import is_batch, read_batch
 from spikebridge.data.photos import read_idx, read_photo
-from spikebridge.errors import UserError
-from spikebridge.files import default_cache, expand_path, file_sha256
+from spikebridge.settings.config import DataConfig
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from spikebridge.data.aedat2 import DVS128_SENSOR, is_dvs128, read_dvs128
-from spikebridge.data.aedat3 import is_aedat3, read_aedat3
-from spikebridge.data.columns import SORTED_WITHIN_US, Columns, lateness
-from spikebridge.data.foreign import MAX_EVENTS, read_foreign
-from spikebridge.data.npz import read_npz
-from spikebridge.errors import UserError
-from spikebridge.files import atomic_path
+from spikebridge.base.errors import UserError
+from spikebridge.base.files import atomic_path
+from spikebridge.data.formats.aedat2 import DVS128_SENSOR, is_dvs128, read_dvs128
+from spikebridge.data.formats.aedat3 import is_aedat3, read_aedat3
+from spikebridge.data.formats.columns import SORTED_WITHIN_US, Columns, lateness
+from spikebridge.data.formats.foreign import MAX_EVENTS, read_foreign
+from spikebridge.data.formats.npz import read_npz
 
 EVENT_SUFFIXES = (
     ".bin", ".mat", ".aedat", ".aedat4", ".raw", ".dat", ".h5", ".hdf5", ".npz", ".csv",

@@ -4,8 +4,8 @@ from typing import Literal
 
 import numpy as np
 
+from spikebridge.base.errors import UserError
 from spikebridge.data.events import Events
-from spikebridge.errors import UserError
 
 
 def frame_events(

@@ -8,21 +8,21 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spikebridge.config import DataConfig
-from spikebridge.data.cache import ArrayCache, CachedArrays, Job
+from spikebridge.base.errors import UserError
+from spikebridge.base.files import expand_path
 from spikebridge.data.calibrate import Calibration, calibrate
-from spikebridge.data.camera import Simulator
-from spikebridge.data.catalog import Collection, cache_folder, open_collection
 from spikebridge.data.datasets import DATASETS
+from spikebridge.data.datasets.catalog import Collection, cache_folder, open_collection
+from spikebridge.data.feed.cache import ArrayCache, CachedArrays, Job
 from spikebridge.data.frames import frame_events, network_input
-from spikebridge.data.given import given_split
-from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.photos import fit_photo
 from spikebridge.data.reading import read_recording, read_source
-from spikebridge.data.source import simulate_source, view_key
-from spikebridge.data.splits import adopt_split, make_split
-from spikebridge.errors import UserError
-from spikebridge.files import expand_path
+from spikebridge.data.simulation.camera import Simulator
+from spikebridge.data.simulation.source import simulate_source, view_key
+from spikebridge.data.splits.draw import adopt_split, make_split
+from spikebridge.data.splits.given import given_split
+from spikebridge.data.splits.manifest import Entry, Manifest
+from spikebridge.settings.config import DataConfig
 
 SPLITS = ("train", "validation", "test")
 

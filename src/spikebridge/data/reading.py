@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from spikebridge.config import DataConfig
 from spikebridge.data.collection import HasFile, PhotoReader
 from spikebridge.data.datasets import DATASETS
 from spikebridge.data.events import Events, read_events
+from spikebridge.settings.config import DataConfig
 
 _reader = PhotoReader()
 

@@ -4,7 +4,7 @@ from types import ModuleType
 
 import torch
 
-from spikebridge.errors import UserError
+from spikebridge.base.errors import UserError
 
 
 def import_timm() -> ModuleType:

@@ -2,11 +2,11 @@
 
 import torch
 
-from spikebridge.config import StudentConfig
+from spikebridge.models.neurons import LIF, Neuron, ReLU, surrogate
 from spikebridge.models.resnet import resnet18_snn
 from spikebridge.models.student import Student
 from spikebridge.models.vgg import vgg_snn
-from spikebridge.neurons import LIF, Neuron, ReLU, surrogate
+from spikebridge.settings.config import StudentConfig
 
 _STUDENTS = {"vgg-snn": vgg_snn, "resnet18-snn": resnet18_snn}
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from spikebridge.errors import UserError
+from spikebridge.base.errors import UserError
+from spikebridge.models.neurons import Neuron
 from spikebridge.models.student import (
     Backbone,
     SpikingLayer,
@@ -12,7 +13,6 @@ from spikebridge.models.student import (
     scaled,
     spike_rate,
 )
-from spikebridge.neurons import Neuron
 
 _STAGES = (64, 128, 256, 512)
 

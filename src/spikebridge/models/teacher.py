@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spikebridge.config import TeacherConfig
-from spikebridge.errors import UserError
-from spikebridge.files import expand_path
-from spikebridge.hooks import bare, is_hook, require_tensor, resolve
+from spikebridge.base.errors import UserError
+from spikebridge.base.files import expand_path
+from spikebridge.base.hooks import bare, is_hook, require_tensor, resolve
 from spikebridge.models._timm import import_timm
 from spikebridge.models.student import scaled
+from spikebridge.settings.config import TeacherConfig
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _LITE_MEAN, _LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3

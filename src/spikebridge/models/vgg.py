@@ -4,7 +4,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from spikebridge.errors import UserError
+from spikebridge.base.errors import UserError
+from spikebridge.models.neurons import Neuron
 from spikebridge.models.pool import AveragePool2
 from spikebridge.models.student import (
     Backbone,
@@ -14,7 +15,6 @@ from spikebridge.models.student import (
     scaled,
     spike_rate,
 )
-from spikebridge.neurons import Neuron
 
 _GROUPS = ((64, 128), (256, 256), (512, 512), (512, 512))
 

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import torch
 
-from spikebridge.devices import map_tensors, pinned
+from spikebridge.base.devices import map_tensors, pinned
 
 _T = TypeVar("_T")
 

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from spikebridge.errors import UserError
-from spikebridge.files import atomic_path
+from spikebridge.base.errors import UserError
+from spikebridge.base.files import atomic_path
 
 _METADATA = "spikebridge"
 

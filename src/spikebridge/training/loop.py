@@ -17,15 +17,9 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from spikebridge.allocator import keep_freed_memory
-from spikebridge.console import console, progress
-from spikebridge.devices import all_to_device
-from spikebridge.errors import Interrupted, UserError
-from spikebridge.evaluate import Evaluation
-from spikebridge.training.ahead import Ahead
-from spikebridge.training.average import WeightAverage
-from spikebridge.training.checkpoint import load_checkpoint, save_checkpoint
-from spikebridge.training.distributed import (
+from spikebridge.base.console import console, progress
+from spikebridge.base.devices import all_to_device
+from spikebridge.base.distributed import (
     any_of,
     broadcast_,
     each_ones,
@@ -33,6 +27,12 @@ from spikebridge.training.distributed import (
     rank,
     size,
 )
+from spikebridge.base.errors import Interrupted, UserError
+from spikebridge.training.ahead import Ahead
+from spikebridge.training.allocator import keep_freed_memory
+from spikebridge.training.average import WeightAverage
+from spikebridge.training.checkpoint import load_checkpoint, save_checkpoint
+from spikebridge.training.evaluate import Evaluation
 from spikebridge.training.record import NoRecorder, Recorder
 from spikebridge.training.statistics import measured_statistics
 from spikebridge.training.step import StepInputs, StepResult, TrainingStep, make_optimiser

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikebridge.devices import leaves, map_tensors
+from spikebridge.base.devices import leaves, map_tensors
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from spikebridge.errors import UserError
-from spikebridge.files import json_text, writing_failed
+from spikebridge.base.errors import UserError
+from spikebridge.base.files import json_text, writing_failed
 from spikebridge.training.packing import Packed, unpacked
 
 _HELD_RECORDS = 20

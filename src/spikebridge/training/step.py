@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikebridge.devices import all_to_device
-from spikebridge.graphs import Graphs
-from spikebridge.training.distributed import size, sum_gradients_
+from spikebridge.base.devices import all_to_device
+from spikebridge.base.distributed import size, sum_gradients_
+from spikebridge.base.graphs import Graphs
 from spikebridge.training.packing import Packed
 
 

@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spikebridge.config import Config
-from spikebridge.data.augment import Moves, draw_geometry
-from spikebridge.data.batches import Batch, DrawnBatch, PairedBatches
+from spikebridge.base.distributed import share, size, total
+from spikebridge.base.errors import UserError
+from spikebridge.ckd.objective import CKDObjective, Draws
+from spikebridge.data.feed.augment import Moves, draw_geometry
+from spikebridge.data.feed.batches import Batch, DrawnBatch, PairedBatches
+from spikebridge.data.feed.resident import Room, Rows
 from spikebridge.data.prepared import PreparedData
-from spikebridge.data.resident import Room, Rows
-from spikebridge.errors import UserError
-from spikebridge.evaluate import Autocast, Evaluation, evaluate_student, evaluate_teacher
+from spikebridge.models.neurons.norm import StreamBatchNorm2d
 from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher
-from spikebridge.neurons.norm import StreamBatchNorm2d
-from spikebridge.training.distributed import share, size, total
+from spikebridge.settings.config import Config
+from spikebridge.training.evaluate import Autocast, Evaluation, evaluate_student, evaluate_teacher
 from spikebridge.training.loop import LoopSettings, Task
-from spikebridge.training.objective import CKDObjective, Draws
 from spikebridge.training.precision import resolve
 from spikebridge.training.step import StepInputs, StepResult
 

@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from spikebridge.config import DataConfig
+from spikebridge.base.errors import UserError
+from spikebridge.base.files import expand_path
 from spikebridge.data.datasets.dataset import Dataset, Finding, Found, Kind, Listing
 from spikebridge.data.datasets.walk import counted, folder_of, nothing_found
-from spikebridge.errors import UserError
-from spikebridge.files import expand_path
+from spikebridge.settings.config import DataConfig
 
 CLASSES = (
     "aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables",

@@ -4,8 +4,14 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from spikebridge.config import DataConfig
-from spikebridge.data.cifar10 import BATCHES, CLASSES, check_class_names, find_batches, read_batch
+from spikebridge.base.errors import UserError
+from spikebridge.data.datasets.cifar10 import (
+    BATCHES,
+    CLASSES,
+    check_class_names,
+    find_batches,
+    read_batch,
+)
 from spikebridge.data.datasets.dataset import Dataset, Finding, Found, Listing
 from spikebridge.data.datasets.pairing import without_pairs
 from spikebridge.data.datasets.walk import (
@@ -16,7 +22,7 @@ from spikebridge.data.datasets.walk import (
     nothing_found,
 )
 from spikebridge.data.photos import PHOTO_SUFFIXES
-from spikebridge.errors import UserError
+from spikebridge.settings.config import DataConfig
 
 PUBLISHED: dict[str, int] = dict.fromkeys(CLASSES, 1000)
 """Recordings by class."""

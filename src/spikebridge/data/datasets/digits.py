@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from spikebridge.config import DataConfig
+from spikebridge.base.files import atomic_path, settings_key
 from spikebridge.data.collection import cache_folder
 from spikebridge.data.datasets.folders import FOLDERS
-from spikebridge.files import atomic_path, settings_key
+from spikebridge.settings.config import DataConfig
 
 _COUNTS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
 

@@ -3,16 +3,16 @@
 from dataclasses import replace
 from pathlib import Path
 
-from spikebridge.config import DataConfig
+from spikebridge.base.errors import UserError
+from spikebridge.base.files import settings_key
 from spikebridge.data.collection import cache_folder
 from spikebridge.data.datasets.dataset import Dataset, Listing
 from spikebridge.data.datasets.walk import folder_of, list_class_folders
 from spikebridge.data.events import EVENT_SUFFIXES
-from spikebridge.data.hashes import file_hashes
 from spikebridge.data.photos import PHOTO_SUFFIXES, list_photo_folder
-from spikebridge.data.twins import simulate_folder
-from spikebridge.errors import UserError
-from spikebridge.files import settings_key
+from spikebridge.data.simulation.twins import simulate_folder
+from spikebridge.data.splits.hashes import file_hashes
+from spikebridge.settings.config import DataConfig
 
 _EVENTS_LAYOUT = (
     "EVENTS/CLASS/RECORDING.bin   or .aedat .aedat4 .raw .dat .h5 .npz .csv .txt .bag .mat",

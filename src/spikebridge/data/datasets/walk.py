@@ -5,10 +5,10 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from spikebridge.base.errors import UserError
+from spikebridge.base.files import expand_path
 from spikebridge.data.datasets.dataset import Finding, Found, Kind, Listing
-from spikebridge.data.manifest import caseless
-from spikebridge.errors import UserError
-from spikebridge.files import expand_path
+from spikebridge.data.splits.manifest import caseless
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".rar", ".7z")
 _SETTING: dict[Kind, str] = {"recording": "data.events", "photo": "data.photos"}

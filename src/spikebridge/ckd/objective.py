@@ -1,0 +1,403 @@
+"""The CKD objective: two streams in, a dictionary of named losses out (METHOD.md, losses)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spikebridge.base.devices import all_to_device, to_device
+from spikebridge.base.distributed import gather
+from spikebridge.base.errors import UserError
+from spikebridge.base.hooks import bare, is_hook, require_tensor, resolve
+from spikebridge.ckd.losses import (
+    MixupHeads,
+    TemporalCoefficient,
+    alignment_loss,
+    class_means,
+    confidence,
+    contrast_loss,
+    dist_loss,
+    dkd_loss,
+    kd_loss,
+    linear_cka,
+    mean_logits_loss,
+    modality_loss,
+    ratio_loss,
+    tet_loss,
+)
+from spikebridge.ckd.losses._precision import at_least_float32
+from spikebridge.ckd.streams import (
+    HybridBatch,
+    draw_samples,
+    draw_steps,
+    draw_tails,
+    photo_sequence,
+    replaced,
+)
+from spikebridge.data.feed.batches import Batch, Share
+from spikebridge.models.student import Student, StudentOutput
+from spikebridge.settings.config import ObjectiveConfig
+from spikebridge.training.step import StepResult
+
+_MIN_CKA_ROWS = {"biased": 2, "debiased": 4}
+_MIN_CKA_CLASSES = 3
+_DRAW = {"sample": draw_samples, "time-step": draw_steps, "tail": draw_tails}
+_KD_LOSSES = {"kl": kd_loss, "dist": dist_loss}
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What a step draws, and reads off its schedules, before the device has anything to do.
+
+    All that changes from step to step is in the tensors; the rest changes a few times a run.
+    """
+
+    dvs: bool
+    """Whether the DVS stream is trained."""
+    hybrid: bool
+    """Whether the hybrid stream is."""
+    distils: bool
+    """Whether the teacher is asked."""
+    replaced_TB: Tensor | None = None
+    """Frames of the hybrid stream that are replaced."""
+    simulated_B: Tensor | None = None
+    """Samples of a `staged` source that are simulated recordings."""
+    guidance: Tensor | None = None
+    """w_KD W(u), a scalar."""
+    kept_B: np.ndarray | None = None
+    """Under `align_on: rgb`, the samples of which less than half is replaced."""
+
+
+class CKDObjective(nn.Module):
+    """L = w_KD W(u) L_KD + L_cls(hybrid) + L_cls(DVS) + w_DA L_DA, its baselines and additions.
+
+    Args:
+        config: Switches and weights.
+        time_steps: T.
+        threshold: The neurons' firing threshold, which TET regularises logits to (KT).
+        features: Number of features that the student's heads read; only time-step mixup's auxiliary
+            losses need it.
+    """
+
+    def __init__(
+        self, config: ObjectiveConfig, time_steps: int, threshold: float, features: int = 0
+    ) -> None:
+        super().__init__()
+        self.config, self.time_steps = config, time_steps
+        self.threshold = threshold
+        self.coefficient = (
+            TemporalCoefficient(
+                time_steps,
+                initial=config.coefficient_start,
+                learned=config.coefficient == "learned",
+            )
+            if config.alignment_weight and config.hybrid_until
+            else None
+        )
+        perceives = (config.modality_weight or config.ratio_weight) and config.hybrid_until
+        self.mixup_heads = MixupHeads(features) if perceives else None
+
+    @property
+    def waits(self) -> bool:
+        """Whether a step reads the device, or has shapes that depend on what was drawn."""
+        return self.coefficient is not None and (
+            self.config.align == "class" or self.config.align_on == "rgb"
+        )
+
+    def forward(
+        self,
+        student: Student,
+        teacher: Callable[[Tensor], Tensor] | None,
+        batch: Batch,
+        progress: float,
+        generator: torch.Generator,
+    ) -> StepResult:
+        """Losses of one batch.
+
+        Args:
+            student: Called once per stream.
+            teacher: Maps photos to logits; not called while W(u) = 0.
+            batch: Both streams' samples.
+            progress: u in [0, 1).
+            generator: CPU generator of the replacement draws.
+        """
+        alone_B = None if batch.alone_B is None else batch.alone_B.cpu()
+        draws, logged = self.draw(progress, len(batch.label_B), generator, batch.share, alone_B)
+        draws = all_to_device(draws, batch.dvs_TBCHW.device)
+        result = self.losses(student, teacher, batch, draws)
+        result.logged = {**logged, **result.logged}
+        return result
+
+    def draw(
+        self,
+        progress: float,
+        batch: int,
+        generator: torch.Generator,
+        share: Share | None = None,
+        alone_B: Tensor | None = None,
+    ) -> tuple[Draws, dict[str, float]]:
+        """Draw what a step replaces, on the CPU; and what of it is to be logged.
+
+        Args:
+            progress: u in [0, 1).
+            batch: Number of samples.
+            generator: CPU generator.
+            share: Which part of the batch the samples are; None where they are all.
+            alone_B: On the CPU, samples without a photo, which are replaced whatever is drawn.
+        """
+        config = self.config
+        dvs, hybrid = progress >= config.dvs_from, progress < config.hybrid_until
+        if not hybrid:
+            return Draws(dvs, hybrid, False), {}
+        simulated_B = None
+        if config.source == "staged":
+            simulated_B = draw_samples(1, batch, config.staging(progress), generator, share)[0]
+        probability = config.replacement(progress)
+        replaced_TB = _DRAW[config.replace](self.time_steps, batch, probability, generator, share)
+        if alone_B is not None:
+            replaced_TB = replaced_TB | alone_B
+        share_B = replaced_TB.float().mean(0)
+        weight = config.distillation(progress, probability)
+        logged = {"replacement": probability, "replaced": share_B.mean().item()}
+        if simulated_B is not None:
+            logged["simulated"] = (simulated_B.float() * (1 - share_B)).mean().item()
+        logged["distillation"] = weight
+        guidance = weight * config.kd_weight
+        draws = Draws(
+            dvs,
+            hybrid,
+            bool(guidance),
+            replaced_TB,
+            simulated_B,
+            torch.tensor(guidance, dtype=torch.float64) if guidance else None,
+            (share_B < 0.5).numpy() if config.align_on == "rgb" else None,
+        )
+        return draws, logged
+
+    def losses(
+        self,
+        student: Student,
+        teacher: Callable[[Tensor], Tensor] | None,
+        batch: Batch,
+        draws: Draws,
+    ) -> StepResult:
+        """Compute the losses of a batch from what was drawn, all of it on the device.
+
+        Args:
+            student: Called once per stream.
+            teacher: Maps photos to logits; called where ``draws`` says so.
+            batch: Both streams' samples.
+            draws: From `draw`.
+
+        Raises:
+            ValueError: a teacher or simulated recordings are needed and not there.
+        """
+        config = self.config
+        result = StepResult({}, {}, batch.share.weight if batch.share else 1.0)
+        step_weight_T = None
+        dvs = student(batch.dvs_TBCHW, "dvs") if draws.dvs else None
+        if draws.hybrid:
+            stream = self._hybrid_stream(batch, draws)
+            hybrid = student(stream.frames_TBCHW, "hybrid" if config.statistics == "dvs" else "dvs")
+            result.losses["hybrid"] = self._classification(hybrid.logits_TBC, batch.label_B)
+            if draws.distils:
+                assert draws.guidance is not None
+                if teacher is None:
+                    raise ValueError("this objective distils, but no teacher was given")
+                loss = self._distil(hybrid, teacher, batch, stream)
+                result.losses["kd"] = draws.guidance.to(loss.dtype) * loss
+            if self.mixup_heads is not None:
+                self._perceive(self.mixup_heads, hybrid, stream, result)
+            if dvs and config.contrast_weight:
+                result.losses["contrast"] = config.contrast_weight * contrast_loss(
+                    hybrid.features_TBF.mean(0),
+                    dvs.features_TBF.mean(0),
+                    batch.label_B,
+                    temperature=config.contrast_temperature,
+                )
+            if dvs and self.coefficient is not None:
+                coefficient_T = self.coefficient()
+                step_weight_T = 1 - coefficient_T
+                result.logged["coefficient"] = coefficient_T.detach()
+                result.logged |= _logged_cka(hybrid.membrane_TBN, dvs.membrane_TBN)
+                alignment = self._alignment(hybrid, dvs, batch, draws.kept_B, coefficient_T)
+                if alignment is not None:
+                    result.losses["alignment"] = config.alignment_weight * alignment
+                else:
+                    # Nothing opposes 1 − c_t here, which would drive the coefficient to 1.
+                    step_weight_T = step_weight_T.detach()
+        if dvs:
+            result.losses["dvs"] = self._classification(
+                dvs.logits_TBC, batch.label_B, step_weight_T
+            )
+            result.logged["rates"] = dvs.rates
+        return result
+
+    def _hybrid_stream(self, batch: Batch, draws: Draws) -> HybridBatch:
+        """The hybrid stream's input."""
+        assert draws.replaced_TB is not None
+        if self.config.source == "photo":
+            source_TBCHW = _photo_frames(batch)
+        elif self.config.source == "simulated":
+            source_TBCHW = _simulated_frames(batch)
+        else:
+            assert draws.simulated_B is not None
+            simulated_TB = draws.simulated_B.expand(self.time_steps, -1)
+            source_TBCHW = replaced(
+                _photo_frames(batch), _simulated_frames(batch), simulated_TB
+            ).frames_TBCHW
+        return replaced(source_TBCHW, batch.dvs_TBCHW, draws.replaced_TB)
+
+    def _distil(
+        self,
+        hybrid: StudentOutput,
+        teacher: Callable[[Tensor], Tensor],
+        batch: Batch,
+        stream: HybridBatch,
+    ) -> Tensor:
+        """L_KD."""
+        config = self.config
+        teacher_BC = teacher(batch.photo_B3HW)
+        weights: list[Tensor] = []
+        if config.kd_on == "rgb":
+            weights.append(1 - stream.share_B)
+        if config.kd_confidence:
+            weights.append(confidence(teacher_BC))
+        if batch.alone_B is not None:
+            weights.append((~batch.alone_B).float())
+        options: dict[str, Any] = {
+            "temperature": config.kd_temperature,
+            "per_step": config.kd_per_step,
+            "weight_B": reduce(torch.mul, weights) if weights else None,
+        }
+        if is_hook(config.kd_loss):
+            return _own_loss(
+                config.kd_loss, (), hybrid.logits_TBC, teacher_BC.detach(), batch.label_B, **options
+            )
+        loss = _KD_LOSSES.get(config.kd_loss) or partial(
+            dkd_loss, label_B=batch.label_B, alpha=config.dkd_alpha, beta=config.dkd_beta
+        )
+        return loss(hybrid.logits_TBC, teacher_BC, **options)
+
+    def _perceive(
+        self, heads: MixupHeads, hybrid: StudentOutput, stream: HybridBatch, result: StepResult
+    ) -> None:
+        """Time-step mixup's auxiliary losses."""
+        config = self.config
+        logit_TB, share_B = heads(hybrid.features_TBF)
+        if config.modality_weight:
+            loss = modality_loss(logit_TB, stream.replaced_TB)
+            result.losses["modality"] = config.modality_weight * loss
+        if config.ratio_weight:
+            result.losses["ratio"] = config.ratio_weight * ratio_loss(share_B, stream.replaced_TB)
+
+    def _alignment(
+        self,
+        hybrid: StudentOutput,
+        dvs: StudentOutput,
+        batch: Batch,
+        kept: np.ndarray | None,
+        coefficient_T: Tensor,
+    ) -> Tensor | None:
+        """L_DA of the two streams' membrane potentials; None if the rows are too few.
+
+        Under `align_on: rgb` the hybrid rows are those that ``kept`` names.
+        """
+        config = self.config
+        x_TBN, y_TBN, label_B = hybrid.membrane_TBN, dvs.membrane_TBN, batch.label_B
+        needed = _MIN_CKA_ROWS[config.cka]
+        kept_B = None if kept is None else torch.from_numpy(kept)
+        if config.gather_alignment and batch.share:
+            whole = batch.share.batch
+            x_TBN, y_TBN = gather(x_TBN, 1, whole), gather(y_TBN, 1, whole)
+            label_B = gather(label_B, 0, whole)
+            kept_B = None if kept_B is None else gather(kept_B, 0, whole)
+        if config.align == "class":
+            needed = max(needed, _MIN_CKA_CLASSES)
+            kept_label_B = label_B
+            if kept_B is not None:
+                kept_label_B = label_B.where(to_device(kept_B, label_B.device), -1)
+            classes_K = kept_label_B.unique()  # Waits for the device.
+            classes_K = classes_K[classes_K >= 0]
+            x_TBN = class_means(x_TBN, kept_label_B, classes_K)
+            y_TBN = class_means(y_TBN, label_B, classes_K)
+            label_B = classes_K
+        elif kept_B is not None:
+            # A mask on the device would have to be counted there, and waited for.
+            rows_K = to_device(kept_B.nonzero()[:, 0], x_TBN.device)
+            x_TBN, y_TBN, label_B = x_TBN[:, rows_K], y_TBN[:, rows_K], label_B[rows_K]
+        if x_TBN.shape[1] < needed:
+            return None
+        if is_hook(config.alignment):
+            loss_T = _own_loss(config.alignment, x_TBN.shape[:1], x_TBN, y_TBN, label_B)
+            return (coefficient_T * loss_T).mean()
+        cka_T = linear_cka(x_TBN, y_TBN, debiased=config.cka == "debiased")
+        return alignment_loss(cka_T, coefficient_T)
+
+    def _classification(
+        self, logits_TBC: Tensor, label_B: Tensor, step_weight_T: Tensor | None = None
+    ) -> Tensor:
+        if self.config.classification == "ce":
+            return mean_logits_loss(logits_TBC, label_B, step_weight_T=step_weight_T)
+        return tet_loss(
+            logits_TBC,
+            label_B,
+            regularisation=self.config.tet_regularisation,
+            target=self.threshold,
+            step_weight_T=step_weight_T,
+        )
+
+
+def _own_loss(hook: str, shape: tuple[int, ...], *given: Tensor, **options: Any) -> Tensor:
+    """Call a user's own loss in float32 at least, outside autocast, and look at what it returns.
+
+    Args:
+        hook: What names it.
+        shape: Shape that its result must have.
+        given: Tensors, those of integers last.
+        options: Passed on.
+
+    Raises:
+        UserError: it cannot be imported, returns something else, or takes no part in learning.
+    """
+    with torch.autocast(given[0].device.type, enabled=False):
+        floats = (at_least_float32(x) if x.is_floating_point() else x for x in given)
+        loss = resolve(hook)(*floats, **options)
+    require_tensor(hook, loss, tuple(shape))
+    if given[0].requires_grad and torch.is_grad_enabled() and not loss.requires_grad:
+        raise UserError(
+            f"{bare(hook)} returned a loss without a gradient; compute it from the student's "
+            "outputs, which must not be detached"
+        )
+    return at_least_float32(loss)
+
+
+def _photo_frames(batch: Batch) -> Tensor:
+    """The static photos as sequences x_TBCHW of the network's size."""
+    steps, size = batch.dvs_TBCHW.shape[0], batch.dvs_TBCHW.shape[-2:]
+    value_B1HW = batch.photo_B3HW.amax(1, keepdim=True)
+    if value_B1HW.shape[-2:] != size:
+        value_B1HW = F.interpolate(value_B1HW, size, mode="area")
+    return photo_sequence(value_B1HW, steps)
+
+
+def _simulated_frames(batch: Batch) -> Tensor:
+    if batch.simulated_TBCHW is None:
+        raise ValueError("objective.source asks for simulated photos, which were not simulated")
+    return batch.simulated_TBCHW
+
+
+@torch.no_grad()
+def _logged_cka(x_TBN: Tensor, y_TBN: Tensor) -> dict[str, Tensor]:
+    """Both estimates, over all positions, for the log."""
+    if x_TBN.shape[1] < _MIN_CKA_ROWS["debiased"]:
+        return {}
+    return {
+        "cka": linear_cka(x_TBN, y_TBN),
+        "cka_debiased": linear_cka(x_TBN, y_TBN, debiased=True),
+    }

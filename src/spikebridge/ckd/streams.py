@@ -1,0 +1,180 @@
+"""The hybrid stream: photos that turn into same-class events as training goes on."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikebridge.base.devices import to_device
+from spikebridge.data.feed.batches import Share
+
+
+@dataclass(frozen=True)
+class HybridBatch:
+    """One batch of the hybrid stream."""
+
+    frames_TBCHW: Tensor
+    """The stream's input: a replaced frame is its DVS sample's, bit for bit."""
+    replaced_TB: Tensor
+    """True where the frame was replaced; where it was given, the CPU for one that was drawn."""
+
+    @property
+    def share_B(self) -> Tensor:
+        """Share of each sample's time steps that were replaced."""
+        return self.replaced_TB.float().mean(0)
+
+
+def photo_sequence(photo_BCHW: Tensor, time_steps: int) -> Tensor:
+    """Static photos as input of a two-polarity network over T steps.
+
+    RGB becomes the HSV value channel max(R, G, B) (KT), repeated over polarities and T.
+
+    Args:
+        photo_BCHW: Photos in [0, 1], with 3 (RGB) or 1 channels.
+        time_steps: T.
+
+    Returns:
+        x_TBCHW with C = 2, a view without copies over T.
+    """
+    value_B1HW = photo_BCHW.amax(1, keepdim=True)
+    return value_B1HW.expand(-1, 2, -1, -1).expand(time_steps, -1, -1, -1, -1)
+
+
+def replace_samples(
+    source_TBCHW: Tensor,
+    dvs_TBCHW: Tensor,
+    probability: float,
+    generator: torch.Generator,
+    share: Share | None = None,
+) -> HybridBatch:
+    """Semantically similar replacement (METHOD.md, streams).
+
+    Every sample is replaced, independently with ``probability``, by the DVS sample at its
+    position, which has the same class.
+
+    Args:
+        source_TBCHW: The source as a sequence: a static photo or a simulated recording.
+        dvs_TBCHW: The DVS stream's samples of the same shape.
+        probability: P(u) in [0, 1].
+        generator: CPU generator that the draws come from.
+        share: Which part of the batch this is; None where it is whole.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    steps, batch = dvs_TBCHW.shape[:2]
+    return replaced(
+        source_TBCHW, dvs_TBCHW, draw_samples(steps, batch, probability, generator, share)
+    )
+
+
+def replace_steps(
+    source_TBCHW: Tensor,
+    dvs_TBCHW: Tensor,
+    probability: float,
+    generator: torch.Generator,
+    share: Share | None = None,
+) -> HybridBatch:
+    """Time-step mixup (TMKT; METHOD.md, streams).
+
+    Every time step of every sample is replaced, independently with ``probability``, by that step of
+    the DVS sample at its position. Arguments and errors are those of `replace_samples`.
+    """
+    steps, batch = dvs_TBCHW.shape[:2]
+    return replaced(
+        source_TBCHW, dvs_TBCHW, draw_steps(steps, batch, probability, generator, share)
+    )
+
+
+def replace_tails(
+    source_TBCHW: Tensor,
+    dvs_TBCHW: Tensor,
+    probability: float,
+    generator: torch.Generator,
+    share: Share | None = None,
+) -> HybridBatch:
+    """Time-step mixup in which a sample changes once: photos, then events to the end.
+
+    So a second-hand summary tells TMKT's "replacement point". The change comes at each step with
+    the same probability, which is chosen so that ``probability`` is the expected share of replaced
+    steps. Arguments and errors are those of `replace_samples`.
+    """
+    steps, batch = dvs_TBCHW.shape[:2]
+    return replaced(
+        source_TBCHW, dvs_TBCHW, draw_tails(steps, batch, probability, generator, share)
+    )
+
+
+def draw_samples(
+    steps: int,
+    batch: int,
+    probability: float,
+    generator: torch.Generator,
+    share: Share | None = None,
+) -> Tensor:
+    """Draw which samples `replace_samples` replaces, replaced_TB on the CPU."""
+    replaced_B = _uniform((), batch, generator, share) < probability
+    return replaced_B.expand(steps, -1)
+
+
+def draw_steps(
+    steps: int,
+    batch: int,
+    probability: float,
+    generator: torch.Generator,
+    share: Share | None = None,
+) -> Tensor:
+    """Draw which time steps `replace_steps` replaces, replaced_TB on the CPU."""
+    return _uniform((steps,), batch, generator, share) < probability
+
+
+def draw_tails(
+    steps: int,
+    batch: int,
+    probability: float,
+    generator: torch.Generator,
+    share: Share | None = None,
+) -> Tensor:
+    """Draw which time steps `replace_tails` replaces, replaced_TB on the CPU."""
+    draws_TB = _uniform((steps,), batch, generator, share)
+    return (draws_TB < change_probability(probability, steps)).cumsum(0) > 0
+
+
+def change_probability(expected_share: float, steps: int) -> float:
+    """p for which 1 − mean_t (1 − p)^t, t = 1 … T, is the expected share of steps after a change.
+
+    Args:
+        expected_share: In [0, 1].
+        steps: T.
+    """
+    low, high = 0.0, 1.0
+    if expected_share in (low, high):
+        return expected_share
+    for _ in range(50):
+        middle = (low + high) / 2
+        share = 1 - sum((1 - middle) ** t for t in range(1, steps + 1)) / steps
+        low, high = (middle, high) if share < expected_share else (low, middle)
+    return high
+
+
+def _uniform(
+    leading: tuple[int, ...], batch: int, generator: torch.Generator, share: Share | None
+) -> Tensor:
+    """Draws of the whole batch in [0, 1), of which those of this share are returned."""
+    if share is None:
+        return torch.rand(*leading, batch, generator=generator)
+    return torch.rand(*leading, share.batch, generator=generator)[..., share.rows]
+
+
+def replaced(source_TBCHW: Tensor, dvs_TBCHW: Tensor, replaced_TB: Tensor) -> HybridBatch:
+    """Put the DVS sample's frames where ``replaced_TB``, on any device, is true.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if source_TBCHW.shape != dvs_TBCHW.shape:
+        raise ValueError(
+            f"source {tuple(source_TBCHW.shape)} and DVS {tuple(dvs_TBCHW.shape)} shapes differ"
+        )
+    mask_TB111 = to_device(replaced_TB, dvs_TBCHW.device)[..., None, None, None]
+    return HybridBatch(torch.where(mask_TB111, dvs_TBCHW, source_TBCHW), replaced_TB)

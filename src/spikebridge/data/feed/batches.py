@@ -1,0 +1,224 @@
+"""Training batches: every draw is a function of (seed, step), so that resuming needs no state."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikebridge.base.devices import all_to_device
+from spikebridge.data.feed.augment import Moves, augment_counts, changes_counts, draw_geometry
+from spikebridge.data.feed.resident import FrameRows, Frames, Room, Rows
+from spikebridge.data.prepared import EventSet, PhotoSet
+from spikebridge.settings.config import AugmentConfig
+
+_ORDER, _SOURCE, _RECORDING_MOVES, _PHOTO_MOVES, _RECORDING_EVENTS, _SIMULATED_EVENTS = range(1, 7)
+_VIEW = 7
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one of several processes takes of a batch."""
+
+    batch: int
+    """Number of samples in the whole batch."""
+    rows: slice
+
+    @property
+    def positions_B(self) -> range:
+        """Positions in the whole batch."""
+        return range(self.batch)[self.rows]
+
+    @property
+    def weight(self) -> float:
+        """Its part of the batch, in (0, 1]."""
+        return len(self.positions_B) / self.batch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of both streams; position b of either has the class label_B[b]."""
+
+    dvs_TBCHW: Tensor
+    """Event frames, scaled by `network_input`."""
+    label_B: Tensor
+    photo_B3HW: Tensor
+    """Source photos in [0, 1] at photo size, as the teacher sees them."""
+    simulated_TBCHW: Tensor | None
+    """Simulated recordings of the same photos, where the set has them."""
+    recording_B: Tensor
+    """Index of each recording in its set."""
+    source_B: Tensor
+    """Index of each photo in its set."""
+    share: Share | None = None
+    """Which part of the batch this is, where several processes share it."""
+    alone_B: Tensor | None = None
+    """Samples of classes without photos, whose photo is any and must not be used; None where all
+    classes have some."""
+
+
+@dataclass(frozen=True)
+class DrawnBatch:
+    """What a `Batch` is made of: all that is drawn, and the samples that are not on the device."""
+
+    label_B: Tensor
+    recording_B: Tensor
+    source_B: Tensor
+    recordings: FrameRows
+    photos: Tensor
+    simulated: FrameRows | None
+    move_recording: Moves
+    move_photo: Moves
+    move_simulated: Moves | None
+    share: Share | None
+    alone_B: Tensor | None
+
+
+class PairedBatches:
+    """Labelled recordings, each with another random training photo of its class.
+
+    A recording is augmented by itself. A photo moves as its simulated recording does, which has
+    draws of its own for its events. A position's draws depend on the seed, the step and the
+    position alone.
+
+    Args:
+        events: Labelled training recordings.
+        photos: Training photos; a class of ``events`` that does not occur trains on events alone.
+        batch_size: Samples per batch; in one pass at most the set, else recordings repeat.
+        batches_per_epoch: None makes an epoch one pass, in batches of nearly equal size.
+        augment: Random changes.
+        seed: Seed of all draws.
+        device: Where the batches go.
+        rows: Which rows of every batch to make; they are as they are in the whole one.
+    """
+
+    def __init__(
+        self,
+        events: EventSet,
+        photos: PhotoSet,
+        *,
+        batch_size: int,
+        batches_per_epoch: int | None,
+        augment: AugmentConfig,
+        seed: int,
+        device: torch.device,
+        rows: slice = slice(None),
+    ) -> None:
+        self.events, self.photos, self.rows = events, photos, rows
+        self.batch_size = batch_size
+        passes = -(-len(events.label_N) // batch_size)
+        self.one_pass = batches_per_epoch is None
+        self.batches_per_epoch = passes if batches_per_epoch is None else batches_per_epoch
+        self.augment, self.seed, self.device = augment, seed, device
+        room = Room(device)
+        self._recordings = Frames(events.frames_NTCHW, events.scale, room)
+        self._photos = Rows(photos.photos_N3HW, room)
+        simulated_NTCHW = photos.simulated_NTCHW
+        self._simulated = (
+            None if simulated_NTCHW is None else Frames(simulated_NTCHW, events.scale, room)
+        )
+        self._photos_of = {
+            int(label): np.flatnonzero(photos.label_N == label) for label in set(events.label_N)
+        }
+        self._alone = [label for label, photos in self._photos_of.items() if not len(photos)]
+
+    @property
+    def smallest(self) -> int:
+        """Samples in the smallest batch."""
+        if self.one_pass:
+            return len(self.events.label_N) // self.batches_per_epoch
+        return self.batch_size
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of a global step."""
+        return self.assembled(all_to_device(self.drawn(step), self.device))
+
+    def drawn(self, step: int) -> DrawnBatch:
+        """Draw the batch of a global step, on the CPU."""
+        epoch, position = divmod(step, self.batches_per_epoch)
+        recording_B = self._epoch_order(epoch)[position]
+        share = Share(len(recording_B), self.rows)
+        source_B = self._draw_sources(self.events.label_N[recording_B], step)[self.rows]
+        recording_B = recording_B[self.rows]
+        height, width = self.events.frames_NTCHW.shape[-2:]
+        move_recording, move_photo = (
+            draw_geometry(self.augment, (height, width), share.batch, self._random(draws, step)).of(
+                self.rows
+            )
+            for draws in (_RECORDING_MOVES, _PHOTO_MOVES)
+        )
+        label_B = self.events.label_N[recording_B]
+        simulated, move_simulated = None, None
+        if self._simulated is not None:
+            rows_B = self._draw_views(source_B, step)
+            simulated = self._counts(self._simulated, rows_B, _SIMULATED_EVENTS, step, share)
+            move_simulated = move_photo.moves(height, width)
+        return DrawnBatch(
+            torch.from_numpy(label_B),
+            torch.from_numpy(recording_B),
+            torch.from_numpy(source_B),
+            self._counts(self._recordings, recording_B, _RECORDING_EVENTS, step, share),
+            self._photos.drawn(source_B),
+            simulated,
+            move_recording.moves(height, width),
+            move_photo.moves(*self.photos.photos_N3HW.shape[-2:]),
+            move_simulated,
+            None if self.rows == slice(None) else share,
+            torch.from_numpy(np.isin(label_B, self._alone)) if self._alone else None,
+        )
+
+    def assembled(self, drawn: DrawnBatch) -> Batch:
+        """Make a batch of what was drawn, where that is; a GPU needs nothing of the host."""
+        simulated_TBCHW = None
+        if drawn.simulated is not None:
+            assert self._simulated is not None
+            assert drawn.move_simulated is not None
+            simulated_BTCHW = drawn.move_simulated(self._simulated.input(drawn.simulated))
+            simulated_TBCHW = simulated_BTCHW.transpose(0, 1)
+        dvs_BTCHW = drawn.move_recording(self._recordings.input(drawn.recordings))
+        photo_B3HW = self._photos.rows(drawn.photos).float().div_(255)
+        return Batch(
+            dvs_TBCHW=dvs_BTCHW.transpose(0, 1),
+            label_B=drawn.label_B,
+            photo_B3HW=drawn.move_photo(photo_B3HW),
+            simulated_TBCHW=simulated_TBCHW,
+            recording_B=drawn.recording_B,
+            source_B=drawn.source_B,
+            share=drawn.share,
+            alone_B=drawn.alone_B,
+        )
+
+    def _draw_sources(self, label_B: np.ndarray, step: int) -> np.ndarray:
+        draw_B = self._random(_SOURCE, step).random(len(label_B))
+        sources = [self._photos_of[int(label)] for label in label_B]
+        return np.array(
+            [of[int(u * len(of))] if len(of) else 0 for of, u in zip(sources, draw_B, strict=True)]
+        )
+
+    def _draw_views(self, source_B: np.ndarray, step: int) -> np.ndarray:
+        """Row of each photo's simulated recording, of which it may have several."""
+        view_B = self._random(_VIEW, step).integers(self.photos.views, size=len(source_B))
+        return view_B * len(self.photos.files) + source_B
+
+    def _counts(
+        self, frames: Frames, rows_B: np.ndarray, draws: int, step: int, share: Share
+    ) -> FrameRows:
+        """Some recordings, with their events changed as the augmentation asks."""
+        if not changes_counts(self.augment):
+            return frames.drawn(rows_B)
+        random = self._random(draws, step)
+        return frames.given(
+            augment_counts(frames.counts_NTCHW[rows_B], self.augment, random, share.positions_B)
+        )
+
+    def _random(self, draws: int, step: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, draws, step])
+
+    def _epoch_order(self, epoch: int) -> list[np.ndarray]:
+        count = len(self.events.label_N)
+        random = np.random.default_rng([self.seed, _ORDER, epoch])
+        if self.one_pass:
+            return np.array_split(random.permutation(count), self.batches_per_epoch)
+        needed = self.batches_per_epoch * self.batch_size
+        passes = [random.permutation(count) for _ in range(-(-needed // count))]
+        return np.split(np.concatenate(passes)[:needed], self.batches_per_epoch)

@@ -1,0 +1,113 @@
+"""The simulated camera: a photo moved before an event camera (v2e pixel model, by eventcv)."""
+
+import numpy as np
+
+from spikebridge.base.errors import UserError
+from spikebridge.data.events import Events
+from spikebridge.data.photos import fit_photo
+from spikebridge.data.simulation.camera import Simulator
+from spikebridge.data.simulation.motion import motion_path
+
+_BACKGROUND = 3
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def simulate_photo(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> Events:
+    """The recording that a camera makes of a photo moved along its path.
+
+    Colour becomes luma. The same photo, settings and seed give the same events.
+
+    Args:
+        photo_HWC: RGB, uint8, of any size.
+        simulator: Camera and motion.
+        seed: Seed of path, thresholds and noise.
+
+    Returns:
+        Events on the whole sensor; where the photo keeps its aspect, none lies right of or below
+        its picture.
+
+    Raises:
+        UserError: the camera saw nothing (a uniform photo, or thresholds that are too high).
+    """
+    import eventcv
+
+    result = eventcv.simulate(
+        _moving_frames(photo_HWC, simulator, seed),
+        fps=1000 * simulator.frames / simulator.duration_ms,
+        pos_thres=simulator.pos_threshold,
+        neg_thres=simulator.neg_threshold,
+        sigma_thres=simulator.threshold_sigma,
+        refractory_us=simulator.refractory_us,
+        cutoff_hz=simulator.cutoff_hz,
+        leak_rate_hz=simulator.leak_rate_hz,
+        shot_noise_rate_hz=simulator.shot_noise_hz,
+        seed=seed,
+        device="cpu",
+    )
+    x_N, y_N, t_N, p_N = result.numpy().astype(np.int64).T
+    if not len(t_N):
+        raise UserError(
+            "the simulated camera saw no change; lower simulator.pos_threshold and neg_threshold "
+            "or remove the photo"
+        )
+    sensor = (simulator.width, simulator.height)
+    events = Events(x_N.astype(np.int32), y_N.astype(np.int32), t_N, p_N > 0, sensor)
+    if not simulator.background_hz:
+        return events
+    return _with_background(events, _picture_size(photo_HWC, simulator), simulator, seed)
+
+
+def _with_background(
+    events: Events, size: tuple[int, int], simulator: Simulator, seed: int
+) -> Events:
+    """With spontaneous ON events within the picture, from its first frame to the last event."""
+    random = np.random.default_rng([_BACKGROUND, seed])
+    last = int(events.t_N[-1])
+    count = random.poisson(simulator.background_hz * size[0] * size[1] * last / 1e6)
+    x_N = np.concatenate([events.x_N, random.integers(size[1], size=count, dtype=np.int32)])
+    y_N = np.concatenate([events.y_N, random.integers(size[0], size=count, dtype=np.int32)])
+    t_N = np.concatenate([events.t_N, random.integers(last + 1, size=count)])
+    on_N = np.concatenate([events.polarity_N, np.ones(count, bool)])
+    order_N = np.argsort(t_N, kind="stable")
+    return Events(x_N[order_N], y_N[order_N], t_N[order_N], on_N[order_N], events.sensor)
+
+
+def _picture_size(photo_HWC: np.ndarray, simulator: Simulator) -> tuple[int, int]:
+    """Height and width in pixels that the photo has on the sensor."""
+    if simulator.aspect == "stretch":
+        return simulator.height, simulator.width
+    height, width = photo_HWC.shape[:2]
+    scale = min(simulator.height / height, simulator.width / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _moving_frames(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> np.ndarray:
+    """Greyscale frames_NHW of the moving photo; beyond its border its edge goes on."""
+    height, width = _picture_size(photo_HWC, simulator)
+    grey_HW = fit_photo(photo_HWC, (height, width), simulator.margin) @ _LUMA
+    if simulator.negative:
+        grey_HW = 255 - grey_HW
+    offset = np.array([simulator.offset_x, simulator.offset_y])
+    reach = int(np.ceil(simulator.amplitude + np.abs(offset).max())) + 1
+    padded = np.pad(grey_HW, reach, mode="edge")
+    path_N2 = offset + motion_path(
+        simulator.motion,
+        simulator.frames,
+        simulator.amplitude,
+        seed,
+        height=simulator.saccade_height,
+        speed=simulator.speed,
+    )
+    frames = [_crop_between_pixels(padded, x, y, width, height) for x, y in reach - path_N2]
+    return np.round(np.stack(frames)).astype(np.uint8)
+
+
+def _crop_between_pixels(
+    picture_HW: np.ndarray, left: float, top: float, width: int, height: int
+) -> np.ndarray:
+    """Bilinear crop whose corner lies between pixels."""
+    column, row = int(left), int(top)
+    right_share, lower_share = left - column, top - row
+    crop = picture_HW[row : row + height + 1, column : column + width + 1]
+    crop = crop[:, :-1] * (1 - right_share) + crop[:, 1:] * right_share
+    return crop[:-1] * (1 - lower_share) + crop[1:] * lower_share

@@ -1,0 +1,342 @@
+"""Who trains, validates and tests, joined by class and image number, under three protocols."""
+
+from collections import defaultdict
+from collections.abc import Sequence, Set
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from spikebridge.base.errors import UserError
+from spikebridge.data.collection import place_of
+from spikebridge.data.datasets.catalog import Collection, Item, PhotoReader
+from spikebridge.data.splits.hashes import file_hashes, look_hashes, lookalikes
+from spikebridge.data.splits.manifest import Entry, Manifest, caseless, join_copies
+from spikebridge.data.splits.sessions import split_sessions, with_sessions
+from spikebridge.settings.config import SplitConfig
+
+_KT_TRAIN = 0.9
+
+_HELD = {"validation": "held-out", "test": "test"}
+"""Splits of recordings that hold out their photos, and where these go."""
+
+_OfOne = TypeVar("_OfOne", Item, Entry)
+_Drawn = list[tuple[Item, str]]
+
+
+def make_split(collection: Collection, config: SplitConfig, seed: int, cache: Path) -> Manifest:
+    """Split per class: validation and test first, then k labelled, then the legal photos.
+
+    Where ``config.group`` names sessions, none is in two splits, and no photo of one that validates
+    or tests is seen.
+
+    A photo whose recording validates or tests is never a source nor seen in the teacher's
+    training; nor is its copy, byte for byte, nor (``config.near_duplicates``) its likeness, nor
+    trains the recording that was made of one. Where photos are paired with no recording here,
+    `photo_test` of them test the teacher.
+
+    Protocol `kt` (AAAI 2024) trains on the first 90 % of each class in order of name, tests on the
+    rest and selects on it too; photos are cut alike.
+
+    Args:
+        collection: Recordings and photos.
+        config: Protocol, numbers and shares.
+        seed: Used when ``config.seed`` is None.
+        cache: Folder where hashes are remembered.
+
+    Raises:
+        UserError: a class has too few recordings, sessions or photos.
+    """
+    collection = _copies_joined(collection, cache)
+    if config.group is not None:
+        collection = with_sessions(collection, config.group)
+    random = np.random.default_rng([0x5B11, seed if config.seed is None else config.seed])
+    sessions = None if config.group is None else split_sessions(collection, config, random)
+    held = {i.group for some in sessions or () for i, split in some if split in _HELD}
+    recordings: _Drawn = []
+    photos: _Drawn = []
+    for label, name in enumerate(collection.classes):
+        own = [item for item in collection.recordings if item.label == label]
+        own_photos = [item for item in collection.photos if item.label == label]
+        if config.name == "kt":
+            drawn = _first_train(own, name)
+            recordings += drawn
+            photos += _photos_as_recordings(own_photos, drawn, name) if own_photos else []
+        else:
+            drawn = sessions[label] if sessions else _split_recordings(own, name, config, random)
+            recordings += drawn
+            photos += split_photos(own_photos, name, drawn, held, config, random)
+    entries = _entries(collection, recordings, photos, cache)
+    entries = without_copies(entries)
+    if config.name != "kt" and config.near_duplicates == "exclude":
+        entries = without_lookalikes(entries, cache)
+    _require_all_classes(entries, collection)
+    return Manifest(entries, config.name)
+
+
+def adopt_split(manifest: Manifest, collection: Collection, cache: Path) -> Manifest:
+    """A manifest's split of files that may have been moved, checked by their content.
+
+    Raises:
+        UserError: a file of it is missing here, or is another one; or the classes differ.
+    """
+    named: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
+    for here in all_entries(collection, cache):
+        named[here.kind, here.class_name, caseless(here.number)].append(here)
+    return replace(manifest, entries=tuple(_found(entry, named) for entry in manifest.entries))
+
+
+def _found(entry: Entry, named: dict[tuple[str, str, str], list[Entry]]) -> Entry:
+    """A manifest's entry as it is here; each file is taken once."""
+    there = named[entry.kind, entry.class_name, caseless(entry.number)]
+    # Where several have the number (N-MNIST's parts, endings, letter case), the pair tells or
+    # else the content.
+    paired = [here for here in there if caseless(here.pair) == caseless(entry.pair)] or there
+    if not paired:
+        raise UserError(
+            f"{entry.kind} {entry.class_name}/{entry.number} of the manifest is not among the "
+            "data; set data.events and data.photos to the folders that it was made of"
+        )
+    here = next((here for here in paired if here.sha256 == entry.sha256), None)
+    if here is None:
+        raise UserError(
+            f"{paired[0].file}: not the file that the manifest names (its content differs); "
+            "restore it, or train on the data as they are now"
+        )
+    there.remove(here)
+    pair = here.pair or _stated_pair(entry)
+    return replace(here, split=entry.split, pair=pair, group=entry.group)
+
+
+def _stated_pair(entry: Entry) -> str:
+    """A pair that a person wrote, not the file's own name, which older versions wrote."""
+    own_name = f"{entry.class_name}/{entry.number}"
+    return "" if caseless(entry.pair) == caseless(own_name) else entry.pair
+
+
+def all_entries(collection: Collection, cache: Path) -> tuple[Entry, ...]:
+    """All files with their pairs and contents, in no split."""
+    collection = _copies_joined(collection, cache)
+    recordings = [(item, "") for item in collection.recordings]
+    photos = [(item, "") for item in collection.photos]
+    return _entries(collection, recordings, photos, cache)
+
+
+def _copies_joined(collection: Collection, cache: Path) -> Collection:
+    """The same files; recordings with the same bytes have one pair, and so have their photos."""
+    if not collection.paired:
+        return collection
+    recordings = collection.recordings
+    hashes = file_hashes([item.file for item in recordings], cache)
+    of_content, stands_for = join_copies(
+        (item.pair, sha) for item, sha in zip(recordings, hashes, strict=True)
+    )
+    return replace(
+        collection,
+        recordings=[
+            replace(item, pair=of_content.get(sha, ""))
+            for item, sha in zip(recordings, hashes, strict=True)
+        ],
+        photos=[
+            replace(item, pair=stands_for.get(item.pair, item.pair)) for item in collection.photos
+        ],
+    )
+
+
+def _entries(
+    collection: Collection, recordings: _Drawn, photos: _Drawn, cache: Path
+) -> tuple[Entry, ...]:
+    reader = PhotoReader()
+    files = [item.file for item, _ in recordings]
+    files += [item.file for item, _ in photos if place_of(item.file)[1] is None]
+    hashes = dict(zip(files, file_hashes(files, cache), strict=True))
+    return tuple(
+        Entry(
+            kind=kind,
+            file=item.file,
+            class_name=collection.classes[item.label],
+            label=item.label,
+            number=item.number,
+            pair=item.pair,
+            split=split,
+            sha256=hashes.get(item.file) or reader.sha256(item),
+            group=item.group,
+        )
+        for kind, items in (("recording", recordings), ("photo", photos))
+        for item, split in items
+    )
+
+
+def without_copies(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Leave out of training what is, byte for byte, held out under another name.
+
+    So are photos whose recording is held out in another class.
+    """
+    scenes = {e.pair for e in Manifest(entries).held_recordings} - {""}
+    held = {
+        e.sha256
+        for e in entries
+        if e.split in ("test", "held-out") or (e.kind, e.split) == ("recording", "validation")
+    }
+    tested = {e.sha256 for e in entries if (e.kind, e.split) == ("recording", "test")}
+
+    def place(entry: Entry) -> str:
+        if entry.kind == "photo":
+            seen = entry.split in ("train", "validation")
+            copied = entry.sha256 in held or entry.pair in scenes
+            return "held-out" if seen and copied else entry.split
+        if entry.split == "train":
+            return "unused" if entry.sha256 in held else "train"
+        copied = entry.split == "validation" and entry.sha256 in tested
+        return "unused" if copied else entry.split
+
+    return tuple(replace(entry, split=place(entry)) for entry in entries)
+
+
+def without_lookalikes(entries: tuple[Entry, ...], cache: Path) -> tuple[Entry, ...]:
+    """Leave out of training the photos that look like a held-out recording's, and their recordings.
+
+    A few-shot class gets other labelled recordings in their place, where there are any.
+    """
+    manifest = Manifest(entries)
+    photos = lookalike_photos(manifest.held_photos, manifest.seen_photos, cache)
+    alike = {seen.file for _, seen, _ in photos}
+    held, contents = manifest.held_recordings, {e.sha256 for e in manifest.held_recordings}
+    unfit = {e.pair for e in (*held, *(seen for _, seen, _ in photos))} - {""}
+    taken = {e.file for e in manifest.select("recording", "train") if e.pair in unfit}
+    spare = [e for e in manifest.select("recording", "unused") if e.pair not in unfit]
+    spare = [e for e in spare if e.sha256 not in contents and e.group not in manifest.held_groups]
+    given = set()
+    for name in [e.class_name for e in manifest.select("recording", "train") if e.pair in unfit]:
+        other = next((e for e in spare if e.class_name == name and e.file not in given), None)
+        if other is not None:
+            given.add(other.file)
+
+    def place(entry: Entry) -> str:
+        if entry.file in alike:
+            return "held-out"
+        if entry.file in taken:
+            return "unused"
+        return "train" if entry.file in given else entry.split
+
+    return tuple(replace(e, split=place(e)) for e in entries)
+
+
+def lookalike_photos(
+    held: list[Entry], seen: list[Entry], cache: Path
+) -> list[tuple[Entry, Entry, str]]:
+    """Pairs of photos, one of each list, that look alike, and how much, in words.
+
+    Copies, byte for byte, are among them.
+    """
+    if not held or not seen:
+        return []
+    reader = PhotoReader()
+    looks = look_hashes(
+        [(e.sha256, lambda e=e: reader(e)) for e in (*held, *seen)],
+        cache,
+    )
+    held = [e for e in held if e.sha256 in looks]
+    seen = [e for e in seen if e.sha256 in looks]
+    if not held or not seen:
+        return []
+    first, second = (np.stack([looks[e.sha256] for e in some]) for some in (held, seen))
+    return [
+        (held[i], seen[j], f"{bits} of 256 bits differ, correlation {correlation:.2f}")
+        for i, j, bits, correlation in lookalikes(first, second)
+    ]
+
+
+def _require_all_classes(entries: tuple[Entry, ...], collection: Collection) -> None:
+    for kind, what in (("recording", "labelled recording"), ("photo", "training photo")):
+        there = {e.label for e in entries if e.kind == kind}
+        left = {e.label for e in entries if (e.kind, e.split) == (kind, "train")}
+        for label, name in enumerate(collection.classes):
+            if label in there - left:
+                raise UserError(
+                    f"class {name!r}: every {what} is a copy, or the likeness, of a held-out one; "
+                    "add others, exclude the class, or set data.split.near_duplicates keep"
+                )
+
+
+def _first_train(items: list[Item], name: str) -> _Drawn:
+    """Protocol `kt`: the first 90 % train, the rest test."""
+    train = round(_KT_TRAIN * len(items))
+    if not 0 < train < len(items):
+        raise UserError(
+            f"class {name!r} has {len(items)} recordings, too few for protocol kt, which tests on "
+            "the last tenth; add some or exclude the class"
+        )
+    return [(item, "train" if i < train else "test") for i, item in enumerate(items)]
+
+
+def _photos_as_recordings(items: list[Item], drawn: _Drawn, name: str) -> _Drawn:
+    """Protocol `kt`: test recordings' photos test, or the last tenth where no pairs are known."""
+    tested = {item.pair for item, split in drawn if split == "test"} - {""}
+    if any(item.pair in tested for item in items):
+        return [(item, "test" if item.pair in tested else "train") for item in items]
+    return _first_train(items, name)
+
+
+def _split_recordings(
+    items: list[Item], name: str, config: SplitConfig, random: np.random.Generator
+) -> _Drawn:
+    order = [items[i] for i in random.permutation(len(items))]
+    validation, labelled = config.validation_per_class, config.labelled_per_class
+    test = config.test_per_class
+    if test is None:
+        test = len(items) - validation - labelled if labelled else max(1, len(items) // 5)
+    needed = validation + max(test, 1) + (labelled or 1)
+    if needed > len(items):
+        raise UserError(
+            f"class {name!r} has {len(items)} recordings, but the split needs {needed} "
+            f"(validation {validation}, test {max(test, 1)}, labelled {labelled or 1}); "
+            "lower data.split.*_per_class or exclude the class"
+        )
+    splits = ["validation"] * validation + ["test"] * test
+    splits += ["train"] * (labelled or len(items) - len(splits))
+    splits += ["unused"] * (len(items) - len(splits))
+    return list(zip(order, splits, strict=True))
+
+
+def split_photos(
+    items: Sequence[_OfOne],
+    name: str,
+    drawn: Sequence[tuple[_OfOne, str]],
+    held_sessions: Set[str],
+    config: SplitConfig,
+    random: np.random.Generator,
+) -> list[tuple[_OfOne, str]]:
+    """The photos of a class with their splits, for its recordings' splits.
+
+    Args:
+        items: The photos; none of a class that trains on events alone.
+        name: Their class, for messages.
+        drawn: The recordings of the class with their splits.
+        held_sessions: Sessions that validate or test, of any class.
+        config: Shares of the photos.
+        random: Source of the draws.
+
+    Raises:
+        UserError: too few are left to train on.
+    """
+    if not items:  # The class trains on events alone.
+        return []
+    order = [items[i] for i in random.permutation(len(items))]
+    taken = {item.pair: _HELD[split] for item, split in drawn if item.pair and split in _HELD}
+    result = [(item, taken[item.pair]) for item in order if item.pair in taken]
+    others = [item for item in order if item.pair not in taken]
+    result += [(item, "held-out") for item in others if item.group in held_sessions]
+    legal = [item for item in others if item.group not in held_sessions]
+    has_test = any(split == "test" for _, split in result)
+    test = 0 if has_test else max(1, round(config.photo_test * len(legal)))
+    validation = max(1, round(config.photo_validation * len(legal)))
+    if len(legal) < test + validation + 1:
+        raise UserError(
+            f"class {name!r} has {len(legal)} photos that no validation or test recording was "
+            "made of, which is too few to train on; add photos or lower data.split.test_per_class"
+        )
+    splits = ["test"] * test + ["validation"] * validation
+    splits += ["train"] * (len(legal) - len(splits))
+    return result + list(zip(legal, splits, strict=True))

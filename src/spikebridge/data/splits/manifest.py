@@ -1,0 +1,276 @@
+"""The manifest: every recording and photo of a split, its content hash and its role."""
+
+import csv
+import hashlib
+import io
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+from spikebridge.base.errors import UserError
+from spikebridge.base.files import write_text
+
+PROTOCOLS = ("clean", "few-shot", "kt")
+ROLES = {
+    ("recording", "train"): "labelled",
+    ("recording", "validation"): "selects the student",
+    ("recording", "test"): "tests the student",
+    ("recording", "unused"): "unused",
+    ("photo", "train"): "source and teacher training",
+    ("photo", "validation"): "selects the teacher",
+    ("photo", "test"): "tests the teacher",
+    ("photo", "held-out"): "unused: held out, as its recording, its copy or its likeness is",
+}
+_KT_ROLES = {
+    ("recording", "test"): "selects and tests the student",
+    ("photo", "test"): "selects and tests the teacher",
+}
+SELECTED_ON_TEST = "selected on test (protocol kt)"
+"""What every figure made by protocol `kt` must say."""
+UNPROVED = "unproved: a leak cannot be excluded"
+"""What every figure must say whose run has `unproved` reasons in its result."""
+
+
+def caseless(name: str) -> str:
+    """A name as it is compared: neither letter case nor Unicode form (NFC, NFD) matters."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def join_copies(recordings: Iterable[tuple[str, str]]) -> tuple[dict[str, str], dict[str, str]]:
+    """The one pair of all recordings with the same bytes, which were made of the same photo.
+
+    Args:
+        recordings: Pair (empty where unknown) and SHA-256 of each.
+
+    Returns:
+        Pair by SHA-256, where it is known; and by pair, the one that stands for it.
+    """
+    stands_for: dict[str, str] = {}
+
+    def first_of(pair: str) -> str:
+        while stands_for[pair] != pair:
+            pair = stands_for[pair]
+        return pair
+
+    of_content: dict[str, str] = {}
+    for pair, sha in recordings:
+        if pair:
+            stands_for.setdefault(pair, pair)
+            stands_for[first_of(pair)] = first_of(of_content.setdefault(sha, pair))
+    stands_for = {pair: first_of(pair) for pair in stands_for}
+    return {sha: stands_for[pair] for sha, pair in of_content.items()}, stands_for
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a manifest."""
+
+    kind: str
+    """`recording` or `photo`."""
+    file: str
+    class_name: str
+    label: int
+    number: str
+    pair: str
+    """Equal for a recording and the photo that it was made of; empty where that is unknown. One
+    that no photo has says that the photo is not among these."""
+    split: str
+    """`train`, `validation`, `test`, `unused` (recordings) or `held-out` (photos)."""
+    sha256: str
+    group: str = ""
+    """Recording session, which is in one split only; empty where none is named."""
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What names it in its data set, wherever that is kept; copies may share it."""
+        return self.kind, self.class_name, caseless(self.pair or self.number)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole split; saved beside every run."""
+
+    entries: tuple[Entry, ...]
+    protocol: str = "clean"
+    """`clean`, `few-shot` or `kt`."""
+
+    def select(self, kind: str, split: str) -> list[Entry]:
+        """Entries of one kind and split, in manifest order."""
+        return [e for e in self.entries if e.kind == kind and e.split == split]
+
+    def used(self, kind: str, split: str) -> list[Entry]:
+        """Entries that serve as one split: protocol `kt` validates on its test entries."""
+        return self.select(kind, self.selecting if split == "validation" else split)
+
+    @property
+    def selecting(self) -> str:
+        """The split on which epochs are selected."""
+        return "test" if self.protocol == "kt" else "validation"
+
+    @property
+    def held_recordings(self) -> list[Entry]:
+        """Recordings that validate or test."""
+        return self.select("recording", "validation") + self.select("recording", "test")
+
+    @property
+    def held_groups(self) -> set[str]:
+        """Recording sessions that validate or test, as far as they are named."""
+        return {e.group for e in self.held_recordings} - {""}
+
+    @property
+    def seen_photos(self) -> list[Entry]:
+        """Photos that training sees: sources and what trains or selects the teacher."""
+        return self.select("photo", "train") + self.select("photo", "validation")
+
+    @property
+    def held_photos(self) -> list[Entry]:
+        """Photos that validation and test recordings were made of, as far as pairs tell."""
+        return self._photos_of(self.held_recordings)
+
+    @property
+    def labelled_photos(self) -> list[Entry]:
+        """Photos that labelled training recordings were made of, as far as pairs tell."""
+        return self._photos_of(self.select("recording", "train"))
+
+    @property
+    def events_alone(self) -> set[str]:
+        """Classes without a photo."""
+        recorded, shown = (
+            {e.class_name for e in self.entries if e.kind == kind}
+            for kind in ("recording", "photo")
+        )
+        return recorded - shown
+
+    @property
+    def shown_elsewhere(self) -> int:
+        """Recordings that validate or test, whose photos are known and not in this manifest."""
+        photos = {self.scene(e) for e in self.entries if e.kind == "photo"} | {""}
+        return sum(self.scene(e) not in photos for e in self.held_recordings)
+
+    def scene(self, entry: Entry) -> str:
+        """Equal for a recording, its copies, and the photos that it was made of.
+
+        Empty where that photo is unknown. A photo may be of another manifest.
+        """
+        of_content, stands_for = self._joined
+        if entry.kind == "recording":
+            return of_content.get(entry.sha256, "")
+        pair = caseless(entry.pair)
+        return stands_for.get(pair, pair)
+
+    @cached_property
+    def _joined(self) -> tuple[dict[str, str], dict[str, str]]:
+        recordings = [e for e in self.entries if e.kind == "recording"]
+        return join_copies((caseless(e.pair), e.sha256) for e in recordings)
+
+    def _photos_of(self, recordings: list[Entry]) -> list[Entry]:
+        scenes = {self.scene(e) for e in recordings} - {""}
+        return [e for e in self.entries if e.kind == "photo" and self.scene(e) in scenes]
+
+    @property
+    def labelled_recordings(self) -> tuple[int, int]:
+        """Fewest and most labelled training recordings of a class."""
+        counts = dict.fromkeys((e.class_name for e in self.entries if e.kind == "recording"), 0)
+        for entry in self.select("recording", "train"):
+            counts[entry.class_name] += 1
+        return min(counts.values()), max(counts.values())
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why a leak cannot be excluded, as far as the split tells: photos that are not known.
+
+        Nothing leaks of a class without photos.
+        """
+        held, alone = self.held_recordings, self.events_alone
+        unknown = [e.file for e in held if e.class_name not in alone and not self.scene(e)]
+        if not unknown:
+            return []
+        names = ", ".join(unknown[:_NAMED]) + (", …" if len(unknown) > _NAMED else "")
+        return [
+            f"which photo they show is unknown of {len(unknown)} of {len(held)} recordings that "
+            f"validate or test ({names}), so that it may be among the training photos; say so with "
+            "the figures"
+        ]
+
+    def role(self, entry: Entry) -> str:
+        """What an entry is for, in words."""
+        key = (entry.kind, entry.split)
+        return _KT_ROLES.get(key, ROLES[key]) if self.protocol == "kt" else ROLES[key]
+
+    def text(self) -> str:
+        """As CSV."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        columns = COLUMNS + (("group",) if any(e.group for e in self.entries) else ())
+        writer.writerow(columns)
+        for entry in self.entries:
+            row = dict(vars(entry))
+            row |= {"class": row.pop("class_name"), "role": self.role(entry)}
+            row["protocol"] = self.protocol
+            writer.writerow([row[column] for column in columns])
+        return text.getvalue()
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the CSV text."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Write as CSV, atomically."""
+        write_text(path, self.text())
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """Read a manifest.
+
+        Raises:
+            UserError: no file, or it is damaged.
+        """
+        try:
+            return cls.parse(path.read_bytes().decode("utf-8-sig"))
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: no such manifest; is it a run's folder?") from error
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        except (KeyError, ValueError, csv.Error) as error:
+            raise UserError(
+                f"{path}: not a manifest, or damaged ({error}); expected the columns "
+                f"{', '.join(COLUMNS)}: train the run again"
+            ) from error
+
+    @classmethod
+    def parse(cls, text: str) -> "Manifest":
+        """From CSV text.
+
+        Raises:
+            ValueError: not a manifest.
+            csv.Error: not a manifest.
+        """
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        if not rows:
+            raise ValueError("no entry")
+        entries = tuple(_entry(row) for row in rows)
+        protocols = {row["protocol"] for row in rows}
+        if len(protocols) > 1 or not protocols <= set(PROTOCOLS):
+            raise ValueError("wrong protocol")
+        return cls(entries, protocols.pop())
+
+
+_NAMED = 3
+COLUMNS = (
+    "kind", "file", "class", "label", "number", "pair", "protocol", "split", "role", "sha256",
+)  # fmt: skip
+
+
+def _entry(row: dict[str, str]) -> Entry:
+    if set(row) - {"group"} != set(COLUMNS) or None in row.values():
+        raise ValueError("wrong columns")
+    if (row["kind"], row["split"]) not in ROLES or len(row["sha256"]) != 64:
+        raise ValueError("wrong values")
+    if len(bytes.fromhex(row["sha256"])) != 32 or int(row["label"]) < 0:
+        raise ValueError("wrong values")
+    row = {"group": "", **row}
+    values = {f.name: row["class" if f.name == "class_name" else f.name] for f in fields(Entry)}
+    return Entry(**{**values, "label": int(row["label"])})  # pyright: ignore[reportArgumentType]

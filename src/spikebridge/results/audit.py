@@ -1,0 +1,248 @@
+"""The audit: does anything that tests a student touch what trained it or its teacher?"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from spikebridge.base.errors import UserError
+from spikebridge.data.collection import file_from, place_of
+from spikebridge.data.splits.draw import lookalike_photos
+from spikebridge.data.splits.hashes import file_hashes
+from spikebridge.data.splits.manifest import Entry, Manifest
+from spikebridge.runs.train import TEACHER_MANIFEST, teacher_doubts
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Something that tests or validates, and the same thing where training sees it."""
+
+    kind: Literal["pair", "content", "likeness", "recording", "session", "selection"]
+    held: str
+    """What validates or tests."""
+    seen: str
+    """What training saw."""
+    where: str
+    """Who saw it."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.held} — {self.seen} ({self.where})"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was looked at, and what was found."""
+
+    subject: str
+    protocol: str
+    checks: tuple[str, ...]
+    """What was compared, one line each."""
+    leaks: tuple[Leak, ...]
+    unproved: tuple[str, ...]
+    """Why, where nothing was found, a leak cannot be excluded."""
+    left_out: tuple[str, ...]
+    """Copies and likenesses of held-out photos that the split kept out of training."""
+
+    @property
+    def verdict(self) -> Literal["clean", "leak", "unproved"]:
+        """`leak` if there is any; `unproved` if one cannot be excluded; else `clean`."""
+        return "leak" if self.leaks else "unproved" if self.unproved else "clean"
+
+    def as_json(self) -> dict[str, Any]:
+        """For a JSON file."""
+        return {"verdict": self.verdict, **asdict(self)}
+
+
+def audit(path: Path, cache: Path) -> Audit:
+    """Audit a run's folder, or a manifest alone.
+
+    A photo of a validation or test recording must be neither among the student's sources nor in
+    the teacher's training: by pair, by content, by likeness (`spikebridge.data.splits.hashes`). No
+    recording may be in two splits, and validation, not test, must have chosen the checkpoint.
+
+    Args:
+        path: A run's folder, or a manifest.csv.
+        cache: Folder where hashes are remembered.
+
+    Raises:
+        UserError: neither a run nor a manifest there.
+    """
+    file = path / "manifest.csv" if path.is_dir() else path
+    manifest = Manifest.read(file)
+    leaks = list(_recordings_in_two_splits(manifest))
+    unproved: list[str] = []
+    checks = [
+        f"recordings: {len(manifest.held_recordings)} validate or test, "
+        f"{len(manifest.select('recording', 'train'))} train"
+    ]
+    unproved += manifest.doubts
+    if elsewhere := manifest.shown_elsewhere:
+        checks.append(
+            f"pairs: {elsewhere} of the recordings that validate or test show photos that are "
+            "known and not among these"
+        )
+    if alone := manifest.events_alone:
+        checks.append(f"classes without photos: {', '.join(sorted(alone))}")
+    seen = [
+        ("photos of the labelled recordings", manifest.labelled_photos),
+        ("this split's photos", manifest.seen_photos),
+    ]
+    origin = None
+    if path.is_dir():
+        result, selection, doubts = _selection(path, manifest)
+        origin = result.get("origin")
+        leaks += selection
+        unproved += doubts
+        unproved += result.get("unproved", [])
+        checks.append(f"selection: every evaluation of {path / 'metrics.jsonl'}")
+        teacher, doubts = _teacher(path, result, manifest)
+        unproved += doubts
+        if teacher is not None:
+            seen.append(("the teacher's photos", teacher.seen_photos))
+            if known := {e.class_name for e in teacher.seen_photos} & manifest.events_alone:
+                unproved.append(
+                    f"the teacher was trained on photos of {', '.join(sorted(known))}, of which "
+                    "there are none here, and some may show recordings that validate or test"
+                )
+    held = manifest.held_photos
+    held_there = _unchanged(held, origin, cache)
+    for where, photos in seen:
+        checks.append(
+            f"{where}: {len(photos)} seen in training, against {len(held)} photos "
+            "of validation and test recordings, by pair, content and likeness"
+        )
+        caught = list(_seen_photos(manifest, photos, where))
+        others = [e for e in photos if e.file not in {leak.seen for leak in caught}]
+        others_there = _unchanged(others, origin, cache)
+        if gone := len(held) + len(others) - len(held_there) - len(others_there):
+            unproved.append(
+                f"{gone} photos are no longer where the manifest says, or have changed, and could "
+                "not be compared; restore them and repeat the audit"
+            )
+        leaks += caught
+        leaks += [
+            Leak("likeness", first.file, f"{second.file} ({likeness})", where)
+            for first, second, likeness in lookalike_photos(held_there, others_there, cache)
+        ]
+    left_out = _left_out(manifest, held_there, origin, cache)
+    doubts = tuple(dict.fromkeys(unproved))
+    return Audit(str(path), manifest.protocol, tuple(checks), tuple(leaks), doubts, left_out)
+
+
+def _recordings_in_two_splits(manifest: Manifest) -> Iterator[Leak]:
+    first: dict[str, Entry] = {}
+    sessions: dict[str, Entry] = {}
+    for split in ("test", "validation", "train"):
+        for entry in manifest.select("recording", split):
+            here = f"{entry.file} ({split})"
+            other = first.setdefault(entry.sha256, entry)
+            if other.split != split:
+                there = f"{other.file} ({other.split})"
+                yield Leak("recording", there, here, "the same bytes in two splits")
+            other = sessions.setdefault(entry.group, entry) if entry.group else entry
+            if other.split != split:
+                there = f"{other.file} ({other.split})"
+                yield Leak("session", there, here, f"session {entry.group} is in two splits")
+
+
+def _seen_photos(manifest: Manifest, photos: Sequence[Entry], where: str) -> Iterator[Leak]:
+    recordings = {s: e for e in manifest.held_recordings if (s := manifest.scene(e))}
+    contents = {e.sha256: e for e in manifest.held_photos}
+    sessions = {e.group: e for e in manifest.held_recordings if e.group}
+    for photo in photos:
+        if (recording := recordings.get(manifest.scene(photo))) is not None:
+            yield Leak("pair", f"{recording.file} ({recording.split})", photo.file, where)
+        elif photo.group in sessions:
+            recording = sessions[photo.group]
+            yield Leak("session", f"{recording.file} ({recording.split})", photo.file, where)
+        elif photo.sha256 in contents:
+            yield Leak("content", contents[photo.sha256].file, photo.file, where)
+
+
+def _left_out(
+    manifest: Manifest, held_there: list[Entry], origin: str | None, cache: Path
+) -> tuple[str, ...]:
+    """Photos held out for their looks, each with the photos that it looks like."""
+    own = {e.file for e in manifest.held_photos}
+    excluded = [e for e in manifest.select("photo", "held-out") if e.file not in own]
+    alike = lookalike_photos(held_there, _unchanged(excluded, origin, cache), cache)
+    return tuple(f"{second.file} — {first.file} ({likeness})" for first, second, likeness in alike)
+
+
+def _unchanged(entries: list[Entry], origin: str | None, cache: Path) -> list[Entry]:
+    """Entries whose file is there as it was; those inside a file of many are taken as they are."""
+    found = [replace(e, file=file_from(origin, e.file)) for e in entries]
+    there = [(e, *place_of(e.file)) for e in found]
+    there = [(e, index) for e, path, index in there if Path(path).is_file()]
+    inside = [e for e, index in there if index is not None]
+    whole = [e for e, index in there if index is None]
+    hashes = file_hashes([e.file for e in whole], cache)
+    return inside + [e for e, sha in zip(whole, hashes, strict=True) if sha == e.sha256]
+
+
+def _selection(run: Path, manifest: Manifest) -> tuple[dict[str, Any], list[Leak], list[str]]:
+    """The run's result, and whether validation chose the checkpoint, as every evaluation says."""
+    try:
+        result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        evaluations = [r for r in map(json.loads, lines) if r["kind"] == "eval"]
+        chosen = max(evaluations, key=lambda r: (r["top1"], -_loss(r), -r["epoch"]))
+        splits = {r["split"] for r in evaluations}
+        recorded, epoch = result["manifest_sha256"], result["best_epoch"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{run}: no finished run, or its result.json or metrics.jsonl is damaged "
+            f"({type(error).__name__}); train it again, or audit its manifest.csv alone"
+        ) from error
+    where = "the checkpoint"
+    leaks, doubts = [], []
+    if splits != {"validation"}:
+        leaks.append(Leak("selection", "test recordings",
+                          f"chose the epoch ({', '.join(sorted(splits))})", where))  # fmt: skip
+    if chosen["epoch"] != epoch:
+        leaks.append(Leak("selection", f"epoch {epoch} was kept",
+                          f"validation chose epoch {chosen['epoch']}", where))  # fmt: skip
+    if recorded != manifest.sha256:
+        doubts.append(
+            f"{run / 'manifest.csv'} is not the manifest that the run was trained with; restore it"
+        )
+    return result, leaks, doubts
+
+
+def _loss(evaluation: dict[str, Any]) -> float:
+    """Null stands for what is not finite."""
+    return math.inf if evaluation["loss"] is None else evaluation["loss"]
+
+
+def _teacher(
+    run: Path, result: dict[str, Any], manifest: Manifest
+) -> tuple[Manifest | None, list[str]]:
+    """The manifest of a student's teacher, and what it does not tell."""
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    started = config["teacher"]["name"], config["teacher"]["weights"]
+    if result["method"] == "teacher":
+        return None, teacher_doubts(manifest, *started)
+    if result.get("teacher") is None:
+        return None, []
+    there = (run / TEACHER_MANIFEST).exists()
+    seen = Manifest.read(run / TEACHER_MANIFEST) if there else None
+    return seen, teacher_doubts(seen, *started)
+
+
+def describe(found: Audit) -> str:
+    """The audit in words, the verdict last."""
+    lines = [f"{found.subject}: protocol {found.protocol}"]
+    lines += [f"  checked   {check}" for check in found.checks]
+    lines += [f"  left out  {line}" for line in found.left_out]
+    lines += [f"  LEAK      {leak}" for leak in found.leaks]
+    lines += [f"  UNPROVED  {doubt}" for doubt in found.unproved]
+    verdict = {
+        "clean": "clean: nothing held out was seen in training",
+        "leak": f"{len(found.leaks)} leaks",
+        "unproved": "no leak found, but none can be excluded",
+    }[found.verdict]
+    return "\n".join([*lines, f"verdict: {verdict}"]) + "\n"

@@ -1,0 +1,308 @@
+"""Runs side by side: mean and 95 % interval over seeds."""
+
+import json
+import math
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from scipy import stats
+
+from spikebridge.base.errors import UserError
+from spikebridge.base.files import write_json, write_text
+from spikebridge.data.splits.manifest import SELECTED_ON_TEST, Manifest
+from spikebridge.results.comparable import key_of, name_variants, settings_that_matter
+from spikebridge.results.tables import MARK, MARK_MEANS, RUN_COLUMNS, Table, csv_text, run_cells
+from spikebridge.settings.presets import method_names
+
+ORDER = ("teacher", "scratch", "scratch+tet", "ann-on-frames", "pretrain-finetune", "sim-only",
+         "sim-pretrain", "kt", "tmkt", "naive-kd", "kd-no-replacement", "kd-no-alignment", "ckd",
+         "ckd-plus")  # fmt: skip
+_TOLD = 7
+"""Words of a command that a caption takes."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method, with one set of settings, on one data set and label budget."""
+
+    data: str
+    protocol: str
+    """`clean`, `few-shot` or `kt`, which selects on test."""
+    method: str
+    labelled_per_class: int | None
+    """None where all recordings are labelled, or not alike many in each class."""
+    seeds: tuple[int, ...]
+    top1: tuple[float, ...]
+    """Top-1 of each seed, in percent."""
+    seconds: float
+    """Mean duration of training."""
+    labelled: str = "all"
+    """Labelled recordings per class in words: 2, 8–12, all."""
+    variant: str = ""
+    """What tells its settings from those of other rows of the method; empty for its own ones."""
+    proved: bool = True
+    """Whether the protocol of every run is proved, as far as the runs say."""
+    folders: tuple[Path, ...] = field(default=(), compare=False)
+    """Of the runs, in the order of the seeds."""
+
+    @property
+    def name(self) -> str:
+        """The method, and what its settings differ in."""
+        return f"{self.method} ({self.variant})" if self.variant else self.method
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds, in percent."""
+        return float(np.mean(self.top1))
+
+    @property
+    def interval(self) -> float:
+        """Half-width of the 95 % interval of the mean (Student's t); NaN for one seed."""
+        return interval_95(self.top1)
+
+    @property
+    def text(self) -> str:
+        """Mean ± interval, marked where the protocol is not proved."""
+        interval = "" if math.isnan(self.interval) else f" ± {self.interval:.1f}"
+        return f"{self.mean:.1f}{interval}{'' if self.proved else MARK}"
+
+
+@dataclass(frozen=True)
+class _Run:
+    folder: Path
+    result: dict[str, Any]
+    settings: dict[str, Any]
+    """Those that matter; empty where only their key is known."""
+    key: str
+    labelled: tuple[int, int] | None
+    """Fewest and most labelled recordings of a class; None where all are labelled."""
+
+    @property
+    def budget(self) -> int | str:
+        """Labelled recordings per class, where each class has as many."""
+        if self.labelled is None:
+            return "all"
+        return self.labelled[0] if self.labelled[0] == self.labelled[1] else "uneven"
+
+
+def interval_95(values: Sequence[float]) -> float:
+    """Half-width of the 95 % interval of a mean by Student's t; NaN for one value."""
+    if len(values) < 2:
+        return math.nan
+    return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+
+
+def read_result(run: Path) -> dict[str, Any]:
+    """What a finished run's ``result.json`` holds.
+
+    Raises:
+        UserError: no finished run there.
+    """
+    try:
+        result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+        if not isinstance(result, dict):
+            raise ValueError("not an object")
+        return result
+    except FileNotFoundError as error:
+        raise UserError(f"{run}: no finished run; train it first") from error
+    except ValueError as error:
+        raise UserError(f"{run}/result.json: damaged; train the run again") from error
+
+
+def compare(runs: Sequence[Path], split: str = "test") -> list[Row]:
+    """Group runs by data, label budget, method and settings; order as in METHOD.md.
+
+    Args:
+        runs: Folders of finished runs.
+        split: "test", or "validation" for choosing settings, which must not look at the test.
+
+    Raises:
+        UserError: a folder is no finished run, its settings are not known, or a seed occurs twice
+            in a group.
+    """
+    methods: dict[tuple, dict[str, list[_Run]]] = defaultdict(lambda: defaultdict(list))
+    for folder in runs:
+        run = _read(folder)
+        kind = (run.result["data"], run.result["protocol"], run.budget, run.result["method"])
+        methods[kind][run.key].append(run)
+    rows = []
+    for kind, variants in methods.items():
+        groups = list(variants.values())
+        names = name_variants(kind[-1], [group[0].settings for group in groups])
+        rows += [_row(g, name, split) for g, name in zip(groups, names, strict=True)]
+    return sorted(rows, key=_place)
+
+
+def _read(folder: Path) -> _Run:
+    result = read_result(folder)
+    path = folder / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("no settings")
+    except FileNotFoundError as error:
+        if (key := result.get("settings_key")) is None:
+            raise UserError(
+                f"{path}: missing, so that nobody can tell which settings this run had; restore it"
+            ) from error
+        labelled = labelled_recordings(folder, result, False)
+        return _Run(folder, result, {"settings": key}, key, labelled)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: damaged; restore it or train the run again") from error
+    settings = settings_that_matter(config, result)
+    by_manifest = "data.split.manifest" in settings
+    labelled = labelled_recordings(folder, result, by_manifest)
+    return _Run(folder, result, settings, key_of(settings), labelled)
+
+
+def labelled_recordings(
+    folder: Path, result: Mapping[str, Any], by_manifest: bool
+) -> tuple[int, int] | None:
+    """Fewest and most labelled recordings of a class; None where all that are left are labelled.
+
+    Args:
+        folder: The run's folder.
+        result: What its ``result.json`` holds.
+        by_manifest: Whether its split was taken from a manifest.
+
+    Raises:
+        UserError: its manifest.csv is needed, and missing or damaged.
+    """
+    each = result.get("labelled_per_class")
+    if each is None and not by_manifest:
+        return None
+    if counted := result.get("labelled_recordings"):
+        return counted["min"], counted["max"]
+    if by_manifest or each is None:
+        return _counted(Manifest.read(folder / "manifest.csv"))
+    return each, each
+
+
+def _counted(manifest: Manifest) -> tuple[int, int]:
+    """Fewest and most recordings of a class that train."""
+    counts = dict.fromkeys((e.label for e in manifest.entries if e.kind == "recording"), 0)
+    for entry in manifest.select("recording", "train"):
+        counts[entry.label] += 1
+    return min(counts.values(), default=0), max(counts.values(), default=0)
+
+
+def in_words(ranges: Iterable[tuple[int, int] | None]) -> str:
+    """What `labelled_recordings` returns of several runs: 2, 8–12, all."""
+    known = [one for one in ranges if one is not None]
+    if not known:
+        return "all"
+    least, most = min(low for low, _ in known), max(high for _, high in known)
+    return str(least) if least == most else f"{least}–{most}"
+
+
+def _row(members: list[_Run], variant: str, split: str) -> Row:
+    members = sorted(members, key=lambda run: run.result["seed"])
+    first, results = members[0].result, [run.result for run in members]
+    for one, other in zip(members, members[1:], strict=False):
+        if one.result["seed"] == other.result["seed"]:
+            raise UserError(
+                f"{one.folder} and {other.folder}: two runs of {first['method']} with seed "
+                f"{one.result['seed']}; compare them in two calls"
+            )
+
+    labelled = in_words([run.labelled for run in members])
+    return Row(
+        first["data"],
+        first["protocol"],
+        first["method"],
+        int(labelled) if labelled.isdecimal() else None,
+        tuple(result["seed"] for result in results),
+        tuple(result["val_top1" if split == "validation" else "test_top1"] for result in results),
+        float(np.mean([result["seconds"] for result in results])),
+        labelled,
+        variant,
+        all(result.get("proved") is not False for result in results),
+        tuple(run.folder for run in members),
+    )
+
+
+def _place(row: Row) -> tuple:
+    known = (*ORDER, *(m for m in method_names() if m not in ORDER))
+    place = known.index(row.method) if row.method in known else len(known)
+    labelled = math.inf if row.labelled_per_class is None else row.labelled_per_class
+    return row.data, row.protocol, labelled, row.labelled, place, row.variant
+
+
+def table(rows: Sequence[Row], split: str = "test") -> Table:
+    """The rows as a table of text."""
+    head = ["data", "protocol", "labelled per class", "method", f"{split} top-1, %", "seeds",
+            "training, s"]  # fmt: skip
+    cells = [
+        [row.data, SELECTED_ON_TEST if row.protocol == "kt" else row.protocol, row.labelled,
+         row.name, row.text, str(len(row.seeds)), f"{row.seconds:.0f}"] for row in rows
+    ]  # fmt: skip
+    numbers = [False, False, True, False, True, True, True]
+    return Table(head, numbers, cells, [] if all(row.proved for row in rows) else [MARK_MEANS])
+
+
+def markdown(rows: Sequence[Row], split: str = "test") -> str:
+    """The table in Markdown."""
+    return table(rows, split).markdown()
+
+
+def write_table(
+    rows: Sequence[Row], path: Path, split: str = "test", command: Sequence[str] = ()
+) -> None:
+    """Write as Markdown, CSV, JSON or LaTeX, by the file's suffix.
+
+    Args:
+        rows: The table.
+        path: The file.
+        split: What `compare` was given.
+        command: What makes the table, for the caption in LaTeX, which names few of many runs.
+
+    Raises:
+        UserError: another suffix.
+    """
+    match path.suffix:
+        case ".md":
+            write_text(path, markdown(rows, split))
+        case ".tex":
+            caption = f"{split.capitalize()} top-1 in %, mean ± 95 % interval over seeds."
+            few = len(command) <= _TOLD
+            told = "" if few else shlex.join([*command[:3], "…", command[-1]]).replace("'…'", "…")
+            write_text(path, table(rows, split).latex(caption, shlex.join(command), told))
+        case ".csv":
+            write_text(path, csv_text(_csv_rows(rows, split)))
+        case ".json":
+            write_json(path, [{"split": split} | _as_json(row) for row in rows])
+        case _:
+            raise UserError(f"{path}: unknown table format; use .md, .tex, .csv or .json")
+
+
+def write_per_run(rows: Sequence[Row], path: Path) -> None:
+    """Write a CSV file with a row for each run."""
+    head = ["data", "protocol", "labelled_per_class", "method", "settings", *RUN_COLUMNS]
+    cells = [
+        [row.data, row.protocol, row.labelled, row.method, row.variant,
+         *run_cells(folder, read_result(folder))]
+        for row in rows
+        for folder in row.folders
+    ]  # fmt: skip
+    write_text(path, csv_text([head, *cells]))
+
+
+def _csv_rows(rows: Sequence[Row], split: str) -> list[list[Any]]:
+    head = ["data", "protocol", "labelled_per_class", "method", "settings", "mean", "interval95",
+            "seeds", f"{split}_top1", "seconds", "proved"]  # fmt: skip
+    return [head] + [
+        [row.data, row.protocol, row.labelled, row.method, row.variant, f"{row.mean:.4f}",
+         "" if math.isnan(row.interval) else f"{row.interval:.4f}", " ".join(map(str, row.seeds)),
+         " ".join(f"{v:.4f}" for v in row.top1), f"{row.seconds:.1f}", row.proved] for row in rows
+    ]  # fmt: skip
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    own = vars(row) | {"folders": [str(folder) for folder in row.folders]}
+    return own | {"mean": row.mean, "interval95": row.interval}

@@ -1,0 +1,35 @@
+"""Classify recordings, windows of recordings and live streams by a trained student."""
+
+from spikebridge.results.predict.classify import Classifier, Guess, steps_until
+from spikebridge.results.predict.curve import Curve, curve_of_folder, curve_of_run
+from spikebridge.results.predict.live import LiveGuess, Session, Summary
+from spikebridge.results.predict.recordings import (
+    Prediction,
+    TimedGuess,
+    find_recordings,
+    predict,
+    time_line,
+)
+from spikebridge.results.predict.sources import Source, open_source
+from spikebridge.results.predict.windows import Window, WindowCutter
+
+__all__ = [
+    "Classifier",
+    "Curve",
+    "Guess",
+    "LiveGuess",
+    "Prediction",
+    "Session",
+    "Source",
+    "Summary",
+    "TimedGuess",
+    "Window",
+    "WindowCutter",
+    "curve_of_folder",
+    "curve_of_run",
+    "find_recordings",
+    "open_source",
+    "predict",
+    "steps_until",
+    "time_line",
+]

@@ -1,0 +1,78 @@
+"""A finished student on the test recordings of changed data: another sensor's, say."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from spikebridge.base.errors import UserError
+from spikebridge.base.files import json_text, write_json
+from spikebridge.data.prepared import prepare
+from spikebridge.data.splits.manifest import Manifest
+from spikebridge.models.student import Student
+from spikebridge.run_folder import data_of
+from spikebridge.runs.train import load_run, pick_device
+from spikebridge.settings.config import DataConfig
+from spikebridge.training.tasks import StudentTask
+
+
+def retest(folder: Path, name: str, data: DataConfig) -> dict[str, Any]:
+    """Evaluate a student on changed data, once, and keep the result in its folder.
+
+    The split is drawn again on the changed data with the run's seed, and must be the run's.
+
+    Args:
+        folder: A finished run of a student.
+        name: Name of the change; the result goes to ``retest-NAME.json``.
+        data: The changed data settings.
+
+    Returns:
+        What the file holds: settings, top-1 in percent, loss, spike rates.
+
+    Raises:
+        UserError: no finished student there, the data cannot be read, or their test recordings are
+            not those of the run.
+    """
+    if (kept := read_retest(folder, name, data)) is not None:
+        return kept
+    trained = load_run(folder)
+    if not isinstance(trained.model, Student):
+        raise UserError(f"{folder}: holds a teacher; only students are evaluated on changed data")
+    config = dataclasses.replace(trained.config, data=data)
+    there = prepare(data_of(folder, data), config.seed)
+    if _tested(there.manifest) != _tested(Manifest.read(folder / "manifest.csv")):
+        raise UserError(
+            f"{folder}: under {name!r} other recordings are tested than those of this run; change "
+            "only how recordings are made or framed"
+        )
+    device = pick_device(config.train.device)
+    evaluation = StudentTask(config, there, trained.model.to(device), device).evaluate("test")
+    result = {
+        "data": _settings(data),
+        "test_top1": evaluation.top1,
+        "test_loss": evaluation.loss,
+        "rates": evaluation.rates,
+    }
+    write_json(_file(folder, name), result)
+    return result
+
+
+def read_retest(folder: Path, name: str, data: DataConfig) -> dict[str, Any] | None:
+    """The result on changed data, where it is there already."""
+    try:
+        kept = json.loads(_file(folder, name).read_text(encoding="utf-8"))
+        return kept if kept["data"] == _settings(data) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"retest-{name}.json"
+
+
+def _settings(data: DataConfig) -> Any:
+    return json.loads(json_text(dataclasses.asdict(data)))
+
+
+def _tested(manifest: Manifest) -> list[tuple[str, str, str]]:
+    return [entry.identity for entry in manifest.select("recording", "test")]

@@ -1,0 +1,364 @@
+"""Many runs: teachers first, then the longest, in this process or in several.
+
+A run that fails does not stop the others. What is finished is skipped and what was interrupted goes
+on, so that the same call can be repeated until everything is there.
+"""
+
+import dataclasses
+import os
+import traceback
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from joblib import Parallel, delayed
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from spikebridge.base.console import console, progress
+from spikebridge.base.errors import Interrupted, UserError, gpu_is_full
+from spikebridge.base.files import settings_key, write_json, write_text
+from spikebridge.data.prepared import PreparedData, prepare
+from spikebridge.results.energy import energy_of_run
+from spikebridge.results.retest import read_retest, retest
+from spikebridge.run_folder import open_run, unfinished
+from spikebridge.runs.train import teacher_settings, train_student, train_teacher
+from spikebridge.settings.config import Config, DataConfig
+
+FAILURE = "failure.txt"
+"""In the folder of a run that failed by a mistake in the program: the traceback."""
+ENERGY = "energy.json"
+"""In the folder of a student: what `spikebridge energy` counts on some validation recordings."""
+_COUNTED = 20
+_KEPT = 4
+_MOST_WORKERS = 8
+_SHOWN_NAMES = 4
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a teacher or a student."""
+
+    kind: Literal["teacher", "student"]
+    config: Config
+    folder: Path
+    teacher: "Job | None" = None
+    """The teacher of a student that needs one of its own."""
+    cost: float = 1.0
+    """Expected duration, in any unit that all jobs share."""
+    evaluate_at: tuple[tuple[str, DataConfig], ...] = ()
+    """Changed data on whose test recordings the finished student is evaluated, by name."""
+    energy: bool = False
+    """Whether the finished student's energy is counted, too."""
+
+    def run(self) -> None:
+        """Do what is not done yet; other kinds of work than a run replace this.
+
+        Raises:
+            UserError: the data or the folder do not allow it.
+            Interrupted: Ctrl-C.
+        """
+        run_job(self)
+
+
+def cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers(devices: Iterable[str] = ("auto",)) -> int:
+    """A process for each core, at most 8; one where a CUDA device would be shared.
+
+    Args:
+        devices: Each run's ``train.device``.
+    """
+    shared = torch.cuda.is_available() and any(device != "cpu" for device in devices)
+    return 1 if shared else min(cores(), _MOST_WORKERS)
+
+
+def run_jobs(jobs: Sequence[Job], workers: int, threads: int | None = None) -> list[str | None]:
+    """Run what is not finished yet.
+
+    Args:
+        jobs: In any order; a student's teacher is among them. Folders differ.
+        workers: Number of processes; 1 runs all in this one.
+        threads: Threads of each process; None divides the cores among the processes.
+
+    Returns:
+        For each job None, or in one line why it failed.
+
+    Raises:
+        Interrupted: Ctrl-C; whatever was running stopped after a step and wrote its checkpoint.
+        UserError: workers or threads are not positive.
+    """
+    return run_schedule(Schedule(jobs), workers, threads)
+
+
+def run_schedule(
+    schedule: "Schedule", workers: int, threads: int | None = None
+) -> list[str | None]:
+    """Run what a schedule holds; arguments, result and errors are those of `run_jobs`."""
+    if workers < 1 or (threads is not None and threads < 1):
+        raise UserError(f"--jobs must be at least 1, got {workers if workers < 1 else threads}")
+    workers = min(workers, len(schedule.waiting))
+    if workers > 1:
+        from spikebridge.runs.workers import run_in_processes
+
+        _prepare_all(schedule.waiting, workers)
+        run_in_processes(schedule, workers, threads or max(1, cores() // workers))
+    elif workers == 1:
+        with _torch_threads(threads):
+            _run_here(schedule)
+    return [schedule.ended[job.folder] for job in schedule.jobs]
+
+
+def run_job(job: Job) -> None:
+    """Train and evaluate, as far as it is not done yet.
+
+    Raises:
+        UserError: the data or the folder do not allow it.
+        Interrupted: Ctrl-C.
+    """
+    if not is_finished(job):
+        data, resume = data_of(job), unfinished(job.folder)
+        if job.kind == "teacher":
+            train_teacher(job.config, data, job.folder, resume=resume)
+        else:
+            train_student(
+                job.config,
+                data,
+                job.folder,
+                teacher_folder=job.teacher.folder if job.teacher else job.folder / "teacher",
+                teacher_config=job.teacher.config if job.teacher else None,
+                resume=resume,
+            )
+    for name, data in job.evaluate_at:
+        retest(job.folder, name, data)
+    if job.energy and not (job.folder / ENERGY).exists():
+        _count_energy(job)
+
+
+def data_of(job: Job) -> PreparedData:
+    """A job's prepared data; the last few are kept, for runs that differ in method only.
+
+    Raises:
+        UserError: the data cannot be prepared.
+    """
+    return _prepared(_needed(job)[0])
+
+
+def _count_energy(job: Job) -> None:
+    teacher = job.teacher.folder if job.teacher else None
+    try:
+        report = energy_of_run(job.folder, limit=_COUNTED, teacher_folder=teacher).as_json()
+    except UserError as error:
+        report = {"missing": str(error)}
+    write_json(job.folder / ENERGY, report)
+
+
+def attempt(job: Job) -> str | None:
+    """Run a job; None, or in one line why it failed.
+
+    Raises:
+        Interrupted: Ctrl-C.
+    """
+    try:
+        job.run()
+    except Interrupted:
+        raise
+    except UserError as error:
+        return str(error)
+    except torch.OutOfMemoryError as error:
+        return str(gpu_is_full(error))
+    except Exception as error:
+        # A study of many hours must not end by one run's mistake, nor hide it.
+        with suppress(UserError):
+            write_text(job.folder / FAILURE, traceback.format_exc())
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"{words[:200]} ({job.folder / FAILURE})"
+    (job.folder / FAILURE).unlink(missing_ok=True)
+    return None
+
+
+def is_finished(job: Job) -> bool:
+    """Whether the run is trained and its result is there.
+
+    Raises:
+        UserError: the folder holds a run with other settings, or a damaged one.
+    """
+    config = teacher_settings(job.config) if job.kind == "teacher" else job.config
+    return open_run(job.folder, config, resume=unfinished(job.folder)) is not None
+
+
+def is_complete(job: Job) -> bool:
+    """Whether nothing is left to do: trained, evaluated wherever it is to be, and counted.
+
+    Raises:
+        UserError: as `is_finished`.
+    """
+    retested = (read_retest(job.folder, *change) is not None for change in job.evaluate_at)
+    counted = not job.energy or (job.folder / ENERGY).exists()
+    return is_finished(job) and counted and all(retested)
+
+
+class Schedule:
+    """What is waiting, and how what was tried ended.
+
+    Args:
+        jobs: All; those that are finished are ended at once.
+    """
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.ended: dict[Path, str | None] = {}
+        self.waiting: list[Job] = []
+        self.jobs, self.total = jobs, len(jobs)
+        for job in sorted(jobs, key=lambda job: (job.kind == "student", -job.cost)):
+            try:
+                done = is_complete(job)
+            except UserError as error:
+                self.ended[job.folder] = str(error)
+                continue
+            if done:
+                self.ended[job.folder] = None
+            else:
+                self.waiting.append(job)
+        self._skip_without_teacher()
+
+    def take(self) -> Job | None:
+        """The next job whose teacher, if it needs one, is trained."""
+        for job in self.waiting:
+            if job.teacher is None or job.teacher.folder in self.ended:
+                self.waiting.remove(job)
+                return job
+        return None
+
+    def end(self, job: Job, failure: str | None) -> None:
+        """Note how a job ended."""
+        self.ended[job.folder] = failure
+        if failure is not None:
+            console.print(f"{job.folder}: failed: {failure}", soft_wrap=True, markup=False)
+        self._skip_without_teacher()
+
+    def announce(self, job: Job) -> None:
+        """Say that a job is done."""
+        console.print(f"{job.folder}: done, {self}", soft_wrap=True, markup=False)
+
+    def _skip_without_teacher(self) -> None:
+        for job in list(self.waiting):
+            failure = job.teacher and self.ended.get(job.teacher.folder)
+            if failure:
+                self.waiting.remove(job)
+                self.ended[job.folder] = f"its teacher failed: {failure}"
+
+    def __str__(self) -> str:
+        failed = sum(failure is not None for failure in self.ended.values())
+        done = f"{len(self.ended) - failed} of {self.total} runs done"
+        return done + (f", {failed} failed" if failed else "")
+
+
+@contextmanager
+def show_progress(schedule: Schedule) -> Iterator[Callable[[list[Job]], None]]:
+    """One bar for all; yields what updates it with the jobs that are running."""
+    bar = progress(
+        TextColumn("{task.fields[note]}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[running]}", markup=False),
+    )
+    costs = {job.folder: job.cost for job in schedule.waiting}
+    with bar:
+        shown = bar.add_task("", total=sum(costs.values()), note=str(schedule), running="")
+
+        def show(running: list[Job]) -> None:
+            names = [job.folder.name for job in running]
+            more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+            done = sum(cost for folder, cost in costs.items() if folder in schedule.ended)
+            bar.update(
+                shown,
+                completed=done,
+                note=str(schedule),
+                running=", ".join(names[:_SHOWN_NAMES]) + more,
+            )
+
+        yield show
+
+
+def _run_here(schedule: Schedule) -> None:
+    while (job := schedule.take()) is not None:
+        try:
+            failure = attempt(job)
+        except Interrupted as stop:
+            raise Interrupted(stop.stopped, option="") from stop
+        schedule.end(job, failure)
+        if failure is None:
+            schedule.announce(job)
+
+
+@contextmanager
+def _torch_threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+_Needed = tuple[DataConfig, int, bool]
+_data: OrderedDict[str, PreparedData] = OrderedDict()
+
+
+def _needed(job: Job) -> list[_Needed]:
+    """What is prepared for a job, its own data first: settings, seed, are photos simulated."""
+    simulated = job.kind == "student" and job.config.needs_simulated_source
+    changed = [(data, job.config.seed, False) for _, data in job.evaluate_at]
+    return [(job.config.data, job.config.seed, simulated), *changed]
+
+
+def _prepared(needed: _Needed) -> PreparedData:
+    data, seed, simulated = needed
+    key = settings_key(dataclasses.asdict(data), seed, simulated)
+    if key not in _data:
+        _data[key] = prepare(data, seed, simulated_source=simulated)
+    _data.move_to_end(key)
+    while len(_data) > _KEPT:
+        _data.popitem(last=False)
+    return _data[key]
+
+
+def _prepare_all(jobs: Sequence[Job], workers: int) -> None:
+    """Prepare data once before several processes ask for them.
+
+    Recordings and photos one set after the other, each on all cores; then the simulated sources
+    side by side, for a calibration hardly uses more than one core. What cannot be prepared fails
+    again in its run, which then says so.
+    """
+    different = {repr(needed): needed for job in jobs for needed in _needed(job)}
+    simulated = [needed for needed in different.values() if needed[2]]
+    workers = min(workers, len(simulated))
+    plain = {repr((data, seed)): (data, seed, False) for data, seed, _ in different.values()}
+    for needed in (plain if workers > 1 else different).values():
+        with suppress(UserError):
+            _prepared(needed)
+    if workers > 1:
+        with progress() as bar, warnings.catch_warnings():
+            # joblib takes the photos' memory for a leak, and a new process for the next.
+            warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
+            shown = bar.add_task("simulating photos", total=len(simulated))
+            ended = Parallel(workers, return_as="generator_unordered")(
+                delayed(_prepare_quietly)(*needed, max(1, cores() // workers))
+                for needed in simulated
+            )
+            for _ in ended:
+                bar.advance(shown)
+
+
+def _prepare_quietly(data: DataConfig, seed: int, simulated: bool, processes: int) -> None:
+    console.quiet = True
+    with suppress(UserError):
+        prepare(data, seed, simulated_source=simulated, processes=processes)

@@ -1,0 +1,218 @@
+"""The table of a study: means with 95 % intervals, paired differences, cost; nothing is dropped."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from scipy import stats
+
+from spikebridge.base.errors import UserError
+from spikebridge.data.splits.manifest import SELECTED_ON_TEST
+from spikebridge.results.compare import in_words, interval_95, labelled_recordings, read_result
+from spikebridge.results.retest import read_retest
+from spikebridge.runs.queue import ENERGY, is_finished
+from spikebridge.runs.study.plan import Planned
+from spikebridge.runs.study.spec import Study
+
+NOT_RUN = "not run yet"
+"""In the place of a failure's reason."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run: its result, or why there is none."""
+
+    planned: Planned
+    failure: str | None
+    """None where it is finished."""
+    result: dict[str, Any] = field(default_factory=dict)
+    """What ``result.json`` holds."""
+    energy_nj: float = math.nan
+    """Energy of one recording in nanojoules."""
+    labelled: tuple[int, int] | None = None
+    """Fewest and most labelled recordings of a class, where a manifest split; else None."""
+
+    @property
+    def proved(self) -> bool:
+        """Whether its protocol is, as far as it says."""
+        return self.result.get("proved") is not False
+
+    def tested(self, tested_on: str | None) -> dict[str, Any]:
+        """The result on its own test recordings, or on changed ones; empty without one."""
+        if tested_on is None or not self.result:
+            return self.result
+        job = self.planned.job
+        return read_retest(job.folder, tested_on, dict(job.evaluate_at)[tested_on]) or {}
+
+    def spikes(self, tested_on: str | None) -> float:
+        """Spikes per neuron and time step, averaged over layers; NaN for ANNs."""
+        rates = self.tested(tested_on).get("rates")
+        spiking = self.planned.job.config.student.neuron != "relu"
+        return float(np.mean(list(rates.values()))) if rates and spiking else math.nan
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Differences to another arm, seed by seed, in percentage points."""
+
+    against: str
+    seeds: tuple[int, ...]
+    by_seed: tuple[float, ...]
+    proved: bool = True
+    """Whether the protocol of every run of both is."""
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds that both have."""
+        return float(np.mean(self.by_seed))
+
+    @property
+    def interval(self) -> float:
+        """Half-width of the 95 % interval of the mean (Student's t); NaN for one seed."""
+        return interval_95(self.by_seed)
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of the paired t-test; NaN for one seed, and where all differ alike."""
+        if len(self.by_seed) < 2 or np.ptp(self.by_seed) == 0:
+            return math.nan
+        return float(cast(Any, stats.ttest_1samp(self.by_seed, 0.0)).pvalue)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm on one recipe, label budget and set of test recordings."""
+
+    recipe: str
+    budget: str
+    labelled: str
+    """Labelled recordings per class."""
+    tested_on: str | None
+    """Name of the changed data; None for the run's own test recordings."""
+    arm: str
+    protocol: str | None
+    seeds: tuple[int, ...]
+    top1: tuple[float, ...]
+    """Test top-1 of each finished seed, in percent."""
+    failures: tuple[tuple[int, str], ...]
+    """Seeds without a result, and why."""
+    paired: tuple[Paired, ...]
+    seconds: float
+    """Mean duration of training; like the energy NaN where changed data are tested on."""
+    spikes: float
+    energy_nj: float
+    proved: tuple[bool, ...] = ()
+    """Whether each finished seed's protocol is, as far as the runs say."""
+
+    @property
+    def mean(self) -> float:
+        """Mean over finished seeds, in percent; NaN where none is."""
+        return float(np.mean(self.top1)) if self.top1 else math.nan
+
+    @property
+    def interval(self) -> float:
+        """Half-width of the 95 % interval of the mean (Student's t); NaN below two seeds."""
+        return interval_95(self.top1)
+
+    @property
+    def name(self) -> str:
+        """The arm, and that it was selected on test where it was."""
+        return f"{self.arm}, {SELECTED_ON_TEST}" if self.protocol == "kt" else self.arm
+
+
+def read_outcomes(planned: Sequence[Planned], failures: dict[Path, str]) -> list[Outcome]:
+    """What is in the runs' folders.
+
+    Args:
+        planned: The runs.
+        failures: Why runs failed, by folder.
+    """
+    found = []
+    for one in planned:
+        job = one.job
+        failure, result, labelled = failures.get(job.folder), {}, None
+        try:
+            if is_finished(job):
+                result = read_result(job.folder)
+                if job.config.data.split.manifest is not None:
+                    labelled = labelled_recordings(job.folder, result, True)
+            else:
+                failure = failure or NOT_RUN
+        except UserError as error:
+            failure = failure or str(error)
+        energy = _energy(job.folder) if result else math.nan
+        found.append(Outcome(one, failure, result, energy, labelled))
+    return found
+
+
+def make_rows(study: Study, outcomes: Sequence[Outcome]) -> list[Row]:
+    """The table's rows, in the order of the study."""
+    groups: dict[tuple[str, str, str], list[Outcome]] = {}
+    for one in outcomes:
+        arm = one.planned.arm
+        if arm == "teacher" and len(one.planned.arms) < len(study.arms):
+            own = one.planned.job.folder.name.startswith("teacher-seed")
+            arm = "teacher" if own else f"teacher of {', '.join(dict.fromkeys(one.planned.arms))}"
+        groups.setdefault((one.planned.recipe, one.planned.budget, arm), []).append(one)
+    rows = []
+    for tested_on in (None, *study.evaluate_at):
+        for recipe, budget, arm in groups:
+            if tested_on is None or arm in study.arms:
+                baselines = {a: groups.get((recipe, budget, a), []) for a in study.against}
+                members = groups[recipe, budget, arm]
+                rows.append(_row((recipe, budget, tested_on, arm), members, baselines))
+    return rows
+
+
+def _row(
+    place: tuple[str, str, str | None, str],
+    members: Sequence[Outcome],
+    baselines: dict[str, list[Outcome]],
+) -> Row:
+    recipe, budget, tested_on, arm = place
+    tested = {m.planned.seed: m.tested(tested_on) for m in members}
+    top1 = {seed: result["test_top1"] for seed, result in tested.items() if result}
+    failures = [(m.planned.seed, m.failure) for m in members if m.failure is not None]
+    paired = []
+    for against, others in baselines.items():
+        of_others = {m.planned.seed: m.tested(tested_on).get("test_top1") for m in others}
+        common = tuple(seed for seed in top1 if of_others.get(seed) is not None)
+        if common and against != arm and members[0].planned.job.kind == "student":
+            differences = tuple(top1[seed] - of_others[seed] for seed in common)
+            proved = all(m.proved for m in (*members, *others) if m.planned.seed in common)
+            paired.append(Paired(against, common, differences, proved))
+    done = [m for m in members if m.result]
+    known = [m.labelled for m in done if m.labelled is not None]
+    return Row(
+        recipe,
+        budget,
+        in_words(known) if known else members[0].planned.labelled,
+        tested_on,
+        arm,
+        next((m.result["protocol"] for m in done), None),
+        tuple(top1),
+        tuple(top1.values()),
+        tuple(failures),
+        tuple(paired),
+        _mean([m.result["seconds"] for m in done if tested_on is None]),
+        _mean([m.spikes(tested_on) for m in done]),
+        _mean([m.energy_nj for m in done if tested_on is None]),
+        tuple(m.proved for m in members if m.planned.seed in top1),
+    )
+
+
+def _energy(folder: Path) -> float:
+    try:
+        counted = json.loads((folder / ENERGY).read_text(encoding="utf-8"))
+        return float(counted["student"]["nj"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return math.nan
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan

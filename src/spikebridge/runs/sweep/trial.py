@@ -1,0 +1,103 @@
+"""One trial: the runs of all seeds with the same settings, none of which sees a test recording."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from spikebridge.base.errors import UserError
+from spikebridge.data.prepared import PreparedData
+from spikebridge.runs.queue import Job, data_of
+from spikebridge.runs.train import select_student
+from spikebridge.training.evaluate import Evaluation
+from spikebridge.training.loop import Best
+
+
+class _Pruned(Exception):
+    """The trial is not worth going on with."""
+
+
+@dataclass(frozen=True)
+class TrialJob(Job):
+    """A trial as `pool` takes it.
+
+    Its ``folder`` is OUT/trials/NUMBER and ``config`` that of its first run.
+    """
+
+    number: int = 0
+    runs: tuple[Job, ...] = ()
+    """A student per seed; the first one's validation decides about pruning."""
+    sweep_folder: Path = Path()
+    epochs: int = 1
+    """Epochs of the experiment before any setting is changed: what the pruner counts in."""
+
+    def run(self) -> None:
+        """Train all seeds and tell the storage their mean, or that the trial was pruned.
+
+        Raises:
+            UserError: the settings or the data do not allow it.
+            Interrupted: Ctrl-C; the trial stays unfinished and is not gone on with.
+        """
+        from optuna.trial import TrialState
+
+        from spikebridge.runs.sweep.storage import opened, trial_id
+
+        began = time.monotonic()
+        with opened(self.sweep_folder, self.epochs) as (study, storage):
+            trial = trial_id(storage, self.number)
+            seen: list[float] = []
+
+            def judge(epoch: int, evaluation: Evaluation) -> None:
+                seen.append(evaluation.top1)
+                storage.set_trial_intermediate_value(trial, epoch, mean(seen))
+                if study.pruner.prune(study, storage.get_trial(trial)):
+                    raise _Pruned
+
+            found: list[Best] = []
+            try:
+                for place, run in enumerate(self.runs):
+                    found.append(_select(run, judge if place == 0 else None))
+            except _Pruned:
+                pass
+            value = mean(best.top1 for best in found) if found else None
+            notes = {
+                "val_top1": [best.top1 for best in found],
+                "val_loss": mean(best.loss for best in found) if found else None,
+                "seconds": round(time.monotonic() - began, 1),
+            }
+            for name, note in notes.items():
+                storage.set_trial_user_attr(trial, name, note)
+            state = TrialState.COMPLETE if found else TrialState.PRUNED
+            study.tell(self.number, value, state)
+
+
+def _select(run: Job, judge: Callable[[int, Evaluation], None] | None) -> Best:
+    checkpoint = run.folder / "checkpoint.pt"
+    try:
+        return select_student(
+            run.config,
+            without_test(data_of(run)),
+            run.folder,
+            teacher_folder=run.teacher.folder if run.teacher else run.folder / "teacher",
+            teacher_config=run.teacher.config if run.teacher else None,
+            on_evaluation=judge,
+        )
+    finally:
+        checkpoint.unlink(missing_ok=True)  # Trials are many, and none is gone on with.
+
+
+def without_test(data: PreparedData) -> PreparedData:
+    """The data without the test recordings.
+
+    Raises:
+        UserError: those that validate are the test recordings.
+    """
+    if data.manifest.selecting == "test":
+        raise UserError(
+            "this split selects on test recordings (protocol kt), which a sweep must not see; "
+            "choose protocol clean or few-shot"
+        )
+    events = {split: part for split, part in data.events.items() if split != "test"}
+    return dataclasses.replace(data, events=events)

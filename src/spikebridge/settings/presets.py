@@ -1,0 +1,114 @@
+"""Recipes: YAML files with a configuration, shipped ones found by name."""
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from spikebridge.base.errors import UserError
+from spikebridge.base.hooks import look_in
+from spikebridge.settings.config import Config
+
+_FOLDER = Path(__file__).parent
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+
+
+def method_names() -> list[str]:
+    """Names of the method presets."""
+    return sorted(path.stem for path in (_FOLDER / "methods").glob("*.yaml"))
+
+
+def find_recipe(name: str) -> Path:
+    """Path of a recipe: a file, or the name of a shipped one.
+
+    Raises:
+        UserError: neither a file nor a shipped recipe.
+    """
+    shipped = _FOLDER / f"{name}.yaml"
+    if Path(name).is_file():
+        return Path(name)
+    if shipped.is_file():
+        return shipped
+    raise UserError(
+        f"{name}: no such recipe file, and the shipped recipes are {', '.join(recipe_names())}"
+        + _nearest(name, recipe_names())
+    )
+
+
+def read_recipe(name: str, method: str | None = None) -> dict[str, Any]:
+    """A recipe's settings with its method's switches laid over them.
+
+    Args:
+        name: File, or name of a shipped recipe.
+        method: Method preset that takes the place of the recipe's own.
+
+    Raises:
+        UserError: no such recipe or method, not YAML, or an unknown key.
+    """
+    path = find_recipe(name)
+    look_in(path.parent)
+    settings = _read(path)
+    settings["method"] = method or settings.get("method", "ckd")
+    if settings["method"] not in method_names():
+        raise UserError(
+            f"method {settings['method']!r} is unknown; known are {', '.join(method_names())}"
+            + _nearest(str(settings["method"]), method_names())
+        )
+    merged = merge(settings, method_settings(settings["method"]))
+    check_keys(merged, Config, str(path))
+    return merged
+
+
+def method_settings(method: str) -> dict[str, Any]:
+    """The switches of a method preset; none for another name, a teacher's say."""
+    return _read(_FOLDER / "methods" / f"{method}.yaml") if method in method_names() else {}
+
+
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries, values of ``above`` winning."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def check_keys(settings: dict[str, Any], kind: type, origin: str, prefix: str = "") -> None:
+    """Refuse keys that a configuration does not have.
+
+    Raises:
+        UserError: names the file, the key and the nearest right name.
+    """
+    hints = get_type_hints(kind)
+    for key, value in settings.items():
+        if key not in hints:
+            raise UserError(
+                f"{origin}: unknown key {prefix}{key}" + _nearest(str(key), list(hints), prefix)
+            )
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, dict):
+                raise UserError(f"{origin}: {prefix}{key} must hold settings, not {value!r}")
+            check_keys(value, hints[key], origin, f"{prefix}{key}.")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        where = "" if line is None else f" (line {line + 1})"
+        raise UserError(f"{path}: not valid YAML{where}; mend the file") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: a recipe holds keys and values; see the shipped recipes")
+    return settings
+
+
+def _nearest(name: str, known: list[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
