@@ -31,9 +31,10 @@ from spikebridge import (
 from spikebridge.base.files import atomic_path
 from spikebridge.data.feed.batches import Batch, PairedBatches
 from spikebridge.data.prepared import PreparedData
+from spikebridge.data.settings import AugmentConfig
 from spikebridge.results.report.palette import EMPTY_RGB, OFF_RGB, ON_RGB
 from spikebridge.results.report.svg import drawing
-from spikebridge.settings.config import AugmentConfig, Config
+from spikebridge.settings.config import Config
 
 HERE = Path(__file__).parent
 RUNS = HERE.parent / "runs" / "pictures"

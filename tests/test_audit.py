@@ -19,11 +19,12 @@ from spikebridge.data.prepared import prepare
 from spikebridge.data.splits.manifest import Manifest
 from spikebridge.results.audit import TEACHER_MANIFEST, Audit, audit
 from spikebridge.results.export.card import _accuracy
-from spikebridge.run_folder import plain_settings
-from spikebridge.runs.train import load_run, train_student
+from spikebridge.results.trained import load_run
+from spikebridge.runs.train import train_student
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
 from spikebridge.settings.presets import read_recipe
+from spikebridge.settings.recorded import plain_settings
 from spikebridge.training.checkpoint import load_model, save_model
 
 

@@ -11,9 +11,10 @@ import yaml
 from factories import photo_folder, refused
 from spikebridge.bench import run, run_rows
 from spikebridge.bench.run_rows import PARTS, Clock, DenseFiles
+from spikebridge.ckd.settings import ObjectiveConfig
 from spikebridge.cli import main
 from spikebridge.data.prepared import prepare
-from spikebridge.settings.config import Config, ObjectiveConfig
+from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
 from spikebridge.training.ahead import Ahead
 

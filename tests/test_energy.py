@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from factories import photo_folder, refused
 from spikebridge.cli import main
 from spikebridge.models.build import build_student
+from spikebridge.models.settings import StudentConfig
 from spikebridge.models.student import Student
 from spikebridge.results.energy import Operations, count_macs, count_operations, energy_of_run
 from spikebridge.results.energy.connections import connections_1d, conv_connections
 from spikebridge.results.energy.operations import joined
-from spikebridge.settings.config import StudentConfig
 
 NAMES = pytest.mark.parametrize("name", ["vgg-snn", "resnet18-snn"])
 # Odd sizes, where pools leave out the last row and column.

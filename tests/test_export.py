@@ -17,6 +17,7 @@ from torch import nn
 from factories import refused, tiny_recipe
 from spikebridge.cli import main
 from spikebridge.models.build import build_student
+from spikebridge.models.settings import StudentConfig
 from spikebridge.results.export import (
     FORMATS,
     difference,
@@ -28,7 +29,6 @@ from spikebridge.results.export import run as exporting
 from spikebridge.results.export.graph import Convolution, Spikes
 from spikebridge.results.export.outputs import Outputs
 from spikebridge.results.export.to_pt2 import FoldedStudent
-from spikebridge.settings.config import StudentConfig
 
 STEPS = 3
 # Odd sizes, where pools and strides leave out the last row and column.

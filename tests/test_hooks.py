@@ -17,26 +17,24 @@ from objective_case import CountingTeacher, generator, hybrid_frames, make, make
 from spikebridge.base import hooks
 from spikebridge.base.files import file_sha256
 from spikebridge.ckd.schedules import DistillationSchedule, ReplacementSchedule
+from spikebridge.ckd.settings import ObjectiveConfig
 from spikebridge.cli import main
+from spikebridge.data.settings import DataConfig, SplitConfig
 from spikebridge.data.simulation.camera import Simulator
+from spikebridge.models.settings import TeacherConfig
 from spikebridge.models.teacher import build_teacher
 from spikebridge.results.compare import compare
 from spikebridge.results.report.curves import training
 from spikebridge.results.report.figures import accuracy
 from spikebridge.results.report.read import read_run
 from spikebridge.results.report.svg import drawing, inline
-from spikebridge.run_folder import plain_settings
+from spikebridge.results.trained import evaluate_run
 from spikebridge.runs.study.spec import read_study
-from spikebridge.runs.train import evaluate_run, train_student
-from spikebridge.settings.config import (
-    Config,
-    DataConfig,
-    ObjectiveConfig,
-    SplitConfig,
-    TeacherConfig,
-    TrainConfig,
-)
+from spikebridge.runs.train import train_student
+from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
+from spikebridge.settings.recorded import plain_settings
+from spikebridge.training.settings import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 MODULES = ("mine", "broken", "own", "my_alignment")

@@ -11,9 +11,9 @@ from factories import refused, tiny_recipe
 from spikebridge.base import compiled
 from spikebridge.cli import main
 from spikebridge.data.datasets.catalog import cache_folder
+from spikebridge.data.settings import DataConfig
 from spikebridge.results.retest import retest
-from spikebridge.runs.train import load_run
-from spikebridge.settings.config import DataConfig
+from spikebridge.results.trained import load_run
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from spikebridge.data.simulation.camera import Simulator
     from spikebridge.data.simulation.simulate import simulate_photo
     from spikebridge.models.neurons import LIF, surrogate
-    from spikebridge.runs.train import load_run, train_student
+    from spikebridge.results.trained import load_run
+    from spikebridge.runs.train import train_student
     from spikebridge.settings.parsing import config_from
     from spikebridge.settings.presets import read_recipe
 

@@ -1,226 +1,244 @@
-"""A run's folder: whose run it holds, how far that is, and that one process at a time trains it."""
+"""What lies in a run's folder, by name: settings, split, curves, weights and result."""
 
+import csv
 import dataclasses
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
-import torch
 import yaml
 
-from spikebridge.base.distributed import on_main
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import expand_path
-from spikebridge.base.hooks import bare, is_hook, recorded
-from spikebridge.base.locks import alone
 from spikebridge.data.collection import file_from
-from spikebridge.results.compare import read_result
-from spikebridge.settings.config import Config, DataConfig
-from spikebridge.settings.parsing import config_from
-from spikebridge.training.precision import Precision, resolve
+from spikebridge.data.settings import DataConfig
+from spikebridge.data.splits.manifest import Manifest
 
 
-def unfinished(folder: Path) -> bool:
-    """Whether a folder holds an interrupted run."""
-    return (folder / "checkpoint.pt").exists() and not (folder / "result.json").exists()
+@dataclass(frozen=True)
+class Prediction:
+    """One line of ``predictions.csv``."""
+
+    file: str
+    label: int
+    """True class."""
+    prediction: int
+    confidence: float
+    """Softmax of the mean logits."""
+
+    @property
+    def right(self) -> bool:
+        """Whether it names the true class."""
+        return self.prediction == self.label
 
 
-PRECISION = "precision.txt"
-"""In a run's folder: what its convolutions run in."""
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder, finished or not; each file is read when it is asked for."""
 
+    path: Path
 
-def precision_of(folder: Path, config: Config, device: torch.device) -> Precision:
-    """The precision that a run is trained in; an interrupted one goes on in that it was begun with.
+    def __str__(self) -> str:
+        return str(self.path)
 
-    Raises:
-        UserError: the file that tells it is damaged.
-    """
-    path = folder / PRECISION
-    if config.train.precision == "auto" and unfinished(folder) and path.exists():
-        word = path.read_text(encoding="utf-8", errors="replace").strip()
-        if word not in get_args(Precision):
-            raise UserError(f"{path}: damaged; write float32 or bfloat16, whichever it was, there")
-        return cast(Precision, word)
-    return resolve(config.train.precision, device)
+    @property
+    def config_file(self) -> Path:
+        """The settings, in YAML."""
+        return self.path / "config.yaml"
 
+    @property
+    def precision_file(self) -> Path:
+        """What its convolutions run in, in one word."""
+        return self.path / "precision.txt"
 
-def open_run(folder: Path, config: Config, resume: bool | None) -> dict[str, Any] | None:
-    """Check a run's folder; the result when the run is already finished.
+    @property
+    def manifest_file(self) -> Path:
+        """Which recordings and photos train, validate and test it."""
+        return self.path / "manifest.csv"
 
-    Args:
-        folder: The run's folder.
-        config: Its settings.
-        resume: Go on with an interrupted run; None where there is one.
+    @property
+    def teacher_manifest_file(self) -> Path:
+        """What a student's teacher was trained on."""
+        return self.path / "teacher-manifest.csv"
 
-    Raises:
-        UserError: it holds a run with other settings or an interrupted one that ``resume`` does not
-            go on with, or there is nothing to resume.
-    """
-    settings = plain_settings(config)
-    path = folder / "config.yaml"
-    if path.exists():
-        if (there := _settings_at(path, settings)) != settings:
+    @property
+    def metrics_file(self) -> Path:
+        """A line of JSON for each step and evaluation."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """All that resuming needs."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def weights_file(self) -> Path:
+        """The selected network and its description."""
+        return self.path / "model.safetensors"
+
+    @property
+    def predictions_file(self) -> Path:
+        """What it said of each test sample."""
+        return self.path / "predictions.csv"
+
+    @property
+    def result_file(self) -> Path:
+        """The result, which is written last."""
+        return self.path / "result.json"
+
+    @property
+    def energy_file(self) -> Path:
+        """What `spikebridge energy` counts on some validation recordings, in a study."""
+        return self.path / "energy.json"
+
+    @property
+    def failure_file(self) -> Path:
+        """The traceback of a run that failed by a mistake in the program."""
+        return self.path / "failure.txt"
+
+    def retest_file(self, name: str) -> Path:
+        """The result on changed data of this name."""
+        return self.path / f"retest-{name}.json"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its result is there."""
+        return self.result_file.exists()
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether there is something to go on with."""
+        return self.checkpoint_file.exists() and not self.is_finished
+
+    def result(self) -> dict[str, Any]:
+        """Read the result.
+
+        Raises:
+            UserError: no finished run there, or a damaged one.
+        """
+        try:
+            result = json.loads(self.result_file.read_text(encoding="utf-8"))
+            if not isinstance(result, dict):
+                raise ValueError("not an object")
+            return result
+        except FileNotFoundError as error:
+            raise UserError(f"{self.path}: no finished run; train it first") from error
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.result_file}: damaged; train the run again") from error
+
+    def settings(self) -> dict[str, Any]:
+        """Read the settings as they were written; one that was added since is not there.
+
+        Raises:
+            UserError: they are missing or damaged.
+        """
+        try:
+            settings = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+            if not isinstance(settings, dict):
+                raise ValueError("no settings")
+            return settings
+        except FileNotFoundError as error:
             raise UserError(
-                f"{folder}: holds a run with other settings ({_difference(there, settings)}); "
-                "choose another folder or delete this one"
-            )
-        if (folder / "result.json").exists():
-            return read_result(folder)
-        if unfinished(folder) and resume is False:
+                f"{self.config_file}: missing; restore it or train the run again"
+            ) from error
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise UserError(
-                f"{folder}: holds an interrupted run; add --resume, or delete it to start again"
-            )
-    if resume and not (folder / "checkpoint.pt").exists():
-        raise UserError(f"{folder}: no checkpoint to resume from; start without --resume")
-    return None
+                f"{self.config_file}: damaged; restore it or train the run again"
+            ) from error
 
+    def manifest(self) -> Manifest:
+        """Read the split.
 
-def origin_of(folder: Path) -> str | None:
-    """The folder in which a finished run was made, which relative paths start from.
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        return Manifest.read(self.manifest_file)
 
-    Raises:
-        UserError: no finished run there.
-    """
-    return read_result(folder).get("origin")
+    def teacher_manifest(self) -> Manifest | None:
+        """Read what a student's teacher was trained on; None where nothing tells.
 
+        Raises:
+            UserError: it is damaged.
+        """
+        there = self.teacher_manifest_file.exists()
+        return Manifest.read(self.teacher_manifest_file) if there else None
 
-def cache_of(folder: Path) -> str | None:
-    """A run's data.cache as it is found from here; None where none is set or there is no run."""
-    try:
-        written = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        cache = written["data"]["cache"]
-        return None if cache is None else file_from(origin_of(folder), str(expand_path(cache)))
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, UserError):
-        return None
+    def metrics(self, kind: str) -> list[dict[str, Any]]:
+        """Read the records of one kind: `step` or `eval`.
 
+        Raises:
+            UserError: they are missing or damaged.
+        """
+        try:
+            lines = self.metrics_file.read_text(encoding="utf-8").splitlines()
+            return [record for record in map(json.loads, lines) if record["kind"] == kind]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.metrics_file}: missing or damaged; train the run again"
+            ) from error
 
-def data_of(folder: Path, data: DataConfig) -> DataConfig:
-    """A run's data settings with the folders as they are found from here.
+    def predictions(self, classes: int) -> list[Prediction]:
+        """Read what a run of so many classes said of its test samples.
 
-    Args:
-        folder: The run's folder.
-        data: Its settings, or changed ones.
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        try:
+            with open(self.predictions_file, encoding="utf-8", newline="") as stream:
+                found = [
+                    Prediction(
+                        row["file"],
+                        int(row["label"]),
+                        int(row["prediction"]),
+                        float(row["confidence"]),
+                    )
+                    for row in csv.DictReader(stream)
+                ]
+            if not all(0 <= i < classes for p in found for i in (p.label, p.prediction)):
+                raise ValueError("a class that the run does not have")
+        except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+            raise UserError(
+                f"{self.predictions_file}: missing or damaged; train the run again"
+            ) from error
+        return found
 
-    Raises:
-        UserError: no finished run there, or its data are neither where it was made nor here.
-    """
-    origin = origin_of(folder)
+    def file_from_here(self, name: str) -> str:
+        """A file that the finished run names, as it is found from here.
 
-    def found(name: str) -> str | None:
-        value = getattr(data, name)
-        if value is None:
+        Raises:
+            UserError: no finished run there.
+        """
+        return file_from(self.result().get("origin"), str(expand_path(name)))
+
+    def cache(self) -> str | None:
+        """Its data.cache as it is found from here; None where none is set or there is no run."""
+        try:
+            cache = self.settings()["data"]["cache"]
+            return None if cache is None else self.file_from_here(cache)
+        except (KeyError, TypeError, UserError):
             return None
-        path = file_from(origin, str(expand_path(value)))
-        if name != "cache" and not Path(path).exists() and not Path(path).is_absolute():
-            where = f" nor below {origin}, where the run was made" if origin else ""
-            raise UserError(
-                f"{folder}: its data.{name}, {value}, is not below {Path.cwd()}{where}; call the "
-                "command in the folder that holds it"
-            )
-        return path
 
-    folders = {name: found(name) for name in ("events", "photos", "cache")}
-    return dataclasses.replace(data, **folders)
+    def data_from_here(self, data: DataConfig) -> DataConfig:
+        """Data settings of the run, or changed ones, with the folders as they are found from here.
 
+        Raises:
+            UserError: no finished run there, or its data are neither where it was made nor here.
+        """
+        origin = self.result().get("origin")
 
-@contextmanager
-def begun(
-    folder: Path, config: Config, resume: bool | None, *, waiting: str | None = None
-) -> Iterator[tuple[dict[str, Any] | None, bool]]:
-    """A run's folder to oneself, on all ranks; made where there is none.
+        def found(name: str) -> str | None:
+            value = getattr(data, name)
+            if value is None:
+                return None
+            path = self.file_from_here(value)
+            if name != "cache" and not Path(path).exists() and not Path(path).is_absolute():
+                where = f" nor below {origin}, where the run was made" if origin else ""
+                raise UserError(
+                    f"{self.path}: its data.{name}, {value}, is not below {Path.cwd()}{where}; "
+                    "call the command in the folder that holds it"
+                )
+            return path
 
-    Args:
-        folder: The run's folder.
-        config: Its settings.
-        resume: As for `open_run`.
-        waiting: What to say before waiting for another process that trains it; None refuses.
-
-    Yields:
-        What `open_run` returns, and whether there is something to go on with.
-
-    Raises:
-        UserError: as `open_run`, or another process trains this run.
-    """
-
-    def look() -> tuple[dict[str, Any] | None, bool]:
-        return open_run(folder, config, resume), unfinished(folder) if resume is None else resume
-
-    with ExitStack() as stack:
-        on_main(lambda: stack.enter_context(alone(folder, waiting=waiting)))
-        yield on_main(look)
-
-
-def _settings_at(path: Path, expected: dict[str, Any]) -> dict[str, Any]:
-    """A run's settings; one that this version added has its default there.
-
-    Parsing, which fills in defaults, takes a tenth of a second: what is as expected is not parsed.
-    """
-    try:
-        written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: damaged; choose another folder or delete this one") from error
-    if not isinstance(written, dict):
-        raise UserError(f"{path}: damaged; choose another folder or delete this one")
-    if written == expected:
-        return written
-    return plain_settings(config_from(written, origin=str(path)))
-
-
-def _difference(there: Any, here: Any, name: str = "") -> str:
-    """The first setting that differs, in words."""
-    if is_hook(there) and is_hook(here) and bare(there) == bare(here):
-        return f"the source of {name} {bare(here)} has changed"
-    if not (isinstance(there, dict) and isinstance(here, dict)):
-        return f"{name} is {there!r} there and {here!r} here"
-    key = next(k for k in {**here, **there} if here.get(k) != there.get(k))
-    return _difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
-
-
-def plain_settings(config: Config) -> dict[str, Any]:
-    """Settings as YAML and JSON have them, each hook with the hash of its source.
-
-    Raises:
-        UserError: a value that YAML cannot give back, or a hook that cannot be imported.
-    """
-    if type(config) is not Config:
-        raise UserError(
-            f"the settings are a {type(config).__qualname__}, which config.yaml cannot give back; "
-            "give a spikebridge.settings.config.Config"
-        )
-    return _plain(dataclasses.asdict(with_sources(config)))
-
-
-def with_sources(config: Config) -> Config:
-    """The settings, each hook with the hash of its source as it is now.
-
-    Raises:
-        UserError: a hook that cannot be imported.
-    """
-
-    def changed(part: Any, *names: str) -> Any:
-        values = {name: recorded(getattr(part, name)) for name in names}
-        return dataclasses.replace(part, **values)
-
-    objective = changed(config.objective, "alignment", "kd_loss")
-    names = ("replacement", "staging", "distillation")
-    schedules = {name: changed(getattr(objective, name), "shape") for name in names}
-    return dataclasses.replace(
-        config,
-        teacher=changed(config.teacher, "name"),
-        objective=dataclasses.replace(objective, **schedules),
-    )
-
-
-def _plain(value: Any, name: str = "") -> Any:
-    """Tuples as lists, for YAML and JSON."""
-    if isinstance(value, dict):
-        return {k: _plain(v, f"{name}.{k}" if name else k) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v, name) for v in value]
-    if type(value) not in (str, int, float, bool, type(None)):
-        raise UserError(
-            f"{name} is a {type(value).__qualname__}, which config.yaml cannot give back; give a "
-            "plain number or text"
-        )
-    return value
+        folders = {name: found(name) for name in ("events", "photos", "cache")}
+        return dataclasses.replace(data, **folders)

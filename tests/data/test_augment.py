@@ -15,7 +15,7 @@ from spikebridge.data.feed.augment import (
     draw_geometry,
     jitter_shares,
 )
-from spikebridge.settings.config import AugmentConfig
+from spikebridge.data.settings import AugmentConfig
 
 ALL_COUNTS = AugmentConfig(event_drop=0.5, time_jitter=0.7, polarity_flip=0.5)
 ALL_MOVES = AugmentConfig(crop=3, flip=True, rotate=25)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spikebridge.data.feed.batches import PairedBatches
 from spikebridge.data.frames import network_input
 from spikebridge.data.prepared import EventSet, PhotoSet
-from spikebridge.settings.config import AugmentConfig
+from spikebridge.data.settings import AugmentConfig
 
 T, SIZE = 3, 8
 NO_CHANGE = AugmentConfig()

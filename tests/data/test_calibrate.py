@@ -11,11 +11,11 @@ from spikebridge.cli import main
 from spikebridge.data import calibrate as module
 from spikebridge.data.calibrate import Calibration
 from spikebridge.data.prepared import calibrated, open_split, prepare
+from spikebridge.data.settings import DataConfig, SourceConfig, SplitConfig
 from spikebridge.data.simulation.motion import Motion
 from spikebridge.data.simulation.simulate import Simulator
 from spikebridge.data.simulation.statistics import largest_sensor, statistics
 from spikebridge.data.simulation.twins import simulate_folder
-from spikebridge.settings.config import DataConfig, SourceConfig, SplitConfig
 
 TRUTH = Simulator(
     width=24,

@@ -13,8 +13,8 @@ from sklearn.datasets import load_digits
 from factories import files_in, packed, photo_folder, picture, refused
 from spikebridge.data.datasets.catalog import Item, PhotoReader, cache_folder, open_collection
 from spikebridge.data.events import read_events
+from spikebridge.data.settings import DataConfig
 from spikebridge.data.simulation.simulate import Simulator
-from spikebridge.settings.config import DataConfig
 
 ROWS = [(1, 2, 3, 1), (4, 5, 6, 0)]
 

@@ -12,8 +12,8 @@ from spikebridge.data.datasets.catalog import Item, PhotoReader, open_collection
 from spikebridge.data.datasets.cepdvs import CLASSES
 from spikebridge.data.events import read_events
 from spikebridge.data.prepared import frame_file
+from spikebridge.data.settings import DataConfig, SplitConfig
 from spikebridge.data.splits.draw import make_split
-from spikebridge.settings.config import DataConfig, SplitConfig
 
 ROWS = [(1, 2, 30, 1), (4, 5, 60, 0), (9, 3, 95, 1)]
 

@@ -11,7 +11,7 @@ from spikebridge.cli import main
 from spikebridge.data.datasets import DATASETS
 from spikebridge.data.datasets.check import ClassReport, Report, Tally, check
 from spikebridge.data.datasets.check_page import check_page
-from spikebridge.settings.config import DataConfig
+from spikebridge.data.settings import DataConfig
 
 
 def _bin(number: int) -> bytes:
@@ -336,4 +336,4 @@ def test_pages_and_recipes_that_the_list_names_are_there() -> None:
     for dataset in DATASETS.values():
         assert (root / dataset.page).is_file(), dataset.page
         for recipe in dataset.recipes:
-            assert (root / f"src/spikebridge/settings/parsing/recipes/{recipe}.yaml").is_file()
+            assert (root / f"src/spikebridge/settings/recipes/{recipe}.yaml").is_file()

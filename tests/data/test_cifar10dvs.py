@@ -25,7 +25,7 @@ from spikebridge.data.datasets.cifar10 import CLASSES, read_batch
 from spikebridge.data.events import read_events
 from spikebridge.data.formats.aedat2 import is_dvs128
 from spikebridge.data.prepared import frame_file
-from spikebridge.settings.config import DataConfig
+from spikebridge.data.settings import DataConfig
 
 ROWS = [(0, 0, 5, 1), (127, 3, 5, 0), (64, 127, 900, 1), (1, 2, 70_000, 0)]
 

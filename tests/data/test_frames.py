@@ -13,7 +13,7 @@ from factories import as_events, as_rows, event_lists, packed, refused
 from spikebridge.data.events import Events
 from spikebridge.data.frames import frame_events, network_input
 from spikebridge.data.prepared import frame_file
-from spikebridge.settings.config import DataConfig
+from spikebridge.data.settings import DataConfig
 
 BINS = st.sampled_from(["time", "count"])
 SIZES = st.tuples(st.integers(1, 50), st.integers(1, 50))

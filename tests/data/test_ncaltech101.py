@@ -8,7 +8,7 @@ from factories import as_rows, files_in, packed, png_bytes, real_data, refused
 from spikebridge.data.datasets.catalog import Collection, Item, open_collection
 from spikebridge.data.datasets.ncaltech101 import PUBLISHED
 from spikebridge.data.events import read_events
-from spikebridge.settings.config import DataConfig
+from spikebridge.data.settings import DataConfig
 
 ROWS = [(1, 2, 3, 1), (4, 5, 6, 0)]
 CLASSES = ("BACKGROUND_Google", "Faces_easy", "accordion")

@@ -12,7 +12,7 @@ from spikebridge.data.datasets.catalog import PhotoReader, open_collection
 from spikebridge.data.datasets.nmnist import PUBLISHED
 from spikebridge.data.events import read_events
 from spikebridge.data.frames import frame_events
-from spikebridge.settings.config import DataConfig
+from spikebridge.data.settings import DataConfig
 
 ROWS = [(1, 2, 3, 1), (4, 5, 6, 0)]
 

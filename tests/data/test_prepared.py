@@ -14,9 +14,9 @@ from spikebridge.data.feed.cache import CachedArrays
 from spikebridge.data.frames import frame_events
 from spikebridge.data.photos import fit_photo, read_photo
 from spikebridge.data.prepared import PreparedData, frame_file, prepare
+from spikebridge.data.settings import AugmentConfig, DataConfig, SplitConfig
 from spikebridge.data.simulation.simulate import Simulator, simulate_photo
 from spikebridge.data.simulation.twins import simulate_folder
-from spikebridge.settings.config import AugmentConfig, DataConfig, SplitConfig
 
 SIMULATOR = Simulator(width=16, height=16, frames=12, amplitude=3.0)
 SPLIT = SplitConfig(labelled_per_class=2, validation_per_class=1, test_per_class=1)

@@ -11,10 +11,10 @@ from factories import files_in, packed, photo_folder, png_bytes, refused
 from spikebridge.cli import main
 from spikebridge.data.datasets.check import check
 from spikebridge.data.prepared import open_split
+from spikebridge.data.settings import DataConfig, SplitConfig
 from spikebridge.data.splits.manifest import Manifest
 from spikebridge.data.splits.sessions import named_like_series
 from spikebridge.results.audit import audit
-from spikebridge.settings.config import DataConfig, SplitConfig
 
 SESSIONS = ("oct06a", "oct06b", "oct07", "nov02", "nov03", "nov11")
 

@@ -13,10 +13,10 @@ from spikebridge.data.feed.batches import PairedBatches
 from spikebridge.data.frames import frame_events
 from spikebridge.data.photos import read_photo
 from spikebridge.data.prepared import prepare
+from spikebridge.data.settings import AugmentConfig, DataConfig, SourceConfig, SplitConfig
 from spikebridge.data.simulation.simulate import Simulator, simulate_photo
 from spikebridge.data.simulation.source import draw_camera, simulate_source, view_key
 from spikebridge.data.simulation.twins import simulate_folder
-from spikebridge.settings.config import AugmentConfig, DataConfig, SourceConfig, SplitConfig
 from spikebridge.settings.parsing import config_from
 
 SIMULATOR = Simulator(width=16, height=16, frames=12, amplitude=3.0, background_hz=0.2)

@@ -32,6 +32,6 @@ def pretended():
 @pytest.fixture
 def gpu():
     """The GPU, set up as training sets it up."""
-    from spikebridge.runs.train import pick_device
+    from spikebridge.base.devices import pick_device
 
     return pick_device("cuda")

@@ -13,10 +13,11 @@ from spikebridge.cli import main
 from spikebridge.data.prepared import prepare
 from spikebridge.models.build import build_student
 from spikebridge.models.fast.inference import GraphedStudent, deploy
+from spikebridge.models.settings import StudentConfig
 from spikebridge.results.energy import energy_of_run
 from spikebridge.results.export.run import export_run
-from spikebridge.runs.train import evaluate_run, load_run, train_student, train_teacher
-from spikebridge.settings.config import StudentConfig
+from spikebridge.results.trained import evaluate_run, load_run
+from spikebridge.runs.train import train_student, train_teacher
 from spikebridge.training.step import TrainingStep
 from training.run_checks import same_run
 
@@ -159,7 +160,7 @@ def test_a_student_trained_on_a_gpu_loads_on_a_cpu(make_config, data, tmp_path, 
 def test_a_full_gpu_is_one_line(make_config, data, tmp_path, gpu, capsys):
     import yaml
 
-    from spikebridge.run_folder import plain_settings
+    from spikebridge.settings.recorded import plain_settings
 
     config = make_config("scratch", student={"width": 4.0}, **on("cuda"))
     file = tmp_path / "big.yaml"

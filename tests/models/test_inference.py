@@ -13,7 +13,7 @@ from spikebridge.models.fast import inference, sparse
 from spikebridge.models.fast.inference import DeployedStudent, deploy, fold_batch_norm
 from spikebridge.models.fast.sparse import SparseConvolution
 from spikebridge.models.neurons import LIF, surrogate
-from spikebridge.settings.config import StudentConfig
+from spikebridge.models.settings import StudentConfig
 
 needs_compiler = pytest.mark.skipif(
     sparse.library() is None, reason="needs a C compiler (apt-get install gcc)"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spikebridge.models.build import build_student
-from spikebridge.settings.config import StudentConfig
+from spikebridge.models.settings import StudentConfig
 
 BACKENDS = pytest.mark.parametrize("backend", ["auto", "eager"])
 STUDENTS = pytest.mark.parametrize("name", ["vgg-snn", "resnet18-snn"])

@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from oracles.reference import eager_lif
 from spikebridge.base.errors import UserError
 from spikebridge.models.build import build_student
+from spikebridge.models.settings import StudentConfig
 from spikebridge.models.student import StreamBatchNorm2d
-from spikebridge.settings.config import StudentConfig
 
 STREAMS = pytest.mark.parametrize("stream", ["dvs", "hybrid"])
 STUDENTS = pytest.mark.parametrize("name", ["vgg-snn", "resnet18-snn"])

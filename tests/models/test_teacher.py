@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from spikebridge.base.errors import UserError
 from spikebridge.models._timm import import_timm
+from spikebridge.models.settings import TeacherConfig
 from spikebridge.models.teacher import build_teacher, read_weights
-from spikebridge.settings.config import TeacherConfig
 
 FAQ = Path(__file__).parents[2] / "docs/faq.md"
 TINY = "test_resnet"

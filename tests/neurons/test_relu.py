@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from spikebridge.models.build import build_student
 from spikebridge.models.neurons import ReLU
 from spikebridge.models.neurons.norm import StreamBatchNorm2d
-from spikebridge.settings.config import StudentConfig
+from spikebridge.models.settings import StudentConfig
 
 
 def normal(*shape, seed=0):

@@ -13,7 +13,7 @@ import torch
 from factories import refused
 from spikebridge.models.build import build_student
 from spikebridge.models.neurons import LIF, kernels, surrogate
-from spikebridge.settings.config import StudentConfig
+from spikebridge.models.settings import StudentConfig
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 

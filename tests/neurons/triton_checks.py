@@ -15,7 +15,7 @@ from spikebridge.models.neurons import LIF, surrogate, triton_lif
 from spikebridge.models.neurons.fused import mean_and_variance
 from spikebridge.models.neurons.kernels import kernels_for
 from spikebridge.models.neurons.norm import StreamBatchNorm2d
-from spikebridge.settings.config import StudentConfig
+from spikebridge.models.settings import StudentConfig
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 QUICK = settings(max_examples=10, phases=[Phase.generate])

@@ -8,7 +8,7 @@ import pytest
 from predict_case import CLASSES, SENSOR, made_events, made_student
 
 from spikebridge.data.events import write_bin
-from spikebridge.runs.train import Trained
+from spikebridge.results.trained import Trained
 from spikebridge.training.checkpoint import save_model
 
 

@@ -9,9 +9,11 @@ import torch
 from spikebridge.data.events import Events
 from spikebridge.data.frames import network_input
 from spikebridge.data.prepared import frame_file
+from spikebridge.data.settings import DataConfig
 from spikebridge.models.build import build_student
-from spikebridge.runs.train import Trained
-from spikebridge.settings.config import Config, DataConfig, StudentConfig
+from spikebridge.models.settings import StudentConfig
+from spikebridge.results.trained import Trained
+from spikebridge.settings.config import Config
 
 STEPS, SENSOR, CLASSES = 4, (32, 24), ("across", "down", "slope")
 

@@ -14,13 +14,16 @@ from scipy import stats
 
 from spikebridge.base.files import file_sha256
 from spikebridge.data.events import Events, write_bin
+from spikebridge.data.settings import DataConfig, SplitConfig
 from spikebridge.data.splits.draw import Entry, Manifest
 from spikebridge.models.build import build_student
+from spikebridge.models.settings import StudentConfig
 from spikebridge.models.teacher import build_teacher
-from spikebridge.settings.config import Config, DataConfig, SplitConfig, StudentConfig, TrainConfig
+from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
 from spikebridge.settings.presets import merge
 from spikebridge.training.checkpoint import save_model
+from spikebridge.training.settings import TrainConfig
 
 CLASSES = ("cat", "dog & <b>", "owl")
 SENSOR = (24, 24)

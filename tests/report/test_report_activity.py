@@ -13,6 +13,7 @@ from report_fakes import CLASSES, MakeRun
 from torch import nn
 
 from spikebridge.models.build import build_student
+from spikebridge.models.settings import StudentConfig
 from spikebridge.models.student import Student
 from spikebridge.results.report.activity import record_activity
 from spikebridge.results.report.examples import Recordings
@@ -21,8 +22,8 @@ from spikebridge.results.report.pictures import event_pictures, grid, strip
 from spikebridge.results.report.raster import chosen_neurons, raster, sampled
 from spikebridge.results.report.read import read_run
 from spikebridge.results.report.svg import drawing
-from spikebridge.runs.train import load_run
-from spikebridge.settings.config import Config, StudentConfig
+from spikebridge.results.trained import load_run
+from spikebridge.settings.config import Config
 
 
 def _image(uri: str) -> Image.Image:

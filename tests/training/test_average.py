@@ -14,7 +14,8 @@ from torch import nn
 from factories import refused
 from spikebridge.base.errors import Interrupted
 from spikebridge.data.prepared import prepare
-from spikebridge.runs.train import evaluate_run, train_student
+from spikebridge.results.trained import evaluate_run
+from spikebridge.runs.train import train_student
 from spikebridge.settings.parsing import config_from
 from spikebridge.training.average import WeightAverage
 from spikebridge.training.tasks import StudentTask

@@ -13,8 +13,8 @@ import yaml
 import spikebridge.runs.demo
 from factories import refused
 from spikebridge.cli import main
+from spikebridge.results.trained import load_run
 from spikebridge.runs.demo import METHODS, _Announced, _jobs, run_demo
-from spikebridge.runs.train import load_run
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import pytest
 from spikebridge.cli import main
 from spikebridge.data.prepared import prepare
 from spikebridge.results.predict import predict
+from spikebridge.results.trained import evaluate_run, load_run
 from spikebridge.runs import train as runs
-from spikebridge.runs.train import evaluate_run, load_run, train_student
+from spikebridge.runs.train import train_student
 from spikebridge.training.tasks import StudentTask
 
 

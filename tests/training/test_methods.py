@@ -15,7 +15,8 @@ from spikebridge.data.splits.manifest import Manifest
 from spikebridge.models.build import build_student
 from spikebridge.results.audit import audit
 from spikebridge.results.report.read import read_predictions
-from spikebridge.runs.train import evaluate_run, train_student
+from spikebridge.results.trained import evaluate_run
+from spikebridge.runs.train import train_student
 from spikebridge.settings.presets import method_names
 from spikebridge.training.loop import fit
 from spikebridge.training.tasks import StudentTask, TeacherTask

@@ -9,7 +9,8 @@ from factories import refused
 from spikebridge.cli import main
 from spikebridge.data.prepared import prepare
 from spikebridge.models.neurons import kernels, native
-from spikebridge.runs.train import evaluate_run, load_run, train_student
+from spikebridge.results.trained import evaluate_run, load_run
+from spikebridge.runs.train import train_student
 from spikebridge.training.checkpoint import load_model, save_model
 
 

@@ -14,8 +14,9 @@ from run_checks import same_run
 from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.data.prepared import prepare
 from spikebridge.models.student import Student
+from spikebridge.results.trained import evaluate_run, load_run
 from spikebridge.run_folder import PRECISION
-from spikebridge.runs.train import evaluate_run, load_run, train_student, train_teacher
+from spikebridge.runs.train import train_student, train_teacher
 from spikebridge.training.precision import resolve
 from spikebridge.training.tasks import StudentTask
 

@@ -7,7 +7,8 @@ from torch import nn
 
 from spikebridge.data.prepared import prepare
 from spikebridge.models.neurons.norm import StreamBatchNorm2d
-from spikebridge.runs.train import load_run, train_student, train_teacher
+from spikebridge.results.trained import load_run
+from spikebridge.runs.train import train_student, train_teacher
 from spikebridge.training.statistics import measured_statistics
 from spikebridge.training.tasks import StudentTask, TeacherTask
 

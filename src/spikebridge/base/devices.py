@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from spikebridge.base.errors import UserError
+
 _T = TypeVar("_T")
 
 
@@ -25,6 +27,28 @@ def steady(device: torch.device) -> None:
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that a configuration names; a GPU is set to compute as `steady` says.
+
+    Raises:
+        UserError: unknown, or not on this machine.
+    """
+    if name == "auto" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        device = torch.device("cuda", torch.cuda.current_device())
+    else:
+        try:
+            device = torch.device(name)
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(
+                f"train.device {name!r} is not available here; use auto or cpu"
+            ) from error
+    steady(device)
+    return device
 
 
 def pinned(x: Tensor) -> Tensor:

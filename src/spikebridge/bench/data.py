@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from spikebridge.base.devices import pick_device
 from spikebridge.bench.baselines import (
     frame_by_add_at,
     frame_by_loop,
@@ -21,7 +22,6 @@ from spikebridge.data.frames import frame_events
 from spikebridge.data.photos import fit_photo
 from spikebridge.data.prepared import PreparedData, photo_size, prepare, read_source
 from spikebridge.models.build import build_student
-from spikebridge.runs.train import pick_device
 from spikebridge.settings.config import Config
 from spikebridge.training.tasks import StudentTask
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spikebridge.base.devices import pick_device
 from spikebridge.base.errors import UserError
 from spikebridge.bench.measure import (
     Job,
@@ -30,7 +31,6 @@ from spikebridge.bench.training import plain_parts
 from spikebridge.models.build import build_student
 from spikebridge.models.fast.inference import deploy
 from spikebridge.models.student import Student
-from spikebridge.runs.train import pick_device
 from spikebridge.training.tasks import make_autocast
 
 ROWS = ("reference", "spikingjelly", "ours")

@@ -22,9 +22,9 @@ from typing import Any, TextIO, cast
 import torch
 
 from spikebridge.base.console import each
+from spikebridge.base.devices import pick_device
 from spikebridge.base.errors import UserError
 from spikebridge.bench.problem import BenchSettings
-from spikebridge.runs.train import pick_device
 from spikebridge.training.tasks import make_autocast
 
 ROUNDS = 5

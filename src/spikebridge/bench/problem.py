@@ -7,11 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from spikebridge.base.devices import pick_device
 from spikebridge.base.errors import UserError
 from spikebridge.bench.reference import PlainStudent, ReferenceParts
 from spikebridge.data.feed.batches import Batch
-from spikebridge.runs.train import pick_device
-from spikebridge.settings.config import Config, DataConfig, StudentConfig, TrainConfig
+from spikebridge.data.settings import DataConfig
+from spikebridge.models.settings import StudentConfig
+from spikebridge.settings.config import Config
+from spikebridge.training.settings import TrainConfig
 
 PROGRESS = 0.67
 """u: P(u) = u³ = 0.3, and W(u) is above 0."""

@@ -16,7 +16,7 @@ from spikebridge.bench.reference import Fold, Parts, PlainStudent
 from spikebridge.ckd.streams import photo_sequence, replace_samples
 from spikebridge.data.feed.batches import Batch
 from spikebridge.models.neurons.norm import Stream
-from spikebridge.settings.config import StudentConfig
+from spikebridge.models.settings import StudentConfig
 from spikebridge.training.tasks import make_autocast
 
 

@@ -19,9 +19,10 @@ from spikebridge.base.errors import UserError
 from spikebridge.bench.measure import row_environment
 from spikebridge.bench.reference import TAU, THRESHOLD
 from spikebridge.bench.run_rows import PARTS
+from spikebridge.ckd.settings import ObjectiveConfig
 from spikebridge.data.collection import cache_folder
 from spikebridge.data.prepared import prepare
-from spikebridge.settings.config import Config, ObjectiveConfig
+from spikebridge.settings.config import Config
 
 ROWS = ("reference", "ours")
 

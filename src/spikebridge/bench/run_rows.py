@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spikebridge.base import compiled
+from spikebridge.base.devices import pick_device
 from spikebridge.bench.reference import PlainStudent, ReferenceParts, plain_losses
 from spikebridge.ckd.losses import TemporalCoefficient
 from spikebridge.data.feed.batches import PairedBatches
 from spikebridge.data.prepared import EventSet, PreparedData, prepare
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
-from spikebridge.runs.train import pick_device
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
 from spikebridge.training.ahead import Ahead

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikebridge.base.devices import all_to_device
+from spikebridge.base.devices import all_to_device, pick_device
 from spikebridge.base.errors import UserError
 from spikebridge.bench.measure import (
     Job,
@@ -40,7 +40,6 @@ from spikebridge.ckd.objective import CKDObjective, Draws
 from spikebridge.data.feed.batches import Batch
 from spikebridge.models.build import build_student
 from spikebridge.models.student import Student
-from spikebridge.runs.train import pick_device
 from spikebridge.training.allocator import keep_freed_memory
 from spikebridge.training.step import StepResult, TrainingStep, make_optimiser
 from spikebridge.training.tasks import make_autocast

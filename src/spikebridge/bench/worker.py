@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from spikebridge.base import compiled
+from spikebridge.base.devices import pick_device
 from spikebridge.bench.problem import BenchSettings
-from spikebridge.runs.train import pick_device
 
 
 class Row:

@@ -13,7 +13,7 @@ _SETTING = re.compile(r"(?<![\w./-])data\.(events_alone|events|photos|exclude|se
 
 
 def _data_arguments(parser: ArgumentParser) -> None:
-    from spikebridge.settings.config import DataConfig
+    from spikebridge.data.settings import DataConfig
 
     parser.usage = (
         "spikebridge data list [--json FILE]\n"
@@ -63,7 +63,7 @@ def _list(given: Namespace) -> int:
 def _check(given: Namespace) -> int:
     from spikebridge.data.datasets.check import check
     from spikebridge.data.datasets.check_page import check_page
-    from spikebridge.settings.config import DataConfig, SplitConfig
+    from spikebridge.data.settings import DataConfig, SplitConfig
 
     if given.name is None:
         raise UserError("data check: name the data set; spikebridge data list shows them")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from spikebridge.run_folder import RunFolder
+
 
 def _evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", help="folder of a trained run")
@@ -15,11 +17,10 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
 def _evaluate(given: Namespace) -> None:
     """Measure a trained run again on its own validation or test split."""
     from spikebridge.data.splits.manifest import SELECTED_ON_TEST, UNPROVED
-    from spikebridge.results.compare import read_result
-    from spikebridge.runs.train import evaluate_run
+    from spikebridge.results.trained import evaluate_run
 
     evaluation = evaluate_run(Path(given.run), given.split)
-    result = read_result(Path(given.run))
+    result = RunFolder(Path(given.run)).result()
     marks = [SELECTED_ON_TEST] if result.get("protocol") == "kt" else []
     marks += [UNPROVED] if result.get("unproved") else []
     print(

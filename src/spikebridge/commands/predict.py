@@ -11,7 +11,7 @@ from spikebridge.base.errors import UserError
 
 if TYPE_CHECKING:
     from spikebridge.results.predict import Classifier, Curve, Guess, Summary, TimedGuess
-    from spikebridge.runs.train import Trained
+    from spikebridge.results.trained import Trained
 
 _USAGE = """spikebridge predict RUN FILE|DIR|-… [--top K] [--confidence P] [--json]
        spikebridge predict RUN FILE|DIR|-… --window-ms W [--stride-ms S]
@@ -72,7 +72,7 @@ def _predict(given: Namespace) -> int:
     """
     _check(given)
     from spikebridge.results.predict import Classifier
-    from spikebridge.runs.train import load_run
+    from spikebridge.results.trained import load_run
 
     trained = load_run(Path(given.run))
     if given.curve:

@@ -92,12 +92,12 @@ def _audit(given: Namespace) -> int:
     """
     from spikebridge.base.files import write_json
     from spikebridge.data.datasets.catalog import cache_folder
+    from spikebridge.data.settings import DataConfig
     from spikebridge.results.audit import audit, describe
-    from spikebridge.run_folder import cache_of
-    from spikebridge.settings.config import DataConfig
+    from spikebridge.run_folder import RunFolder
 
     subject = Path(given.subject)
-    cache = cache_of(subject) if given.cache is None else given.cache
+    cache = RunFolder(subject).cache() if given.cache is None else given.cache
     found = audit(subject, cache_folder(DataConfig(cache=cache)))
     print(describe(found), end="")
     if given.json:

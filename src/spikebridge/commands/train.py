@@ -7,6 +7,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from spikebridge.run_folder import RunFolder
+
 _RECIPE_HELP = "a recipe file (YAML), or the name of a shipped one: {}"
 
 
@@ -60,13 +62,13 @@ def _teacher(given: Namespace) -> None:
     """
     from spikebridge.base.distributed import main_first, processes, rank
     from spikebridge.data.prepared import prepare
-    from spikebridge.run_folder import with_sources
     from spikebridge.runs.train import train_teacher
+    from spikebridge.settings.recorded import with_sources
 
     config, root = experiment(given)
     config = with_sources(config)  # Before data are prepared, which takes long.
     folder = Path(given.get("out", root / f"teacher-seed{config.seed}"))
-    already = (folder / "result.json").exists()
+    already = RunFolder(folder).is_finished
     with processes(config.train.device):
         data = main_first(lambda: prepare(config.data, config.seed))
         result = train_teacher(config, data, folder, resume=given.get("resume", False))
@@ -85,13 +87,13 @@ def _train(given: Namespace) -> None:
     from spikebridge.base.distributed import main_first, processes, rank
     from spikebridge.data.prepared import prepare
     from spikebridge.results.export import warn_before_training
-    from spikebridge.run_folder import with_sources
     from spikebridge.runs.train import train_student
+    from spikebridge.settings.recorded import with_sources
 
     config, root = experiment(given)
     config = with_sources(config)  # Before data are prepared, which takes long.
     folder = Path(given.get("out", root / f"{config.method}-seed{config.seed}"))
-    already = (folder / "result.json").exists()
+    already = RunFolder(folder).is_finished
     beside = folder.parent / f"teacher-seed{config.seed}"
     with processes(config.train.device):
         if rank() == 0 and not already:

@@ -17,12 +17,12 @@ from spikebridge.data.feed.cache import ArrayCache, CachedArrays, Job
 from spikebridge.data.frames import frame_events, network_input
 from spikebridge.data.photos import fit_photo
 from spikebridge.data.reading import read_recording, read_source
+from spikebridge.data.settings import DataConfig
 from spikebridge.data.simulation.camera import Simulator
 from spikebridge.data.simulation.source import simulate_source, view_key
 from spikebridge.data.splits.draw import adopt_split, make_split
 from spikebridge.data.splits.given import given_split
 from spikebridge.data.splits.manifest import Entry, Manifest
-from spikebridge.settings.config import DataConfig
 
 SPLITS = ("train", "validation", "test")
 

@@ -7,7 +7,7 @@ import numpy as np
 from spikebridge.data.collection import HasFile, PhotoReader
 from spikebridge.data.datasets import DATASETS
 from spikebridge.data.events import Events, read_events
-from spikebridge.settings.config import DataConfig
+from spikebridge.data.settings import DataConfig
 
 _reader = PhotoReader()
 

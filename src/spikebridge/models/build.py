@@ -4,9 +4,9 @@ import torch
 
 from spikebridge.models.neurons import LIF, Neuron, ReLU, surrogate
 from spikebridge.models.resnet import resnet18_snn
+from spikebridge.models.settings import StudentConfig
 from spikebridge.models.student import Student
 from spikebridge.models.vgg import vgg_snn
-from spikebridge.settings.config import StudentConfig
 
 _STUDENTS = {"vgg-snn": vgg_snn, "resnet18-snn": resnet18_snn}
 

@@ -13,8 +13,8 @@ from spikebridge.base.errors import UserError
 from spikebridge.base.files import expand_path
 from spikebridge.base.hooks import bare, is_hook, require_tensor, resolve
 from spikebridge.models._timm import import_timm
+from spikebridge.models.settings import TeacherConfig
 from spikebridge.models.student import scaled
-from spikebridge.settings.config import TeacherConfig
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _LITE_MEAN, _LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3

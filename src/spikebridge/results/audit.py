@@ -1,20 +1,18 @@
 """The audit: does anything that tests a student touch what trained it or its teacher?"""
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from spikebridge.base.errors import UserError
+from spikebridge.base.hooks import bare, is_hook
 from spikebridge.data.collection import file_from, place_of
 from spikebridge.data.splits.draw import lookalike_photos
 from spikebridge.data.splits.hashes import file_hashes
 from spikebridge.data.splits.manifest import Entry, Manifest
-from spikebridge.runs.train import TEACHER_MANIFEST, teacher_doubts
+from spikebridge.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def audit(path: Path, cache: Path) -> Audit:
     Raises:
         UserError: neither a run nor a manifest there.
     """
-    file = path / "manifest.csv" if path.is_dir() else path
+    file = RunFolder(path).manifest_file if path.is_dir() else path
     manifest = Manifest.read(file)
     leaks = list(_recordings_in_two_splits(manifest))
     unproved: list[str] = []
@@ -93,13 +91,13 @@ def audit(path: Path, cache: Path) -> Audit:
     ]
     origin = None
     if path.is_dir():
-        result, selection, doubts = _selection(path, manifest)
+        result, selection, doubts = _selection(RunFolder(path), manifest)
         origin = result.get("origin")
         leaks += selection
         unproved += doubts
         unproved += result.get("unproved", [])
         checks.append(f"selection: every evaluation of {path / 'metrics.jsonl'}")
-        teacher, doubts = _teacher(path, result, manifest)
+        teacher, doubts = _teacher(RunFolder(path), result, manifest)
         unproved += doubts
         if teacher is not None:
             seen.append(("the teacher's photos", teacher.seen_photos))
@@ -184,16 +182,14 @@ def _unchanged(entries: list[Entry], origin: str | None, cache: Path) -> list[En
     return inside + [e for e, sha in zip(whole, hashes, strict=True) if sha == e.sha256]
 
 
-def _selection(run: Path, manifest: Manifest) -> tuple[dict[str, Any], list[Leak], list[str]]:
+def _selection(run: RunFolder, manifest: Manifest) -> tuple[dict[str, Any], list[Leak], list[str]]:
     """The run's result, and whether validation chose the checkpoint, as every evaluation says."""
     try:
-        result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        evaluations = [r for r in map(json.loads, lines) if r["kind"] == "eval"]
+        result, evaluations = run.result(), run.metrics("eval")
         chosen = max(evaluations, key=lambda r: (r["top1"], -_loss(r), -r["epoch"]))
         splits = {r["split"] for r in evaluations}
         recorded, epoch = result["manifest_sha256"], result["best_epoch"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, UserError) as error:
         raise UserError(
             f"{run}: no finished run, or its result.json or metrics.jsonl is damaged "
             f"({type(error).__name__}); train it again, or audit its manifest.csv alone"
@@ -208,7 +204,7 @@ def _selection(run: Path, manifest: Manifest) -> tuple[dict[str, Any], list[Leak
                           f"validation chose epoch {chosen['epoch']}", where))  # fmt: skip
     if recorded != manifest.sha256:
         doubts.append(
-            f"{run / 'manifest.csv'} is not the manifest that the run was trained with; restore it"
+            f"{run.manifest_file} is not the manifest that the run was trained with; restore it"
         )
     return result, leaks, doubts
 
@@ -219,18 +215,41 @@ def _loss(evaluation: dict[str, Any]) -> float:
 
 
 def _teacher(
-    run: Path, result: dict[str, Any], manifest: Manifest
+    run: RunFolder, result: dict[str, Any], manifest: Manifest
 ) -> tuple[Manifest | None, list[str]]:
     """The manifest of a student's teacher, and what it does not tell."""
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    started = config["teacher"]["name"], config["teacher"]["weights"]
+    teacher = run.settings()["teacher"]
+    started = teacher["name"], teacher["weights"]
     if result["method"] == "teacher":
         return None, teacher_doubts(manifest, *started)
     if result.get("teacher") is None:
         return None, []
-    there = (run / TEACHER_MANIFEST).exists()
-    seen = Manifest.read(run / TEACHER_MANIFEST) if there else None
+    seen = run.teacher_manifest()
     return seen, teacher_doubts(seen, *started)
+
+
+def teacher_doubts(manifest: Manifest | None, name: str, weights: str | None) -> list[str]:
+    """Why nobody can tell all that a teacher was trained on.
+
+    Args:
+        manifest: What it carries.
+        name: What it is (``teacher.name``).
+        weights: File of weights that it started from (``teacher.weights``).
+    """
+    doubts = []
+    if is_hook(name):
+        doubts.append(
+            f"the teacher is built by {bare(name)}, and nothing tells which weights it started "
+            "from; make sure that they were not trained on photos of this data set"
+        )
+    if weights is not None:
+        doubts.append(
+            f"the teacher started from {weights}, which carries no manifest; make sure that it was "
+            "not trained on photos of this data set"
+        )
+    if manifest is None:
+        doubts.append("the teacher carries no manifest; train it with spikebridge teacher")
+    return doubts
 
 
 def describe(found: Audit) -> str:

@@ -1,6 +1,5 @@
 """Runs side by side: mean and 95 % interval over seeds."""
 
-import json
 import math
 import shlex
 from collections import defaultdict
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from scipy import stats
 
 from spikebridge.base.errors import UserError
@@ -18,6 +16,7 @@ from spikebridge.base.files import write_json, write_text
 from spikebridge.data.splits.manifest import SELECTED_ON_TEST, Manifest
 from spikebridge.results.comparable import key_of, name_variants, settings_that_matter
 from spikebridge.results.tables import MARK, MARK_MEANS, RUN_COLUMNS, Table, csv_text, run_cells
+from spikebridge.run_folder import RunFolder
 from spikebridge.settings.presets import method_names
 
 ORDER = ("teacher", "scratch", "scratch+tet", "ann-on-frames", "pretrain-finetune", "sim-only",
@@ -98,23 +97,6 @@ def interval_95(values: Sequence[float]) -> float:
     return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
 
 
-def read_result(run: Path) -> dict[str, Any]:
-    """What a finished run's ``result.json`` holds.
-
-    Raises:
-        UserError: no finished run there.
-    """
-    try:
-        result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-        if not isinstance(result, dict):
-            raise ValueError("not an object")
-        return result
-    except FileNotFoundError as error:
-        raise UserError(f"{run}: no finished run; train it first") from error
-    except ValueError as error:
-        raise UserError(f"{run}/result.json: damaged; train the run again") from error
-
-
 def compare(runs: Sequence[Path], split: str = "test") -> list[Row]:
     """Group runs by data, label budget, method and settings; order as in METHOD.md.
 
@@ -140,22 +122,13 @@ def compare(runs: Sequence[Path], split: str = "test") -> list[Row]:
 
 
 def _read(folder: Path) -> _Run:
-    result = read_result(folder)
-    path = folder / "config.yaml"
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("no settings")
-    except FileNotFoundError as error:
-        if (key := result.get("settings_key")) is None:
-            raise UserError(
-                f"{path}: missing, so that nobody can tell which settings this run had; restore it"
-            ) from error
+    run = RunFolder(folder)
+    result = run.result()
+    key = result.get("settings_key")
+    if key is not None and not run.config_file.exists():
         labelled = labelled_recordings(folder, result, False)
         return _Run(folder, result, {"settings": key}, key, labelled)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: damaged; restore it or train the run again") from error
-    settings = settings_that_matter(config, result)
+    settings = settings_that_matter(run.settings(), result)
     by_manifest = "data.split.manifest" in settings
     labelled = labelled_recordings(folder, result, by_manifest)
     return _Run(folder, result, settings, key_of(settings), labelled)
@@ -180,7 +153,7 @@ def labelled_recordings(
     if counted := result.get("labelled_recordings"):
         return counted["min"], counted["max"]
     if by_manifest or each is None:
-        return _counted(Manifest.read(folder / "manifest.csv"))
+        return _counted(RunFolder(folder).manifest())
     return each, each
 
 
@@ -286,7 +259,7 @@ def write_per_run(rows: Sequence[Row], path: Path) -> None:
     head = ["data", "protocol", "labelled_per_class", "method", "settings", *RUN_COLUMNS]
     cells = [
         [row.data, row.protocol, row.labelled, row.method, row.variant,
-         *run_cells(folder, read_result(folder))]
+         *run_cells(folder, RunFolder(folder).result())]
         for row in rows
         for folder in row.folders
     ]  # fmt: skip

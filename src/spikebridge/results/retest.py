@@ -5,14 +5,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from spikebridge.base.devices import pick_device
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import json_text, write_json
 from spikebridge.data.prepared import prepare
+from spikebridge.data.settings import DataConfig
 from spikebridge.data.splits.manifest import Manifest
 from spikebridge.models.student import Student
-from spikebridge.run_folder import data_of
-from spikebridge.runs.train import load_run, pick_device
-from spikebridge.settings.config import DataConfig
+from spikebridge.results.trained import load_run
+from spikebridge.run_folder import RunFolder
 from spikebridge.training.tasks import StudentTask
 
 
@@ -39,8 +40,9 @@ def retest(folder: Path, name: str, data: DataConfig) -> dict[str, Any]:
     if not isinstance(trained.model, Student):
         raise UserError(f"{folder}: holds a teacher; only students are evaluated on changed data")
     config = dataclasses.replace(trained.config, data=data)
-    there = prepare(data_of(folder, data), config.seed)
-    if _tested(there.manifest) != _tested(Manifest.read(folder / "manifest.csv")):
+    run = RunFolder(folder)
+    there = prepare(run.data_from_here(data), config.seed)
+    if _tested(there.manifest) != _tested(run.manifest()):
         raise UserError(
             f"{folder}: under {name!r} other recordings are tested than those of this run; change "
             "only how recordings are made or framed"
@@ -53,21 +55,17 @@ def retest(folder: Path, name: str, data: DataConfig) -> dict[str, Any]:
         "test_loss": evaluation.loss,
         "rates": evaluation.rates,
     }
-    write_json(_file(folder, name), result)
+    write_json(run.retest_file(name), result)
     return result
 
 
 def read_retest(folder: Path, name: str, data: DataConfig) -> dict[str, Any] | None:
     """The result on changed data, where it is there already."""
     try:
-        kept = json.loads(_file(folder, name).read_text(encoding="utf-8"))
+        kept = json.loads(RunFolder(folder).retest_file(name).read_text(encoding="utf-8"))
         return kept if kept["data"] == _settings(data) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _file(folder: Path, name: str) -> Path:
-    return folder / f"retest-{name}.json"
 
 
 def _settings(data: DataConfig) -> Any:

@@ -10,9 +10,10 @@ from rich.table import Table
 from spikebridge.base.console import console
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import write_json
-from spikebridge.results.compare import Row, compare, read_result
+from spikebridge.results.compare import Row, compare
 from spikebridge.results.report import write_report
 from spikebridge.results.report.answer import BASELINE, gain
+from spikebridge.run_folder import RunFolder
 from spikebridge.runs.queue import Job, Schedule, run_schedule
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
@@ -107,7 +108,7 @@ class _Announced(Schedule):
 
     def announce(self, job: Job) -> None:
         """One row of a table that grows."""
-        top1 = read_result(job.folder)["test_top1"]
+        top1 = RunFolder(job.folder).result()["test_top1"]
         method = job.kind if job.kind == "teacher" else job.config.method
         console.print(
             f"{method:<9} seed {job.config.seed}  {top1:5.1f} %  {self}, {self.left()}",

@@ -23,16 +23,14 @@ from spikebridge.base.console import console, progress
 from spikebridge.base.errors import Interrupted, UserError, gpu_is_full
 from spikebridge.base.files import settings_key, write_json, write_text
 from spikebridge.data.prepared import PreparedData, prepare
+from spikebridge.data.settings import DataConfig
 from spikebridge.results.energy import energy_of_run
 from spikebridge.results.retest import read_retest, retest
-from spikebridge.run_folder import open_run, unfinished
+from spikebridge.run_folder import RunFolder
+from spikebridge.runs.begin import open_run
 from spikebridge.runs.train import teacher_settings, train_student, train_teacher
-from spikebridge.settings.config import Config, DataConfig
+from spikebridge.settings.config import Config
 
-FAILURE = "failure.txt"
-"""In the folder of a run that failed by a mistake in the program: the traceback."""
-ENERGY = "energy.json"
-"""In the folder of a student: what `spikebridge energy` counts on some validation recordings."""
 _COUNTED = 20
 _KEPT = 4
 _MOST_WORKERS = 8
@@ -124,7 +122,7 @@ def run_job(job: Job) -> None:
         Interrupted: Ctrl-C.
     """
     if not is_finished(job):
-        data, resume = data_of(job), unfinished(job.folder)
+        data, resume = data_of(job), RunFolder(job.folder).is_interrupted
         if job.kind == "teacher":
             train_teacher(job.config, data, job.folder, resume=resume)
         else:
@@ -138,7 +136,7 @@ def run_job(job: Job) -> None:
             )
     for name, data in job.evaluate_at:
         retest(job.folder, name, data)
-    if job.energy and not (job.folder / ENERGY).exists():
+    if job.energy and not (RunFolder(job.folder).energy_file).exists():
         _count_energy(job)
 
 
@@ -157,7 +155,7 @@ def _count_energy(job: Job) -> None:
         report = energy_of_run(job.folder, limit=_COUNTED, teacher_folder=teacher).as_json()
     except UserError as error:
         report = {"missing": str(error)}
-    write_json(job.folder / ENERGY, report)
+    write_json(RunFolder(job.folder).energy_file, report)
 
 
 def attempt(job: Job) -> str | None:
@@ -177,10 +175,10 @@ def attempt(job: Job) -> str | None:
     except Exception as error:
         # A study of many hours must not end by one run's mistake, nor hide it.
         with suppress(UserError):
-            write_text(job.folder / FAILURE, traceback.format_exc())
+            write_text(RunFolder(job.folder).failure_file, traceback.format_exc())
         words = " ".join(f"{type(error).__name__}: {error}".split())
-        return f"{words[:200]} ({job.folder / FAILURE})"
-    (job.folder / FAILURE).unlink(missing_ok=True)
+        return f"{words[:200]} ({RunFolder(job.folder).failure_file})"
+    (RunFolder(job.folder).failure_file).unlink(missing_ok=True)
     return None
 
 
@@ -191,7 +189,7 @@ def is_finished(job: Job) -> bool:
         UserError: the folder holds a run with other settings, or a damaged one.
     """
     config = teacher_settings(job.config) if job.kind == "teacher" else job.config
-    return open_run(job.folder, config, resume=unfinished(job.folder)) is not None
+    return open_run(job.folder, config, resume=RunFolder(job.folder).is_interrupted) is not None
 
 
 def is_complete(job: Job) -> bool:
@@ -201,7 +199,7 @@ def is_complete(job: Job) -> bool:
         UserError: as `is_finished`.
     """
     retested = (read_retest(job.folder, *change) is not None for change in job.evaluate_at)
-    counted = not job.energy or (job.folder / ENERGY).exists()
+    counted = not job.energy or (RunFolder(job.folder).energy_file).exists()
     return is_finished(job) and counted and all(retested)
 
 

@@ -1,10 +1,8 @@
 """A run: one folder with settings, manifest, curves, weights and result."""
 
-import csv
 import dataclasses
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -13,76 +11,30 @@ import torch
 import yaml
 from torch import Tensor
 
-from spikebridge.base.console import console, working
-from spikebridge.base.devices import steady
+from spikebridge.base.console import console
+from spikebridge.base.devices import pick_device
 from spikebridge.base.distributed import on_main, size
 from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.base.files import expand_path, write_json, write_text
-from spikebridge.base.hooks import bare, folder_of, is_hook, look_in, resolve
-from spikebridge.data.prepared import PreparedData, prepare
+from spikebridge.base.hooks import folder_of, resolve
+from spikebridge.data.prepared import PreparedData
+from spikebridge.data.settings import DataConfig, SourceConfig
 from spikebridge.data.splits.manifest import Manifest
 from spikebridge.models.build import build_student
-from spikebridge.models.neurons.kernels import require
-from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher, build_teacher
+from spikebridge.results.audit import teacher_doubts
 from spikebridge.results.comparable import key_of, settings_that_matter
-from spikebridge.run_folder import (
-    PRECISION,
-    begun,
-    data_of,
-    open_run,
-    plain_settings,
-    precision_of,
-    with_sources,
-)
-from spikebridge.settings.config import Config, DataConfig, SourceConfig, StudentConfig, TrainConfig
-from spikebridge.settings.parsing import config_from
-from spikebridge.settings.presets import merge
-from spikebridge.training.checkpoint import fill, load_model, save_model
+from spikebridge.results.trained import Trained, load_run
+from spikebridge.run_folder import RunFolder
+from spikebridge.runs.begin import begun, open_run, precision_of
+from spikebridge.settings.config import Config
+from spikebridge.settings.recorded import plain_settings, with_sources
+from spikebridge.training.checkpoint import save_model
 from spikebridge.training.evaluate import Evaluation
 from spikebridge.training.loop import Best, fit
 from spikebridge.training.precision import Precision
+from spikebridge.training.settings import TrainConfig
 from spikebridge.training.tasks import StudentTask, TeacherTask, make_autocast
-
-TEACHER_MANIFEST = "teacher-manifest.csv"
-"""In a student's folder: what its teacher was trained on."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained student or teacher, and what its inputs need."""
-
-    kind: str
-    model: Student | Teacher
-    config: Config
-    """Its settings; in the place of precision `auto`, what it was trained in."""
-    classes: tuple[str, ...]
-    sensor: tuple[int, int] | None
-    """Sensor width and height; None where each file tells it."""
-    manifest: Manifest | None
-    """What it was trained on; None where the model's file does not say."""
-
-
-def pick_device(name: str) -> torch.device:
-    """The device that a configuration names; a GPU is set to compute as `steady` says.
-
-    Raises:
-        UserError: unknown, or not on this machine.
-    """
-    if name == "auto" and not torch.cuda.is_available():
-        return torch.device("cpu")
-    if name in ("auto", "cuda") and torch.cuda.is_available():
-        device = torch.device("cuda", torch.cuda.current_device())
-    else:
-        try:
-            device = torch.device(name)
-            torch.empty(1, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise UserError(
-                f"train.device {name!r} is not available here; use auto or cpu"
-            ) from error
-    steady(device)
-    return device
 
 
 def train_student(
@@ -219,30 +171,6 @@ def train_teacher(
         return on_main(partial(_finish, folder, config, precision, task, best, seconds))
 
 
-def teacher_doubts(manifest: Manifest | None, name: str, weights: str | None) -> list[str]:
-    """Why nobody can tell all that a teacher was trained on.
-
-    Args:
-        manifest: What it carries.
-        name: What it is (``teacher.name``).
-        weights: File of weights that it started from (``teacher.weights``).
-    """
-    doubts = []
-    if is_hook(name):
-        doubts.append(
-            f"the teacher is built by {bare(name)}, and nothing tells which weights it started "
-            "from; make sure that they were not trained on photos of this data set"
-        )
-    if weights is not None:
-        doubts.append(
-            f"the teacher started from {weights}, which carries no manifest; make sure that it was "
-            "not trained on photos of this data set"
-        )
-    if manifest is None:
-        doubts.append("the teacher carries no manifest; train it with spikebridge teacher")
-    return doubts
-
-
 def _doubts_of(manifest: Manifest | None, config: Config) -> list[str]:
     return teacher_doubts(manifest, config.teacher.name, config.teacher.weights)
 
@@ -325,83 +253,6 @@ def refuse_leaking_teacher(folder: Path, seen: Manifest, manifest: Manifest) -> 
             )
 
 
-def load_run(folder: Path) -> Trained:
-    """A trained student or teacher from its run's folder; without a GPU, on the CPU.
-
-    Raises:
-        UserError: no finished run there, or weights that do not fit their description.
-    """
-    path = folder / "model.safetensors"
-    weights, description = load_model(path)
-    try:
-        settings, kind = description["config"], description["kind"]
-        classes, sensor = tuple(description["classes"]), description["sensor"]
-        sensor = None if sensor is None else tuple(sensor)
-        text, precision = description.get("manifest"), description.get("precision")
-        manifest = None if text is None else Manifest.parse(text)
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise UserError(f"{path}: not a model of spikebridge; train the run again") from error
-    if precision is not None:
-        settings = merge(settings, {"train": {"precision": precision}})
-    config = config_from(settings, origin=str(path))
-    if config.train.device.startswith("cuda") and not torch.cuda.is_available():
-        config = dataclasses.replace(config, train=dataclasses.replace(config.train, device="auto"))
-    if kind == "teacher":
-        look_in(description.get("hooks"))
-        model = build_teacher(config.teacher, len(classes), pretrained=False)
-    else:
-        two_heads = config.objective.two_heads
-        student = _with_neurons_of_here(config.student)
-        model = build_student(student, len(classes), config.data.size, two_heads=two_heads)
-    fill(model, weights, path)
-    return Trained(kind, model.eval(), config, classes, sensor, manifest)
-
-
-def _with_neurons_of_here(student: StudentConfig) -> StudentConfig:
-    """The same student, its neurons computed by what this machine has."""
-    try:
-        require(student.neuron_backend)
-    except UserError:
-        return dataclasses.replace(student, neuron_backend="auto")
-    return student
-
-
-def data_of_run(folder: Path, trained: Trained) -> PreparedData:
-    """The data that a finished run was made with, from wherever it is looked at.
-
-    Raises:
-        UserError: its data or its manifest have changed since.
-    """
-    manifest = Manifest.read(folder / "manifest.csv")
-    if manifest != trained.manifest:
-        raise UserError(
-            f"{folder}/manifest.csv: not the manifest that this run was trained with; restore it"
-        )
-    data = data_of(folder, trained.config.data)
-    try:
-        return prepare(data, trained.config.seed, manifest=manifest)
-    except UserError as error:
-        raise UserError(
-            f"{folder}: the data are no longer those that this run was trained on: {error}"
-        ) from error
-
-
-def evaluate_run(folder: Path, split: str) -> Evaluation:
-    """Evaluate a finished run on a split of its own data.
-
-    Raises:
-        UserError: no finished run, or its data have changed since.
-    """
-    trained = load_run(folder)
-    config, data = trained.config, data_of_run(folder, trained)
-    device = pick_device(config.train.device)
-    model = trained.model.to(device)
-    task = TeacherTask if isinstance(model, Teacher) else StudentTask
-    of_run = task(config, data, model, device)  # pyright: ignore[reportArgumentType]
-    with working(f"evaluating on {split}"):
-        return of_run.evaluate(split)
-
-
 def _begin(
     folder: Path,
     config: Config,
@@ -416,11 +267,12 @@ def _begin(
 
     def write() -> Precision:
         precision = precision_of(folder, config, task.device)
-        write_text(folder / PRECISION, precision + "\n")
-        write_text(folder / "config.yaml", yaml.safe_dump(plain_settings(config), sort_keys=False))
-        task.data.manifest.write(folder / "manifest.csv")
+        run, settings = RunFolder(folder), plain_settings(config)
+        write_text(run.precision_file, precision + "\n")
+        write_text(run.config_file, yaml.safe_dump(settings, sort_keys=False))
+        task.data.manifest.write(run.manifest_file)
         if teacher is not None and teacher.manifest is not None:
-            teacher.manifest.write(folder / TEACHER_MANIFEST)
+            teacher.manifest.write(run.teacher_manifest_file)
         return precision
 
     precision = on_main(write)
@@ -446,7 +298,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Test the selected weights, and write them and the result."""
     kind = "teacher" if isinstance(task, TeacherTask) else "student"
-    data = task.data
+    run, data, settings = RunFolder(folder), task.data, plain_settings(config)
     doubts = data.manifest.doubts
     if kind == "teacher":
         doubts += _doubts_of(data.manifest, config)
@@ -454,11 +306,11 @@ def _finish(
         doubts += _doubts_of(teacher.manifest, teacher.config)
     evaluation = _test_selected(task, best)
     save_model(
-        folder / "model.safetensors",
+        run.weights_file,
         best.weights or {},
         {
             "kind": kind,
-            "config": plain_settings(config),
+            "config": settings,
             "hooks": folder_of(config.teacher.name),
             "precision": precision,
             "classes": list(data.classes),
@@ -466,7 +318,7 @@ def _finish(
             "manifest": data.manifest.text(),
         },
     )
-    evaluation.write(folder / "predictions.csv")
+    evaluation.write(run.predictions_file)
     result = {
         "method": config.method,
         "seed": config.seed,
@@ -480,7 +332,7 @@ def _finish(
         "proved": not doubts,
         "unproved": doubts,
         "origin": os.getcwd(),
-        "teacher": _teacher_in_words(teacher),
+        "teacher": _teacher_in_words(teacher, run),
         "data": data.name,
         "classes": list(data.classes),
         "source_simulator": data.source.settings() if data.source else None,
@@ -495,11 +347,10 @@ def _finish(
         "precision": precision,
         "parameters": sum(p.numel() for p in task.model.parameters()),
     }
-    settings = plain_settings(config)
     result["settings_key"] = key_of(settings_that_matter(settings, result))
     if kind == "teacher":
         del result["rates"], result["time_steps"], result["teacher"], result["source_simulator"]
-    write_json(folder / "result.json", result)
+    write_json(run.result_file, result)
     return result
 
 
@@ -514,8 +365,8 @@ def _labelled_per_class(config: DataConfig, manifest: Manifest) -> int | None:
     return fewest if fewest == most else None
 
 
-def _teacher_in_words(teacher: Trained | None) -> str | None:
+def _teacher_in_words(teacher: Trained | None, run: RunFolder) -> str | None:
     if teacher is None:
         return None
     known = teacher.manifest is not None
-    return TEACHER_MANIFEST if known else "unknown: the teacher carries no manifest"
+    return run.teacher_manifest_file.name if known else "unknown: the teacher carries no manifest"

@@ -28,6 +28,7 @@ from spikebridge.base.distributed import (
     size,
 )
 from spikebridge.base.errors import Interrupted, UserError
+from spikebridge.run_folder import RunFolder
 from spikebridge.training.ahead import Ahead
 from spikebridge.training.allocator import keep_freed_memory
 from spikebridge.training.average import WeightAverage
@@ -153,7 +154,7 @@ def fit(
     optimiser = make_optimiser(trained, settings.lr, settings.weight_decay, task.device)
     average = WeightAverage(task.model, settings.ema)
     best, start = Best(), 0
-    checkpoint = folder / "checkpoint.pt"
+    checkpoint = RunFolder(folder).checkpoint_file
     recorder_position = 0
     began = time.monotonic()
     if resume:

@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import json_text, writing_failed
+from spikebridge.run_folder import RunFolder
 from spikebridge.training.packing import Packed, unpacked
 
 _HELD_RECORDS = 20
@@ -29,7 +30,7 @@ class Recorder:
     """
 
     def __init__(self, folder: Path, position: int = 0, step: int = 0) -> None:
-        self._path = folder / "metrics.jsonl"
+        self._path = RunFolder(folder).metrics_file
         self._held: list[tuple[dict[str, Any], Packed | None]] = []
         with self._refusing_failures():
             self._file = open(self._path, "ab")  # noqa: SIM115

@@ -13,7 +13,7 @@ from spikebridge.data.datasets.pairing import (
     same_photo,
     without_classes,
 )
-from spikebridge.settings.config import DataConfig
+from spikebridge.data.settings import DataConfig
 
 __all__ = ["Collection", "Item", "PhotoReader", "cache_folder", "open_collection"]
 

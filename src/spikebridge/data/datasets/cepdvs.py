@@ -8,7 +8,7 @@ from spikebridge.base.errors import UserError
 from spikebridge.base.files import expand_path
 from spikebridge.data.datasets.dataset import Dataset, Finding, Found, Kind, Listing
 from spikebridge.data.datasets.walk import counted, folder_of, nothing_found
-from spikebridge.settings.config import DataConfig
+from spikebridge.data.settings import DataConfig
 
 CLASSES = (
     "aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables",

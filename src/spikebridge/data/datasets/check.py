@@ -21,8 +21,8 @@ from spikebridge.data.datasets.pairing import (
 )
 from spikebridge.data.datasets.walk import composed, counted
 from spikebridge.data.events import Events, read_events
+from spikebridge.data.settings import DataConfig
 from spikebridge.data.splits.sessions import named_like_series
-from spikebridge.settings.config import DataConfig
 
 _NAMES_SHOWN = 8
 

@@ -22,7 +22,7 @@ from spikebridge.data.datasets.walk import (
     nothing_found,
 )
 from spikebridge.data.photos import PHOTO_SUFFIXES
-from spikebridge.settings.config import DataConfig
+from spikebridge.data.settings import DataConfig
 
 PUBLISHED: dict[str, int] = dict.fromkeys(CLASSES, 1000)
 """Recordings by class."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spikebridge.settings.config import DataConfig
+from spikebridge.data.settings import DataConfig
 
 Kind = Literal["recording", "photo"]
 Trouble = Literal[

@@ -11,7 +11,7 @@ from PIL import Image
 from spikebridge.base.files import atomic_path, settings_key
 from spikebridge.data.collection import cache_folder
 from spikebridge.data.datasets.folders import FOLDERS
-from spikebridge.settings.config import DataConfig
+from spikebridge.data.settings import DataConfig
 
 _COUNTS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from spikebridge.data.datasets.dataset import Dataset, Listing
 from spikebridge.data.datasets.walk import descend, folder_of, list_class_folders
 from spikebridge.data.photos import PHOTO_SUFFIXES
-from spikebridge.settings.config import DataConfig
+from spikebridge.data.settings import DataConfig
 
 PUBLISHED = {
     "BACKGROUND_Google": 467, "Faces_easy": 435, "Leopards": 200, "Motorbikes": 798,

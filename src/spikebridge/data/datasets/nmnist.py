@@ -12,7 +12,7 @@ from spikebridge.data.datasets.walk import (
     nothing_found,
 )
 from spikebridge.data.photos import read_idx
-from spikebridge.settings.config import DataConfig
+from spikebridge.data.settings import DataConfig
 
 _TRAIN = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
 _TEST = (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)

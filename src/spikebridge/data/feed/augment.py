@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spikebridge.settings.config import AugmentConfig
+from spikebridge.data.settings import AugmentConfig
 
 _FARTHEST_STEP = 2
 

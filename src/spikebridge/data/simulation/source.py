@@ -7,9 +7,9 @@ import numpy as np
 
 from spikebridge.base.errors import UserError
 from spikebridge.data.frames import frame_events
+from spikebridge.data.settings import DataConfig
 from spikebridge.data.simulation.camera import Simulator
 from spikebridge.data.simulation.simulate import simulate_photo
-from spikebridge.settings.config import DataConfig
 
 _CAMERA = 2
 

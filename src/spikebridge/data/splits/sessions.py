@@ -9,7 +9,7 @@ import numpy as np
 
 from spikebridge.base.errors import UserError
 from spikebridge.data.collection import Collection, Item
-from spikebridge.settings.config import SplitConfig
+from spikebridge.data.settings import SplitConfig
 
 _TRIES = 100
 

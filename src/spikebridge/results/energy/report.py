@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from spikebridge.base.console import each
+from spikebridge.base.devices import pick_device
 from spikebridge.base.errors import UserError
-from spikebridge.base.files import expand_path
 from spikebridge.base.hooks import bare
-from spikebridge.data.collection import file_from
 from spikebridge.data.prepared import EventSet, photo_size
 from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher
@@ -24,8 +23,8 @@ from spikebridge.results.energy.operations import (
     count_operations,
     joined,
 )
-from spikebridge.run_folder import origin_of
-from spikebridge.runs.train import Trained, data_of_run, load_run, pick_device
+from spikebridge.results.trained import Trained, data_of_run, load_run
+from spikebridge.run_folder import RunFolder
 from spikebridge.settings.config import Config
 from spikebridge.training.tasks import make_autocast
 
@@ -265,7 +264,7 @@ def energy_of_run(
         beside = folder.parent / f"teacher-seed{config.seed}"
         teacher_folder = beside
         if given:
-            teacher_folder = Path(file_from(origin_of(folder), str(expand_path(given))))
+            teacher_folder = Path(RunFolder(folder).file_from_here(given))
     teacher, missing = _teacher_cost(teacher_folder, config)
     return EnergyReport(str(folder), split, config.student.name, operations, teacher, missing)
 
@@ -295,7 +294,7 @@ def _count(student: Student, config: Config, events: EventSet, limit: int | None
 
 def _teacher_cost(folder: Path, config: Config) -> tuple[TeacherCost | None, str | None]:
     """The cost of the teacher in a folder, or why it is not known."""
-    if not (folder / "model.safetensors").exists():
+    if not RunFolder(folder).weights_file.exists():
         return None, f"no teacher in {folder}"
     try:
         trained = load_run(folder)

@@ -9,14 +9,15 @@ from typing import Any
 from spikebridge.base.files import expand_path
 from spikebridge.base.hooks import is_hook
 from spikebridge.data.datasets import DATASETS
+from spikebridge.data.settings import DataConfig
 from spikebridge.data.splits.manifest import SELECTED_ON_TEST, UNPROVED, Manifest
 from spikebridge.results.comparable import flat
-from spikebridge.results.compare import read_result
 from spikebridge.results.energy import EnergyReport
 from spikebridge.results.export.formats import Format
 from spikebridge.results.export.outputs import Difference
-from spikebridge.runs.train import Trained
-from spikebridge.settings.config import Config, DataConfig
+from spikebridge.results.trained import Trained
+from spikebridge.run_folder import RunFolder
+from spikebridge.settings.config import Config
 
 
 def about(trained: Trained) -> dict[str, str]:
@@ -57,7 +58,7 @@ def model_card(
         found: Its difference from the student.
         energy: The student's.
     """
-    config, result = trained.config, read_result(folder)
+    config, result = trained.config, RunFolder(folder).result()
     title = DATASETS[config.data.name].title
     parts = [
         f"# {file.name}",

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from spikebridge.base.console import console
 from spikebridge.base.errors import UserError
+from spikebridge.models.settings import StudentConfig
 from spikebridge.results.export.graph import Graph
 from spikebridge.results.export.outputs import Outputs
-from spikebridge.settings.config import StudentConfig
 
 About = Mapping[str, str]
 """What a file says of itself: classes, preprocessing and the like, by name."""

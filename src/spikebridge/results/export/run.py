@@ -15,7 +15,7 @@ from spikebridge.results.export.card import about, model_card
 from spikebridge.results.export.formats import FORMATS, Format, obstacle
 from spikebridge.results.export.graph import Graph, folded_graph
 from spikebridge.results.export.outputs import Difference, difference, student_outputs
-from spikebridge.runs.train import load_run
+from spikebridge.results.trained import load_run
 
 _COUNTED = 20
 

@@ -12,7 +12,7 @@ from spikebridge.data.events import Events
 from spikebridge.data.frames import frame_events, network_input
 from spikebridge.models.fast.inference import deploy
 from spikebridge.models.student import Student
-from spikebridge.runs.train import Trained
+from spikebridge.results.trained import Trained
 
 
 @dataclass(frozen=True)

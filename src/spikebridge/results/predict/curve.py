@@ -17,7 +17,7 @@ from spikebridge.data.prepared import frame_file
 from spikebridge.results.energy.report import recordings_of_run
 from spikebridge.results.predict.classify import Classifier, running_mean, steps_until
 from spikebridge.results.predict.recordings import find_recordings
-from spikebridge.runs.train import Trained
+from spikebridge.results.trained import Trained
 
 CONFIDENCES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 _BATCH = 20

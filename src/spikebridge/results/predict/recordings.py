@@ -12,7 +12,7 @@ from spikebridge.data.events import EVENT_SUFFIXES, Events
 from spikebridge.data.reading import read_recording
 from spikebridge.results.predict.classify import Classifier, Guess
 from spikebridge.results.predict.windows import WindowCutter
-from spikebridge.runs.train import Trained
+from spikebridge.results.trained import Trained
 
 
 @dataclass(frozen=True)

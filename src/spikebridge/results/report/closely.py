@@ -12,7 +12,7 @@ from spikebridge.results.report.examples import Example, Mistake, Recordings
 from spikebridge.results.report.gain import ClassGain, class_gains
 from spikebridge.results.report.raster import NEURONS
 from spikebridge.results.report.read import Run
-from spikebridge.runs.train import load_run
+from spikebridge.results.trained import load_run
 
 MISTAKES = 3
 

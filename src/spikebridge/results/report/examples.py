@@ -16,7 +16,7 @@ from spikebridge.data.prepared import frame_file
 from spikebridge.results.report.confusion import Pair
 from spikebridge.results.report.pictures import event_pictures, grid, photo_uri, strip
 from spikebridge.results.report.read import Prediction, Run
-from spikebridge.runs.train import Trained
+from spikebridge.results.trained import Trained
 
 RIGHT, WRONG = 4, 6
 

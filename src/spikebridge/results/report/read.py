@@ -1,7 +1,5 @@
 """Finished runs as the report needs them: result, settings and training curves."""
 
-import csv
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from spikebridge.base.errors import UserError
 from spikebridge.data.collection import file_from
 from spikebridge.data.splits.manifest import Manifest
-from spikebridge.results.compare import read_result
+from spikebridge.run_folder import Prediction, RunFolder
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
 
@@ -23,23 +20,6 @@ _RESULT_KEYS = ("method", "seed", "labelled_per_class", "protocol", "data", "cla
                 "best_epoch", "val_top1", "test_top1", "seconds", "parameters",
                 "manifest_sha256")  # fmt: skip
 _BINS = 50
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One line of ``predictions.csv``."""
-
-    file: str
-    label: int
-    """True class."""
-    prediction: int
-    confidence: float
-    """Softmax of the mean logits."""
-
-    @property
-    def right(self) -> bool:
-        """Whether it names the true class."""
-        return self.prediction == self.label
 
 
 @dataclass(frozen=True)
@@ -75,7 +55,7 @@ class Run:
     @cached_property
     def manifest(self) -> Manifest:
         """The split."""
-        manifest = Manifest.read(self.folder / "manifest.csv")
+        manifest = RunFolder(self.folder).manifest()
         return replace(manifest, entries=tuple(map(self._from_here, manifest.entries)))
 
     def _from_here(self, one: Any) -> Any:
@@ -94,33 +74,13 @@ class Run:
         Raises:
             UserError: predictions.csv is missing or damaged.
         """
-        said = read_predictions(self.folder, len(self.classes))
+        said = RunFolder(self.folder).predictions(len(self.classes))
         return [self._from_here(one) for one in said]
 
     @cached_property
     def config_text(self) -> str:
         """``config.yaml`` as it was written."""
-        return (self.folder / "config.yaml").read_text(encoding="utf-8")
-
-
-def read_predictions(folder: Path, classes: int) -> list[Prediction]:
-    """What a run of so many classes said of its test samples.
-
-    Raises:
-        UserError: predictions.csv is missing or damaged.
-    """
-    path = folder / "predictions.csv"
-    try:
-        with open(path, encoding="utf-8", newline="") as stream:
-            found = [
-                Prediction(r["file"], int(r["label"]), int(r["prediction"]), float(r["confidence"]))
-                for r in csv.DictReader(stream)
-            ]
-        if not all(0 <= i < classes for p in found for i in (p.label, p.prediction)):
-            raise ValueError("a class that the run does not have")
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"{path}: missing or damaged; train the run again") from error
-    return found
+        return RunFolder(self.folder).config_file.read_text(encoding="utf-8")
 
 
 def read_run(folder: Path) -> Run:
@@ -129,22 +89,12 @@ def read_run(folder: Path) -> Run:
     Raises:
         UserError: no finished run there, or a file of it is missing or damaged.
     """
-    result = read_result(folder)
+    run = RunFolder(folder)
+    result = run.result()
     if missing := [key for key in _RESULT_KEYS if key not in result]:
-        raise UserError(f"{folder}/result.json: lacks {missing[0]!r}; train the run again")
-    try:
-        settings = dict(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
-        steps = [r for r in records if r["kind"] == "step"]
-        evaluations = [r for r in records if r["kind"] == "eval"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{folder}: no finished run, config.yaml or metrics.jsonl is missing or damaged "
-            f"({type(error).__name__}); train it again"
-        ) from error
-    config = config_from(settings, str(folder / "config.yaml"))
-    return Run(folder, result, config, steps, evaluations)
+        raise UserError(f"{run.result_file}: lacks {missing[0]!r}; train the run again")
+    config = config_from(run.settings(), str(run.config_file))
+    return Run(folder, result, config, run.metrics("step"), run.metrics("eval"))
 
 
 def binned(

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spikebridge.data.collection import cache_folder
+from spikebridge.data.settings import DataConfig
 from spikebridge.results.audit import Audit, audit
 from spikebridge.results.report.read import Run
-from spikebridge.run_folder import cache_of
-from spikebridge.settings.config import DataConfig
+from spikebridge.run_folder import RunFolder
 
 _WORDS = {
     "clean": "clean: nothing held out was seen in training",
@@ -54,7 +54,7 @@ def verdicts(runs: Sequence[Run]) -> Verdicts:
     return Verdicts(
         {
             (run.name, run.seed): audit(
-                run.folder, cache_folder(DataConfig(cache=cache_of(run.folder)))
+                run.folder, cache_folder(DataConfig(cache=RunFolder(run.folder).cache()))
             )
             for run in sorted(runs, key=lambda run: (run.name, run.seed))
         }

@@ -1,6 +1,5 @@
 """Validation accuracy over training: where arms part, and whether they were done learning."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from spikebridge.base.errors import UserError
 from spikebridge.results.report.palette import Style
 from spikebridge.results.report.read import validation_curve
 from spikebridge.results.report.svg import drawing, new_figure, save
+from spikebridge.run_folder import RunFolder
 from spikebridge.runs.study.figures import arm_styles, file_name
 from spikebridge.runs.study.table import Outcome, Row
 
@@ -51,10 +52,9 @@ def write_curves(
 def _evaluations(folder: Path) -> list[dict[str, Any]]:
     """A run's evaluations on validation; empty where they are damaged or on other recordings."""
     try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        found = [r for r in map(json.loads, lines) if r["kind"] == "eval"]
+        found = RunFolder(folder).metrics("eval")
         return found if all(r["split"] == "validation" for r in found) else []
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, UserError):
         return []
 
 

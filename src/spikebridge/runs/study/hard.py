@@ -5,8 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from spikebridge.base.errors import UserError
-from spikebridge.results.report.read import read_predictions
 from spikebridge.results.tables import csv_text
+from spikebridge.run_folder import RunFolder
 from spikebridge.runs.study.table import Outcome
 
 _SEEDS = 2
@@ -43,7 +43,7 @@ def read_tested(outcomes: Sequence[Outcome]) -> list[Tested]:
             continue
         with suppress(UserError):
             names = one.result["classes"]
-            for found in read_predictions(planned.job.folder, len(names)):
+            for found in RunFolder(planned.job.folder).predictions(len(names)):
                 place = (planned.recipe, planned.labelled, planned.arm, found.file)
                 said.setdefault((*place, names[found.label]), []).append(names[found.prediction])
     return [Tested(*place, tuple(names)) for place, names in said.items()]

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spikebridge.base.files import settings_key
+from spikebridge.data.settings import AugmentConfig
 from spikebridge.runs.queue import Job
 from spikebridge.runs.study.spec import Study, budget_folder, recipe_folder
 from spikebridge.runs.train import teacher_settings
-from spikebridge.settings.config import AugmentConfig, Config
+from spikebridge.settings.config import Config
 
 _SEEN_BY_TEACHERS = ("name", "events", "photos", "sensor", "exclude", "events_alone", "size",
                      "photo_size", "photo_margin", "split")  # fmt: skip

@@ -12,7 +12,8 @@ import yaml
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.hooks import look_in
-from spikebridge.settings.config import Config, DataConfig
+from spikebridge.data.settings import DataConfig
+from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
 from spikebridge.settings.presets import check_keys, find_recipe, merge, read_recipe
 

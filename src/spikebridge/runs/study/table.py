@@ -12,9 +12,10 @@ from scipy import stats
 
 from spikebridge.base.errors import UserError
 from spikebridge.data.splits.manifest import SELECTED_ON_TEST
-from spikebridge.results.compare import in_words, interval_95, labelled_recordings, read_result
+from spikebridge.results.compare import in_words, interval_95, labelled_recordings
 from spikebridge.results.retest import read_retest
-from spikebridge.runs.queue import ENERGY, is_finished
+from spikebridge.run_folder import RunFolder
+from spikebridge.runs.queue import is_finished
 from spikebridge.runs.study.plan import Planned
 from spikebridge.runs.study.spec import Study
 
@@ -137,7 +138,7 @@ def read_outcomes(planned: Sequence[Planned], failures: dict[Path, str]) -> list
         failure, result, labelled = failures.get(job.folder), {}, None
         try:
             if is_finished(job):
-                result = read_result(job.folder)
+                result = RunFolder(job.folder).result()
                 if job.config.data.split.manifest is not None:
                     labelled = labelled_recordings(job.folder, result, True)
             else:
@@ -207,7 +208,7 @@ def _row(
 
 def _energy(folder: Path) -> float:
     try:
-        counted = json.loads((folder / ENERGY).read_text(encoding="utf-8"))
+        counted = json.loads(RunFolder(folder).energy_file.read_text(encoding="utf-8"))
         return float(counted["student"]["nj"])
     except (OSError, ValueError, KeyError, TypeError):
         return math.nan

@@ -9,13 +9,13 @@ from typing import Any, NoReturn
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.hooks import recorded
-from spikebridge.run_folder import plain_settings
 from spikebridge.runs.study.plan import shared_teacher
 from spikebridge.runs.study.spec import Budget, name_of, read_keys, seeds_of, settings_of
 from spikebridge.runs.sweep.space import Setting, nested, read_space
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
 from spikebridge.settings.presets import check_keys, merge, read_recipe
+from spikebridge.settings.recorded import plain_settings
 
 _EXAMPLE = "studies/sweep-digits.yaml"
 _TRIALS = 20

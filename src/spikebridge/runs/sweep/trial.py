@@ -9,6 +9,7 @@ from statistics import mean
 
 from spikebridge.base.errors import UserError
 from spikebridge.data.prepared import PreparedData
+from spikebridge.run_folder import RunFolder
 from spikebridge.runs.queue import Job, data_of
 from spikebridge.runs.train import select_student
 from spikebridge.training.evaluate import Evaluation
@@ -74,7 +75,7 @@ class TrialJob(Job):
 
 
 def _select(run: Job, judge: Callable[[int, Evaluation], None] | None) -> Best:
-    checkpoint = run.folder / "checkpoint.pt"
+    checkpoint = RunFolder(run.folder).checkpoint_file
     try:
         return select_student(
             run.config,

@@ -1,0 +1,205 @@
+"""Settings of what is read, split, simulated and fed."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from spikebridge.base.checks import require, require_plain_parts
+from spikebridge.data.simulation.camera import Simulator
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Which recordings and photos train, validate and test."""
+
+    protocol: Literal["clean", "few-shot", "kt"] | None = None
+    """`clean`: train, validation and test by class and seed; `few-shot`: the same with
+    labelled_per_class labelled recordings; `kt`: the first 90 % of each class train, the rest tests
+    and also selects the epoch, only to compare with published figures. Null takes `few-shot` where
+    labelled_per_class is set, else `clean`."""
+    labelled_per_class: int | None = None
+    """Labelled training recordings per class (k); null takes all that are left."""
+    validation_per_class: int = 5
+    """Recordings per class that select the epoch."""
+    test_per_class: int | None = None
+    """Test recordings per class; null takes all that are left when labelled_per_class is set,
+    else a fifth of the class."""
+    photo_validation: float = 0.1
+    """Share of the legal photos that selects the teacher's epoch instead of training."""
+    photo_test: float = 0.1
+    """Share of the photos that tests the teacher where photos and recordings are not paired;
+    where they are, the test recordings' photos do."""
+    seed: int | None = None
+    """Seed of the draw; null takes the run's seed."""
+    near_duplicates: Literal["exclude", "keep"] = "exclude"
+    """`exclude` leaves out of training the photos that look like the photo of a validation or test
+    recording (perceptual hash), and the recordings made of them; `keep` leaves them in, and the
+    audit finds them."""
+    group: str | None = None
+    """Regular expression that finds the recording session in a recording's name, which is its path
+    below the class's folder without the ending: its first group, or all that it matches. No session
+    is in two splits, nor are its photos seen where it validates or tests. `(.+)_` names sessions
+    oct06a and oct06b of oct06a_001 and oct06b_001, `(.+)/` those of sub-folders, which own folders
+    are then searched for."""
+    manifest: str | None = None
+    """A CSV file that names the split of each recording instead of drawing one: a run's
+    manifest.csv, or the columns file and split alone."""
+
+    @property
+    def name(self) -> Literal["clean", "few-shot", "kt"]:
+        """The protocol."""
+        return self.protocol or ("few-shot" if self.labelled_per_class else "clean")
+
+    def __post_init__(self) -> None:
+        require(
+            self.protocol is None or (self.protocol == "few-shot") == bool(self.labelled_per_class),
+            "data.split.labelled_per_class belongs to protocol few-shot: set both or neither",
+        )
+        require(
+            self.labelled_per_class is None or self.labelled_per_class >= 1,
+            "data.split.labelled_per_class must be at least 1",
+        )
+        require(
+            self.validation_per_class >= 1, "data.split.validation_per_class must be at least 1"
+        )
+        require(
+            self.test_per_class is None or self.test_per_class >= 1,
+            "data.split.test_per_class must be at least 1",
+        )
+        require(
+            0 <= self.photo_validation < 1 and 0 <= self.photo_test < 1,
+            "data.split.photo_validation and photo_test must lie in [0, 1)",
+        )
+        require(self.seed is None or self.seed >= 0, "data.split.seed must not be negative")
+        if self.group is not None:
+            require(
+                self.protocol != "kt",
+                "data.split.group belongs to protocols clean and few-shot; kt cuts by name",
+            )
+            try:
+                re.compile(self.group)
+            except re.error as error:
+                raise ValueError(
+                    f"data.split.group {self.group!r} is no regular expression ({error})"
+                ) from error
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of training samples; every sample draws its own.
+
+    crop, flip and rotate, in this order, move recordings and photos; a photo moves alike for the
+    teacher and in the hybrid stream, simulated or not. The others change the events of recordings
+    and of simulated sources. KT's flag `--DVS-DA` is crop 4 (of 48 pixels), flip and rotate 15.
+    """
+
+    crop: int = 0
+    """Padding in pixels of the network's input for a random crop; photos move in proportion."""
+    flip: bool = False
+    """Flip left and right with probability one half."""
+    rotate: float = 0.0
+    """Largest rotation about the centre in degrees, either way."""
+    event_drop: float = 0.0
+    """Largest share of a recording's events that is dropped; each recording draws its share."""
+    time_jitter: float = 0.0
+    """Standard deviation of each event's shift in time, in time steps, at most 1."""
+    polarity_flip: float = 0.0
+    """Probability that a recording's ON and OFF events are exchanged."""
+
+    def __post_init__(self) -> None:
+        require(self.crop >= 0, "data.augment.crop must not be negative")
+        require(0 <= self.rotate <= 180, "data.augment.rotate must lie in [0, 180]")
+        require(0 <= self.event_drop < 1, "data.augment.event_drop must lie in [0, 1)")
+        require(0 <= self.time_jitter <= 1, "data.augment.time_jitter must lie in [0, 1]")
+        require(0 <= self.polarity_flip <= 1, "data.augment.polarity_flip must lie in [0, 1]")
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """The simulated recordings of the training photos, where `objective.source` needs them."""
+
+    simulator: dict[str, Any] | None = None
+    """Settings laid over `data.simulator`, {pos_threshold: 0.8} say: a camera that differs from the
+    one behind simulated recordings, or where calibration starts."""
+    calibrate: bool = False
+    """Find thresholds, noise and motion from the training recordings, without their labels."""
+    randomise: float = 0.0
+    """Half-width, in log units, of the factors by which each simulated recording's thresholds,
+    amplitude, noise rates and bandwidth differ from the camera's; the ratio of ON to OFF threshold
+    draws a factor of a quarter of it."""
+    views: int = 1
+    """Simulated recordings per photo, each of its own draws; a batch draws one of them per use."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.randomise <= 2, "data.source.randomise must lie in [0, 2]")
+        require(self.views >= 1, "data.source.views must be at least 1")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where recordings and photos are, and how they become network input."""
+
+    name: Literal["digits", "nmnist", "ncaltech101", "cep-dvs", "cifar10-dvs", "folders"] = "digits"
+    """The data set: `digits` are scikit-learn's, embedded; `folders` are EVENTS/CLASS/* and
+    PHOTOS/CLASS/*; `spikebridge data list` describes the others."""
+    events: str | None = None
+    """Folder of recordings; null simulates a recording of every photo (`simulator`)."""
+    photos: str | None = None
+    """Folder of photos; not used by `digits`."""
+    sensor: tuple[int, int] | None = None
+    """Sensor width and height in pixels for formats that do not tell it; null takes the
+    simulator's where recordings are simulated, and N-Caltech101's 240×180 for .bin files."""
+    extent: Literal["sensor", "recording"] = "sensor"
+    """What is stretched to the network's input: the whole `sensor`, or the part of it from the
+    upper left corner to the farthest event of each recording, for data sets whose recordings have
+    the size of their photos (N-Caltech101)."""
+    exclude: list[str] = field(default_factory=list)
+    """Classes to leave out; a name that is not there is no error."""
+    events_alone: list[str] = field(default_factory=list)
+    """Classes that train on recordings without any photo; photos of them, if any, are not used. In
+    the hybrid stream their samples count as replaced from the first step; the teacher never sees
+    them, and distillation leaves them out."""
+    size: tuple[int, int] = (32, 32)
+    """Height and width of the network's input in pixels."""
+    photo_size: int | None = None
+    """Height and width at which photos are kept for the teacher; null takes `size`."""
+    photo_margin: float = 0.0
+    """Black margin around a photo, as a share of its side, so that its content has the scale that
+    it has in the recordings."""
+    time_steps: int = 4
+    """Number of time bins per recording (T)."""
+    bins: Literal["time", "count"] = "time"
+    """Bins of equal duration or of equal numbers of events."""
+    scale: Literal["recording", "none"] = "recording"
+    """`recording` brings each recording's event counts into [0, 1], the range of photos, by the
+    95th percentile of its active cells; `none` gives the network the counts."""
+    simulator: Simulator = field(default_factory=Simulator)
+    """Simulated recordings: the events themselves where `events` is null, and the hybrid stream's
+    source where `objective.source` is `simulated` or `staged`."""
+    source: SourceConfig = field(default_factory=SourceConfig)
+    """How the simulated sources differ from what `simulator` makes."""
+    split: SplitConfig = field(default_factory=SplitConfig)
+    """The split."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Augmentation of training samples."""
+    cache: str | None = None
+    """Folder of prepared data; null takes ~/.cache/spikebridge."""
+
+    @property
+    def source_simulator(self) -> Simulator:
+        """The camera of simulated sources, before calibration."""
+        return self.simulator.changed(self.source.simulator or {})
+
+    def __post_init__(self) -> None:
+        require_plain_parts(self, "data.")
+        try:
+            _ = self.source_simulator
+        except ValueError as error:
+            raise ValueError(f"data.source.{error}") from error
+        require(self.time_steps >= 1, "data.time_steps must be at least 1")
+        require(min(self.size) >= 4, "data.size must be at least 4 4")
+        require(
+            self.photo_size is None or self.photo_size >= 4, "data.photo_size must be at least 4"
+        )
+        require(0 <= self.photo_margin < 0.5, "data.photo_margin must lie in [0, 0.5)")
+        require(self.sensor is None or min(self.sensor) >= 1, "data.sensor must be positive")

@@ -1,0 +1,118 @@
+"""Whose run a folder holds, how far that is, and that one process at a time trains it."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import torch
+
+from spikebridge.base.distributed import on_main
+from spikebridge.base.errors import UserError
+from spikebridge.base.hooks import bare, is_hook
+from spikebridge.base.locks import alone
+from spikebridge.run_folder import RunFolder
+from spikebridge.settings.config import Config
+from spikebridge.settings.parsing import config_from
+from spikebridge.settings.recorded import plain_settings
+from spikebridge.training.precision import Precision, resolve
+
+
+def precision_of(folder: Path, config: Config, device: torch.device) -> Precision:
+    """The precision that a run is trained in; an interrupted one goes on in that it was begun with.
+
+    Raises:
+        UserError: the file that tells it is damaged.
+    """
+    run = RunFolder(folder)
+    path = run.precision_file
+    if config.train.precision == "auto" and run.is_interrupted and path.exists():
+        word = path.read_text(encoding="utf-8", errors="replace").strip()
+        if word not in get_args(Precision):
+            raise UserError(f"{path}: damaged; write float32 or bfloat16, whichever it was, there")
+        return cast(Precision, word)
+    return resolve(config.train.precision, device)
+
+
+def open_run(folder: Path, config: Config, resume: bool | None) -> dict[str, Any] | None:
+    """Check a run's folder; the result when the run is already finished.
+
+    Args:
+        folder: The run's folder.
+        config: Its settings.
+        resume: Go on with an interrupted run; None where there is one.
+
+    Raises:
+        UserError: it holds a run with other settings or an interrupted one that ``resume`` does not
+            go on with, or there is nothing to resume.
+    """
+    settings, run = plain_settings(config), RunFolder(folder)
+    if run.config_file.exists():
+        if (there := _settings_there(run, settings)) != settings:
+            raise UserError(
+                f"{folder}: holds a run with other settings ({_difference(there, settings)}); "
+                "choose another folder or delete this one"
+            )
+        if run.is_finished:
+            return run.result()
+        if run.is_interrupted and resume is False:
+            raise UserError(
+                f"{folder}: holds an interrupted run; add --resume, or delete it to start again"
+            )
+    if resume and not run.checkpoint_file.exists():
+        raise UserError(f"{folder}: no checkpoint to resume from; start without --resume")
+    return None
+
+
+@contextmanager
+def begun(
+    folder: Path, config: Config, resume: bool | None, *, waiting: str | None = None
+) -> Iterator[tuple[dict[str, Any] | None, bool]]:
+    """A run's folder to oneself, on all ranks; made where there is none.
+
+    Args:
+        folder: The run's folder.
+        config: Its settings.
+        resume: As for `open_run`.
+        waiting: What to say before waiting for another process that trains it; None refuses.
+
+    Yields:
+        What `open_run` returns, and whether there is something to go on with.
+
+    Raises:
+        UserError: as `open_run`, or another process trains this run.
+    """
+
+    def look() -> tuple[dict[str, Any] | None, bool]:
+        there = RunFolder(folder).is_interrupted
+        return open_run(folder, config, resume), there if resume is None else resume
+
+    with ExitStack() as stack:
+        on_main(lambda: stack.enter_context(alone(folder, waiting=waiting)))
+        yield on_main(look)
+
+
+def _settings_there(run: RunFolder, expected: dict[str, Any]) -> dict[str, Any]:
+    """A run's settings; one that this version added has its default there.
+
+    Parsing, which fills in defaults, takes a tenth of a second: what is as expected is not parsed.
+    """
+    try:
+        written = run.settings()
+    except UserError as error:
+        raise UserError(
+            f"{run.config_file}: damaged; choose another folder or delete this one"
+        ) from error
+    if written == expected:
+        return written
+    return plain_settings(config_from(written, origin=str(run.config_file)))
+
+
+def _difference(there: Any, here: Any, name: str = "") -> str:
+    """The first setting that differs, in words."""
+    if is_hook(there) and is_hook(here) and bare(there) == bare(here):
+        return f"the source of {name} {bare(here)} has changed"
+    if not (isinstance(there, dict) and isinstance(here, dict)):
+        return f"{name} is {there!r} there and {here!r} here"
+    key = next(k for k in {**here, **there} if here.get(k) != there.get(k))
+    return _difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)

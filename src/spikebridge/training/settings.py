@@ -1,0 +1,62 @@
+"""Settings of how the student is trained."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from spikebridge.base.checks import require
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation of the student."""
+
+    epochs: int = 300
+    """Number of epochs."""
+    batches_per_epoch: int | None = None
+    """Batches of an epoch; null makes an epoch one pass over the labelled recordings."""
+    batch_size: int = 120
+    """Samples per batch and stream. More than there are labelled recordings make one batch of all,
+    or, where batches_per_epoch is set, repeat recordings within a batch."""
+    lr: float = 5e-3
+    """Peak learning rate of AdamW for a batch of 1024, scaled by batch_size / 1024 (KT)."""
+    weight_decay: float = 0.01
+    """Weight decay of AdamW."""
+    warmup_epochs: float = 5.0
+    """Epochs of linear warm-up before the cosine."""
+    ema: float = 0.0
+    """Decay per step of a moving average of the weights, which is evaluated, selected and saved in
+    their place, 0.99 say; 0 takes the weights themselves."""
+    evaluate_every: int = 1
+    """Epochs between two evaluations on the validation recordings."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between two checkpoints; one is also written on Ctrl-C and at the end."""
+    sync_batch_norm: bool = False
+    """Under torchrun, the student's BatchNorm takes the statistics of the whole batch, not of each
+    process's share by itself."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of convolutions; `auto` takes bfloat16 where the processor has instructions for it
+    (CUDA from Ampere on; AMX, AVX512_BF16), and a run keeps what it was begun with. CKA, softmax,
+    BatchNorm statistics and membrane potentials are float32 in any case."""
+    memory: Literal["normal", "low"] = "normal"
+    """`low` keeps little of the student's forward passes and computes them again for the backward
+    pass: about two thirds of the memory for a third more time, the same result."""
+    cuda_graph: bool = True
+    """On CUDA, capture each kind of step once and replay it, instead of launching its kernels one
+    by one; the result is the same."""
+    device: str = "auto"
+    """`auto` takes a CUDA device where there is one."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.epochs >= 1 and self.batch_size >= 2 and self.evaluate_every >= 1,
+            "train.epochs and evaluate_every must be at least 1, batch_size at least 2",
+        )
+        require(
+            self.batches_per_epoch is None or self.batches_per_epoch >= 1,
+            "train.batches_per_epoch must be at least 1",
+        )
+        require(
+            self.lr > 0 and self.weight_decay >= 0 and self.warmup_epochs >= 0,
+            "train.lr must be positive, weight_decay and warmup_epochs not negative",
+        )
+        require(0 <= self.ema < 1, "train.ema must lie in [0, 1)")
