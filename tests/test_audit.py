@@ -15,8 +15,8 @@ from factories import photo_folder, picture, refused
 from spikebridge.base.files import write_json
 from spikebridge.cli import main
 from spikebridge.data.datasets.catalog import open_collection
+from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import prepare
-from spikebridge.data.splits.manifest import Manifest
 from spikebridge.results.audit import TEACHER_MANIFEST, Audit, audit
 from spikebridge.results.export.card import _accuracy
 from spikebridge.results.trained import load_run

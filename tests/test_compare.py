@@ -11,7 +11,7 @@ from scipy import stats
 from factories import refused
 from spikebridge.base.errors import UserError
 from spikebridge.cli import main
-from spikebridge.data.splits.manifest import Entry, Manifest
+from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.results.compare import compare, interval_95, markdown, write_table
 from spikebridge.results.tables import tex
 from spikebridge.runs.sweep.space import nested

@@ -16,15 +16,8 @@ from factories import refused, tiny_recipe
 from held_job import TRAINS, HeldJob
 from spikebridge.base.errors import Interrupted
 from spikebridge.run_folder import unfinished
-from spikebridge.runs.queue import (
-    FAILURE,
-    Job,
-    Schedule,
-    attempt,
-    data_of,
-    default_workers,
-    run_jobs,
-)
+from spikebridge.runs.execute import default_workers, run_jobs
+from spikebridge.runs.queue import FAILURE, Job, Queue, attempt, data_of
 from spikebridge.settings.parsing import config_from
 from spikebridge.settings.presets import merge, read_recipe
 from spikebridge.training.tasks import StudentTask
@@ -58,12 +51,12 @@ def test_teachers_come_first_then_the_longest_and_students_wait_for_theirs(make_
     short = make_job("short", teacher=teachers[0], cost=1)
     long = make_job("long", teacher=teachers[1], cost=3)
     alone = make_job("alone", cost=2)
-    schedule = Schedule([short, long, alone, *teachers])
-    assert [schedule.take() for _ in range(3)] == [*teachers, alone]
-    assert schedule.take() is None
-    schedule.end(teachers[0], None)
-    schedule.end(teachers[1], None)
-    assert [schedule.take() for _ in range(3)] == [long, short, None]
+    queue = Queue([short, long, alone, *teachers])
+    assert [queue.take() for _ in range(3)] == [*teachers, alone]
+    assert queue.take() is None
+    queue.end(teachers[0], None)
+    queue.end(teachers[1], None)
+    assert [queue.take() for _ in range(3)] == [long, short, None]
 
 
 def test_students_of_a_failed_teacher_fail_with_its_reason_and_others_run(make_job):
@@ -127,11 +120,11 @@ def test_processes_find_all_data_prepared_simulated_sources_too(make_job, tmp_pa
     data = {"cache": str(tmp_path / "cache")}
     jobs = [make_job(f"run{seed}", "ckd-plus", seed=seed, data=data) for seed in range(2)]
 
-    def run_here(schedule, workers, threads):
+    def run_here(queue, workers, threads):
         with monkeypatch.context() as patch:
             patch.delattr("spikebridge.data.feed.cache.write_shard")
             patch.delattr("spikebridge.data.calibrate._Search")
-            views = [data_of(job).photos["train"].simulated_NTCHW for job in schedule.waiting]
+            views = [data_of(job).photos["train"].simulated_NTCHW for job in queue.waiting]
         assert not np.array_equal(*views)
         raise Interrupted("all there")
 
@@ -215,8 +208,8 @@ def test_killed_process_is_a_failure_and_interrupted_ones_go_on_to_the_same_resu
     jobs = [make_job(f"run{seed}", seed=seed) for seed in range(2)]
     held = [HeldJob(job.kind, job.config, job.folder) for job in jobs]
 
-    noticed, end = threading.Event(), Schedule.end
-    monkeypatch.setattr(Schedule, "end", lambda *a: (end(*a), noticed.set()))
+    noticed, end = threading.Event(), Queue.end
+    monkeypatch.setattr(Queue, "end", lambda *a: (end(*a), noticed.set()))
 
     def kill_one_then_interrupt():
         os.kill(workers_of_this_process()[0], signal.SIGKILL)

@@ -12,8 +12,8 @@ import yaml
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import expand_path
 from spikebridge.data.collection import file_from
+from spikebridge.data.manifest import Manifest
 from spikebridge.data.settings import DataConfig
-from spikebridge.data.splits.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikebridge.data.feed.batches import PairedBatches
+from spikebridge.data.feed.sets import EventSet, PhotoSet
 from spikebridge.data.frames import network_input
-from spikebridge.data.prepared import EventSet, PhotoSet
 from spikebridge.data.settings import AugmentConfig
 
 T, SIZE = 3, 8

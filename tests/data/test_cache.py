@@ -23,7 +23,7 @@ from hypothesis.extra.numpy import arrays
 from factories import photo_folder, refused
 from spikebridge.base.errors import UserError
 from spikebridge.data.feed import cache, shards
-from spikebridge.data.feed.cache import ArrayCache, CachedArrays, Job
+from spikebridge.data.feed.cache import ArrayCache, CachedArrays
 from spikebridge.data.prepared import prepare
 from spikebridge.runs.train import train_student
 from spikebridge.settings.parsing import config_from
@@ -43,13 +43,13 @@ def counts(number: int) -> np.ndarray:
     return random.integers(0, top, SHAPE) * (random.random(SHAPE) < (0.1, 0.9)[number % 2])
 
 
-def jobs(numbers: range) -> list[Job]:
-    return [Job(key_of(n), counts, n) for n in numbers]
+def by_key(numbers: range) -> dict[str, int]:
+    return {key_of(n): n for n in numbers}
 
 
 def filled(folder: Path, numbers: range) -> tuple[ArrayCache, CachedArrays]:
     store = ArrayCache(folder, "frames", ["settings"], SHAPE)
-    store.ensure(jobs(numbers), "making", 1)
+    store.fill(counts, by_key(numbers), "making", 1)
     return store, store.select([key_of(n) for n in numbers])
 
 
@@ -81,7 +81,7 @@ def test_every_kind_of_rows_is_read_as_it_was_made(tmp_path: Path, small_shards:
 )  # fmt: skip
 def test_any_array_survives(tmp_path_factory: pytest.TempPathFactory, array: np.ndarray) -> None:
     store = ArrayCache(tmp_path_factory.mktemp("any"), "frames", 1, (2, 3, 4))
-    store.ensure([Job(key_of(0), np.asarray, array)], "making", 1)
+    store.fill(np.asarray, {key_of(0): array}, "making", 1)
     np.testing.assert_array_equal(store.select([key_of(0)])[0], array)
 
 
@@ -91,22 +91,23 @@ def test_it_takes_the_smaller_of_two_ways(tmp_path: Path) -> None:
     wide = few * 100
     for number, (array, payload) in enumerate([(few, 125 + 5), (many, 1000), (wide, 125 + 10)]):
         store = ArrayCache(tmp_path, "frames", number, (10, 100))
-        store.ensure([Job(key_of(number), np.asarray, array)], "making", 1)
+        store.fill(np.asarray, {key_of(number): array}, "making", 1)
         assert store.select([key_of(number)]).stored_bytes == payload + shards.RECORD.itemsize
 
 
 def test_only_what_is_missing_is_made(tmp_path: Path) -> None:
     store, _ = filled(tmp_path, range(5))
     again = ArrayCache(tmp_path, "frames", ["settings"], SHAPE)
-    assert again.ensure(jobs(range(5)), "making", 1) == 0
-    assert again.ensure(jobs(range(3, 9)), "making", 1) == 4
+    assert again.fill(counts, by_key(range(5)), "making", 1) == 0
+    assert again.fill(counts, by_key(range(3, 9)), "making", 1) == 4
     np.testing.assert_array_equal(again.select([key_of(8), key_of(0)])[0], counts(8))
-    assert ArrayCache(tmp_path, "frames", ["other"], SHAPE).ensure(jobs(range(5)), "", 1) == 5
+    other = ArrayCache(tmp_path, "frames", ["other"], SHAPE)
+    assert other.fill(counts, by_key(range(5)), "making", 1) == 5
 
 
 def test_processes_share_the_work(tmp_path: Path, small_shards: None) -> None:
     store = ArrayCache(tmp_path, "frames", 0, SHAPE)
-    store.ensure(jobs(range(16)), "making", 2)
+    store.fill(counts, by_key(range(16)), "making", 2)
     np.testing.assert_array_equal(
         store.select([key_of(n) for n in range(16)]), [counts(n) for n in range(16)]
     )
@@ -116,22 +117,19 @@ def test_a_failure_in_one_process_leaves_no_litter_of_the_others(
     tmp_path: Path, small_shards: None
 ) -> None:
     store = ArrayCache(tmp_path, "frames", 0, SHAPE)
-    slow = [Job(key_of(n), _failing if n == 0 else _slow, n) for n in range(24)]
-    refused(lambda: store.ensure(slow, "making", 2), "number 0 is bad")
+    refused(lambda: store.fill(_failing, by_key(range(24)), "making", 2), "number 0 is bad")
     left = sorted(file.name for file in store.folder.iterdir())
     assert not any(name.startswith(".") for name in left)
     assert len(left) < 6
-    assert store.ensure(jobs(range(24)), "making", 2) == 24 - 4 * len(left)
+    assert store.fill(counts, by_key(range(24)), "making", 2) == 24 - 4 * len(left)
 
 
 def _failing(number: int) -> np.ndarray:
+    if number:
+        time.sleep(0.05)
+        return counts(number)
     time.sleep(0.1)
     raise UserError(f"number {number} is bad; mend it")
-
-
-def _slow(number: int) -> np.ndarray:
-    time.sleep(0.05)
-    return counts(number)
 
 
 @pytest.mark.parametrize(
@@ -214,8 +212,10 @@ def test_a_vanished_shard_is_one_line(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tiny_disk: Path) -> None:
     store = ArrayCache(tiny_disk, "frames", 0, (200, 200))
-    noise = [Job(key_of(n), _noise, n) for n in range(3)]
-    refused(lambda: store.ensure(noise, "making", 1), store.folder, "No space left", "free some")
+    keys = by_key(range(3))
+    refused(
+        lambda: store.fill(_noise, keys, "making", 1), store.folder, "No space left", "free some"
+    )
     assert list(store.folder.iterdir()) == []
 
 
@@ -246,7 +246,7 @@ def slowly(number):
         time.sleep(1e6)
     return test_cache.counts(number)
 store = cache.ArrayCache(Path(sys.argv[1]), "frames", ["settings"], test_cache.SHAPE)
-store.ensure([cache.Job(test_cache.key_of(n), slowly, n) for n in range(24)], "making", 1)
+store.fill(slowly, test_cache.by_key(range(24)), "making", 1)
 """
 
 
@@ -294,12 +294,12 @@ def test_two_that_need_the_same_arrays_make_each_once(tmp_path: Path) -> None:
         time.sleep(0.05)
         return counts(number)
 
-    def ensure(numbers: range) -> int:
+    def fill(numbers: range) -> int:
         store = ArrayCache(tmp_path, "frames", ["settings"], SHAPE)
-        return store.ensure([Job(key_of(n), slowly, n) for n in numbers], "making", 1)
+        return store.fill(slowly, by_key(numbers), "making", 1)
 
     with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(ensure, [range(8), range(2, 10)]))
+        both = list(pool.map(fill, [range(8), range(2, 10)]))
     assert sorted(made) == list(range(10))
     assert sum(both) == 10
 

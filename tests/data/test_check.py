@@ -8,9 +8,9 @@ import pytest
 
 from factories import files_in, packed, png_bytes
 from spikebridge.cli import main
+from spikebridge.data.check import ClassReport, Report, Tally, check
+from spikebridge.data.check_page import check_page
 from spikebridge.data.datasets import DATASETS
-from spikebridge.data.datasets.check import ClassReport, Report, Tally, check
-from spikebridge.data.datasets.check_page import check_page
 from spikebridge.data.settings import DataConfig
 
 

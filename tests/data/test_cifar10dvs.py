@@ -21,9 +21,9 @@ from factories import (
     refused,
 )
 from spikebridge.data.datasets.catalog import Item, PhotoReader, open_collection
-from spikebridge.data.datasets.cifar10 import CLASSES, read_batch
 from spikebridge.data.events import read_events
 from spikebridge.data.formats.aedat2 import is_dvs128
+from spikebridge.data.formats.cifar10 import CLASSES, read_batch
 from spikebridge.data.prepared import frame_file
 from spikebridge.data.settings import DataConfig
 

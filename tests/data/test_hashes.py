@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from factories import picture, refused
-from spikebridge.data.splits import hashes
-from spikebridge.data.splits.hashes import (
+from spikebridge.data import hashes
+from spikebridge.data.hashes import (
     LOOKALIKE_BITS,
     LOOKALIKE_CORRELATION,
     file_hashes,

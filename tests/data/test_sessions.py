@@ -9,10 +9,10 @@ import pytest
 
 from factories import files_in, packed, photo_folder, png_bytes, refused
 from spikebridge.cli import main
-from spikebridge.data.datasets.check import check
+from spikebridge.data.check import check
+from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import open_split
 from spikebridge.data.settings import DataConfig, SplitConfig
-from spikebridge.data.splits.manifest import Manifest
 from spikebridge.data.splits.sessions import named_like_series
 from spikebridge.results.audit import audit
 

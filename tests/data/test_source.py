@@ -10,12 +10,12 @@ import torch
 
 from factories import photo_folder, picture, refused
 from spikebridge.data.feed.batches import PairedBatches
+from spikebridge.data.feed.source import draw_camera, simulate_source, view_key
 from spikebridge.data.frames import frame_events
 from spikebridge.data.photos import read_photo
 from spikebridge.data.prepared import prepare
 from spikebridge.data.settings import AugmentConfig, DataConfig, SourceConfig, SplitConfig
 from spikebridge.data.simulation.simulate import Simulator, simulate_photo
-from spikebridge.data.simulation.source import draw_camera, simulate_source, view_key
 from spikebridge.data.simulation.twins import simulate_folder
 from spikebridge.settings.parsing import config_from
 

@@ -14,10 +14,10 @@ from factories import collection_in, refused
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import file_sha256
 from spikebridge.data.datasets.catalog import Collection, Item
+from spikebridge.data.manifest import ROLES, Entry, Manifest
 from spikebridge.data.settings import SplitConfig
 from spikebridge.data.splits import draw as splits
 from spikebridge.data.splits.draw import adopt_split
-from spikebridge.data.splits.manifest import ROLES, Entry, Manifest
 from spikebridge.runs.train import refuse_leaking_teacher
 
 

@@ -10,11 +10,11 @@ from spikebridge.base.graphs import Graphs
 from spikebridge.data.prepared import prepare
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
+from spikebridge.runs.tasks import teacher_task
 from spikebridge.settings.presets import method_names
 from spikebridge.training.loop import learning_rate
 from spikebridge.training.packing import unpacked
 from spikebridge.training.step import TrainingStep, make_optimiser
-from spikebridge.training.tasks import StudentTask, TeacherTask
 from training.step_checks import CPU
 
 WANTED = os.environ.get("SPIKEBRIDGE_GPU")
@@ -61,7 +61,7 @@ def student_task(config, data, device):
     torch.manual_seed(3)
     two_heads = config.objective.two_heads
     student = build_student(config.student, 3, config.data.size, two_heads=two_heads)
-    task = StudentTask(config, data, student, device)
+    task = student_task(config, data, student, device)
     if config.objective.needs_teacher:
         task.teacher = build_teacher(config.teacher, 3).eval().to(device)
     return task
@@ -96,7 +96,7 @@ def test_a_teacher_is_near_the_cpu_and_the_same_captured(make_config, gpu):
 
     def task(device):
         torch.manual_seed(1)
-        return TeacherTask(config, data, build_teacher(config.teacher, 3), device)
+        return teacher_task(config, data, build_teacher(config.teacher, 3), device)
 
     here, there = steps_on(task(CPU)), steps_on(task(gpu))
     again = task(gpu)

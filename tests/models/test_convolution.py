@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from spikebridge.models.fast.convolution import PointwiseConv2d
+from spikebridge.models.convolution import PointwiseConv2d
 
 
 @pytest.mark.parametrize("channels", [2, 4, 6, 16])

@@ -19,7 +19,7 @@ import held
 from factories import refused
 from spikebridge.base.errors import UserError
 from spikebridge.cli import main
-from spikebridge.data.splits.manifest import Manifest
+from spikebridge.data.manifest import Manifest
 from spikebridge.runs.queue import Job, data_of
 from spikebridge.runs.sweep.run import run_sweep
 from spikebridge.runs.sweep.spec import read_sweep

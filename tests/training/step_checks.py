@@ -7,11 +7,11 @@ from pretend_cuda import inner
 from spikebridge.base.devices import map_tensors, pinned
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
+from spikebridge.runs.tasks import student_task
 from spikebridge.training.average import WeightAverage
 from spikebridge.training.loop import learning_rate
 from spikebridge.training.packing import unpacked
 from spikebridge.training.step import TrainingStep
-from spikebridge.training.tasks import StudentTask
 
 CPU = torch.device("cpu")
 
@@ -58,5 +58,5 @@ def student_steps(config, data, device):
     two_heads = config.objective.two_heads
     student = build_student(config.student, 3, config.data.size, two_heads=two_heads)
     teacher = build_teacher(config.teacher, 3).eval()
-    task = StudentTask(config, data, student, device)
+    task = student_task(config, data, student, device)
     return steps_of(task, teacher if config.objective.needs_teacher else None)

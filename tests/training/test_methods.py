@@ -10,12 +10,13 @@ import torch
 from factories import refused
 from spikebridge.data.collection import cache_folder
 from spikebridge.data.datasets.folders import with_simulated_events
+from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import prepare
-from spikebridge.data.splits.manifest import Manifest
 from spikebridge.models.build import build_student
 from spikebridge.results.audit import audit
 from spikebridge.results.report.read import read_predictions
 from spikebridge.results.trained import evaluate_run
+from spikebridge.runs.tasks import student_task
 from spikebridge.runs.train import train_student
 from spikebridge.settings.presets import method_names
 from spikebridge.training.loop import fit
@@ -96,7 +97,7 @@ def test_an_exception_of_the_listener_ends_training_with_its_log_whole(make_conf
     config = make_config("scratch", train={"epochs": 4})
     data = prepare(config.data, config.seed)
     student = build_student(config.student, 3, config.data.size, two_heads=False)
-    task = StudentTask(config, data, student, torch.device("cpu"))
+    task = student_task(config, data, student, torch.device("cpu"))
     heard = []
 
     def listen(epoch, evaluation):

@@ -16,12 +16,13 @@ from spikebridge.base.graphs import Graphs
 from spikebridge.data.prepared import prepare
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
+from spikebridge.runs.tasks import student_task, teacher_task
 from spikebridge.runs.train import train_student
 from spikebridge.settings.presets import method_names
 from spikebridge.training import loop
 from spikebridge.training.packing import unpacked
 from spikebridge.training.step import TrainingStep
-from spikebridge.training.tasks import StudentTask, TeacherTask
+from spikebridge.training.tasks import StudentTask
 
 
 def same(here, there):
@@ -118,7 +119,7 @@ def test_samples_are_kept_on_the_device_or_sent_to_the_same_effect(make_config, 
     here = student_steps(config, data, CPU)
     with pretend(memory):
         there = student_steps(config, data, CUDA)
-        kept = StudentTask(config, data, build_student(config.student, 3, (8, 8)), CUDA).batches
+        kept = student_task(config, data, build_student(config.student, 3, (8, 8)), CUDA).batches
         assert kept._photos.kept == kept._recordings._rows.kept == (memory > 0)
     assert here[0] == there[0]
 
@@ -129,7 +130,7 @@ def test_a_teacher_computes_what_a_cpu_does(make_config):
 
     def steps(device):
         torch.manual_seed(1)
-        return steps_of(TeacherTask(config, data, build_teacher(config.teacher, 3), device))
+        return steps_of(teacher_task(config, data, build_teacher(config.teacher, 3), device))
 
     *_, graphs = same_on_both(steps)
     assert graphs._captured

@@ -8,9 +8,9 @@ from torch import nn
 from spikebridge.data.prepared import prepare
 from spikebridge.models.neurons.norm import StreamBatchNorm2d
 from spikebridge.results.trained import load_run
+from spikebridge.runs.tasks import student_task, teacher_task
 from spikebridge.runs.train import train_student, train_teacher
 from spikebridge.training.statistics import measured_statistics
-from spikebridge.training.tasks import StudentTask, TeacherTask
 
 CPU = torch.device("cpu")
 
@@ -68,7 +68,7 @@ def test_a_short_run_keeps_the_statistics_of_its_latest_batches(
     data = prepare(config.data, config.seed, simulated_source=config.needs_simulated_source)
     train_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
     student = load_run(tmp_path / "run").model
-    task = StudentTask(config, data, student.train(), CPU)
+    task = student_task(config, data, student.train(), CPU)
     found = statistics_of_batches(task, range(2, 6))
     kept = load_file(tmp_path / "run" / "model.safetensors")
     torch.testing.assert_close({name: kept[name] for name in found}, found)
@@ -78,7 +78,7 @@ def test_a_short_teacher_keeps_the_statistics_of_its_latest_batches(make_config,
     config = make_config(teacher={"epochs": 1})
     data = prepare(config.data, config.seed)
     train_teacher(config, data, tmp_path / "teacher")
-    task = TeacherTask(config, data, load_run(tmp_path / "teacher").model.train(), CPU)
+    task = teacher_task(config, data, load_run(tmp_path / "teacher").model.train(), CPU)
     steps = task.settings.steps
     found = statistics_of_batches(task, range(steps - 4, steps))
     kept = load_file(tmp_path / "teacher" / "model.safetensors")

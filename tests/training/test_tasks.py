@@ -6,7 +6,7 @@ import torch
 from spikebridge.data.prepared import prepare
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
-from spikebridge.training.tasks import StudentTask
+from spikebridge.runs.tasks import student_task
 
 CPU = torch.device("cpu")
 STILL = {"crop": 0, "flip": False}
@@ -23,7 +23,7 @@ def make_task(make_config):
         data = prepare(config.data, config.seed)
         torch.manual_seed(0)
         student = build_student(config.student, 3, config.data.size, two_heads=True)
-        task = StudentTask(config, data, student, CPU)
+        task = student_task(config, data, student, CPU)
         task.teacher = build_teacher(config.teacher, 3).eval()
         shown = []
         task.teacher.register_forward_hook(lambda _, args, out: shown.append(len(args[0])))

@@ -16,17 +16,19 @@ from unittest import mock
 import torch
 
 from spikebridge.base.distributed import processes
+from spikebridge.ckd.result import StepResult
 from spikebridge.cli import main
 from spikebridge.data.feed.batches import Batch
 from spikebridge.data.prepared import PreparedData, prepare
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
+from spikebridge.runs.tasks import student_task
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
 from spikebridge.settings.presets import merge, read_recipe
 from spikebridge.training.loop import learning_rate
 from spikebridge.training.packing import unpacked
-from spikebridge.training.step import StepResult, TrainingStep, make_optimiser
+from spikebridge.training.step import TrainingStep, make_optimiser
 from spikebridge.training.tasks import StudentTask
 
 CPU = torch.device("cpu")
@@ -50,7 +52,7 @@ def make_task(recipe: str, method: str, changes: dict) -> StudentTask:
         if isinstance(module, torch.nn.BatchNorm2d):  # So that every layer fires.
             torch.nn.init.uniform_(module.weight, 0.8, 1.5)
             torch.nn.init.uniform_(module.bias, -0.1, 0.4)
-    task = StudentTask(config, data, student.double(), CPU)
+    task = student_task(config, data, student.double(), CPU)
     task.extras.double()
     task.teacher = build_teacher(config.teacher, 3).double().eval()
     task.settings = dataclasses.replace(task.settings, epochs=2, batches_per_epoch=5)

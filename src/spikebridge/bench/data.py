@@ -22,8 +22,8 @@ from spikebridge.data.frames import frame_events
 from spikebridge.data.photos import fit_photo
 from spikebridge.data.prepared import PreparedData, photo_size, prepare, read_source
 from spikebridge.models.build import build_student
+from spikebridge.runs.tasks import student_task
 from spikebridge.settings.config import Config
-from spikebridge.training.tasks import StudentTask
 
 _SECONDS = 1.0
 _RECORDINGS = 64
@@ -129,7 +129,7 @@ def _loading(config: Config, data: PreparedData) -> dict[str, float]:
     config = replace(config, objective=objective)
     torch.manual_seed(0)
     student = build_student(config.student, len(data.classes), config.data.size, two_heads=False)
-    task = StudentTask(config, data, student, device)
+    task = student_task(config, data, student, device)
     size = len(task.batches(0).label_B)
 
     def plain(step: int) -> None:

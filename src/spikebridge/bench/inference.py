@@ -31,7 +31,7 @@ from spikebridge.bench.training import plain_parts
 from spikebridge.models.build import build_student
 from spikebridge.models.fast.inference import deploy
 from spikebridge.models.student import Student
-from spikebridge.training.tasks import make_autocast
+from spikebridge.training.precision import make_autocast
 
 ROWS = ("reference", "spikingjelly", "ours")
 MIN_CALLS = 50
@@ -118,7 +118,7 @@ def starter(row: str, settings: BenchSettings) -> Callable[[], tuple[Callable[[i
     weights = settled_weights(settings, x_RTBCHW[0])
     parts, note = (None, "") if row == "ours" else plain_parts(row, settings)
     precise = replace(settings, precision="float32") if row == "reference" else settings
-    autocast = make_autocast(precise.config, device)
+    autocast = make_autocast(precise.config.train.precision, device)
 
     def start() -> tuple[Callable[[int], Tensor], str]:
         network: nn.Module

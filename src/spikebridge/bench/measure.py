@@ -25,7 +25,7 @@ from spikebridge.base.console import each
 from spikebridge.base.devices import pick_device
 from spikebridge.base.errors import UserError
 from spikebridge.bench.problem import BenchSettings
-from spikebridge.training.tasks import make_autocast
+from spikebridge.training.precision import make_autocast
 
 ROUNDS = 5
 """Turns that each row takes."""
@@ -180,7 +180,7 @@ class Process:
 def machine(settings: BenchSettings) -> dict[str, Any]:
     """What the figures depend on."""
     device = pick_device(settings.device)
-    with make_autocast(settings.config, device)():
+    with make_autocast(settings.config.train.precision, device)():
         fast = torch.is_autocast_enabled(device.type)
     cuda = device.type == "cuda"
     return {

@@ -18,7 +18,7 @@ from spikebridge.ckd.losses import alignment_loss, kd_loss, linear_cka, tet_loss
 from spikebridge.ckd.settings import ObjectiveConfig
 from spikebridge.ckd.streams import photo_sequence, replace_samples
 from spikebridge.data.feed.batches import Batch
-from spikebridge.models.fast.convolution import square_convolution
+from spikebridge.models.convolution import square_convolution
 from spikebridge.models.neurons.norm import Stream
 from spikebridge.models.settings import StudentConfig
 from spikebridge.models.student import StudentOutput

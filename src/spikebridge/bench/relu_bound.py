@@ -17,7 +17,7 @@ from spikebridge.ckd.streams import photo_sequence, replace_samples
 from spikebridge.data.feed.batches import Batch
 from spikebridge.models.neurons.norm import Stream
 from spikebridge.models.settings import StudentConfig
-from spikebridge.training.tasks import make_autocast
+from spikebridge.training.precision import make_autocast
 
 
 class ReLUParts(Parts):
@@ -80,7 +80,7 @@ def dense_step(
     network = ReLUNetwork(config.student, settings.classes, config.data.size)
     network.student.load_state_dict(weights)
     network.to(device)
-    autocast = make_autocast(config, device)
+    autocast = make_autocast(config.train.precision, device)
 
     def loss(generator: torch.Generator) -> Tensor:
         photos_TBCHW = photo_sequence(batch.photo_B3HW, settings.time_steps)

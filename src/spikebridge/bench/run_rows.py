@@ -19,9 +19,11 @@ from spikebridge.base.devices import pick_device
 from spikebridge.bench.reference import PlainStudent, ReferenceParts, plain_losses
 from spikebridge.ckd.losses import TemporalCoefficient
 from spikebridge.data.feed.batches import PairedBatches
-from spikebridge.data.prepared import EventSet, PreparedData, prepare
+from spikebridge.data.feed.sets import EventSet
+from spikebridge.data.prepared import PreparedData, prepare
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
+from spikebridge.runs.tasks import student_task
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
 from spikebridge.training.ahead import Ahead
@@ -137,7 +139,7 @@ def ours(config: Config, data: PreparedData, scratch: Path) -> dict[str, float]:
     teacher = build_teacher(config.teacher, len(data.classes), pretrained=False)
     torch.empty(1, device=device)  # A GPU's first use takes a while.
     began = time.perf_counter()
-    task = StudentTask(config, data, student, device)
+    task = student_task(config, data, student, device)
     task.teacher = teacher.to(device).eval()
     teacher.forward = clock.timed("teacher", teacher.forward)
     task.evaluate = clock.timed("evaluation", task.evaluate)
@@ -164,7 +166,7 @@ def reference(config: Config, data: PreparedData, scratch: Path) -> dict[str, fl
     student.load_state_dict(weights)
     student.to(device).train()
     coefficient = TemporalCoefficient(config.data.time_steps).to(device)
-    settings = StudentTask(
+    settings = student_task(
         config, data, build_student(config.student, classes, config.data.size), device
     ).settings
     batches = PairedBatches(

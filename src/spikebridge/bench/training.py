@@ -37,12 +37,13 @@ from spikebridge.bench.problem import (
 from spikebridge.bench.reference import Parts, PlainStudent, ReferenceParts, plain_losses
 from spikebridge.ckd.losses import TemporalCoefficient
 from spikebridge.ckd.objective import CKDObjective, Draws
+from spikebridge.ckd.result import StepResult
 from spikebridge.data.feed.batches import Batch
 from spikebridge.models.build import build_student
 from spikebridge.models.student import Student
 from spikebridge.training.allocator import keep_freed_memory
-from spikebridge.training.step import StepResult, TrainingStep, make_optimiser
-from spikebridge.training.tasks import make_autocast
+from spikebridge.training.precision import make_autocast
+from spikebridge.training.step import TrainingStep, make_optimiser
 
 ROWS = ("reference", "spikingjelly", "ours", "relu-bound")
 LOW = "ours, low memory"
@@ -201,7 +202,7 @@ class OurStep:
         objective.to(device)
         self.modules = [student, objective]
         self._batch, self._teacher_BC = batch, teacher_logits(settings)
-        self._autocast = make_autocast(config, device)
+        self._autocast = make_autocast(config.train.precision, device)
         trained = [p for module in self.modules for p in module.parameters()]
         self._take = TrainingStep(
             self._losses,
@@ -242,7 +243,7 @@ def _plain(
     student.load_state_dict(weights)
     student.to(device)
     coefficient = TemporalCoefficient(settings.time_steps).to(device)
-    teacher_BC, autocast = teacher_logits(settings), make_autocast(config, device)
+    teacher_BC, autocast = teacher_logits(settings), make_autocast(config.train.precision, device)
 
     def loss(generator: torch.Generator) -> Tensor:
         with autocast():

@@ -31,6 +31,7 @@ from spikebridge.ckd.losses import (
     tet_loss,
 )
 from spikebridge.ckd.losses._precision import at_least_float32
+from spikebridge.ckd.result import StepResult
 from spikebridge.ckd.settings import ObjectiveConfig
 from spikebridge.ckd.streams import (
     HybridBatch,
@@ -42,7 +43,6 @@ from spikebridge.ckd.streams import (
 )
 from spikebridge.data.feed.batches import Batch, Share
 from spikebridge.models.student import Student, StudentOutput
-from spikebridge.training.step import StepResult
 
 _MIN_CKA_ROWS = {"biased": 2, "debiased": 4}
 _MIN_CKA_CLASSES = 3

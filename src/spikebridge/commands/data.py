@@ -61,8 +61,8 @@ def _list(given: Namespace) -> int:
 
 
 def _check(given: Namespace) -> int:
-    from spikebridge.data.datasets.check import check
-    from spikebridge.data.datasets.check_page import check_page
+    from spikebridge.data.check import check
+    from spikebridge.data.check_page import check_page
     from spikebridge.data.settings import DataConfig, SplitConfig
 
     if given.name is None:

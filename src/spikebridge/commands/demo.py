@@ -20,7 +20,7 @@ def _demo(given: Namespace) -> None:
     Repeat the command to go on where it was interrupted.
     """
     from spikebridge.runs.demo import run_demo
-    from spikebridge.runs.queue import default_workers
+    from spikebridge.runs.execute import default_workers
 
     workers = default_workers() if given.jobs is None else given.jobs
     run_demo(Path(given.out), given.seeds, workers)

@@ -16,7 +16,7 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
 
 def _evaluate(given: Namespace) -> None:
     """Measure a trained run again on its own validation or test split."""
-    from spikebridge.data.splits.manifest import SELECTED_ON_TEST, UNPROVED
+    from spikebridge.data.manifest import SELECTED_ON_TEST, UNPROVED
     from spikebridge.results.trained import evaluate_run
 
     evaluation = evaluate_run(Path(given.run), given.split)

@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser, Namespace
 from spikebridge.commands.train import add_recipe_arguments, experiment
 
 if TYPE_CHECKING:
-    from spikebridge.data.splits.manifest import Manifest
+    from spikebridge.data.manifest import Manifest
 
 
 def _prepare_arguments(parser: ArgumentParser) -> None:
@@ -29,8 +29,8 @@ def _prepare(given: Namespace) -> None:
     """
     from spikebridge.data.datasets.catalog import cache_folder
     from spikebridge.data.feed.cache import CachedArrays
+    from spikebridge.data.manifest import SELECTED_ON_TEST
     from spikebridge.data.prepared import SPLITS, prepare
-    from spikebridge.data.splits.manifest import SELECTED_ON_TEST
 
     config, root = experiment(given)
     began = time.monotonic()

@@ -43,7 +43,7 @@ def _study(given: Namespace) -> int:
     Repeat the command to go on where it was interrupted or killed, and to try again what failed.
     Exits 1 when a run failed.
     """
-    from spikebridge.runs.queue import default_workers
+    from spikebridge.runs.execute import default_workers
     from spikebridge.runs.study.plan import plan
     from spikebridge.runs.study.run import run_study
     from spikebridge.runs.study.spec import read_study

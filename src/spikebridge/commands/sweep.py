@@ -29,7 +29,7 @@ def _sweep(given: Namespace) -> int:
         raise UserError(
             "spikebridge sweep needs optuna; install it: pip install 'optuna>=4'"
         ) from error
-    from spikebridge.runs.queue import default_workers
+    from spikebridge.runs.execute import default_workers
     from spikebridge.runs.sweep.run import run_sweep
     from spikebridge.runs.sweep.spec import read_sweep
 

@@ -115,7 +115,7 @@ def _train(given: Namespace) -> None:
 
 
 def _print_result(folder: Path, result: dict[str, Any], already: bool) -> None:
-    from spikebridge.data.splits.manifest import SELECTED_ON_TEST, UNPROVED
+    from spikebridge.data.manifest import SELECTED_ON_TEST, UNPROVED
 
     if already:
         print(f"{folder}: trained already; delete it to train again", file=sys.stderr)

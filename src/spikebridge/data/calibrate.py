@@ -23,12 +23,12 @@ from spikebridge.data.collection import cache_folder
 from spikebridge.data.datasets import DATASETS
 from spikebridge.data.events import Events
 from spikebridge.data.frames import frame_events
+from spikebridge.data.manifest import Entry
 from spikebridge.data.reading import read_recording, read_source
 from spikebridge.data.settings import DataConfig
 from spikebridge.data.simulation.camera import Motion, Simulator, Speed
 from spikebridge.data.simulation.simulate import simulate_photo
 from spikebridge.data.simulation.statistics import Statistics, largest_sensor, statistics
-from spikebridge.data.splits.manifest import Entry
 
 _VERSION = 2
 _RECORDINGS = 200

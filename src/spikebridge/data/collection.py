@@ -11,7 +11,7 @@ import numpy as np
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import default_cache, expand_path, file_sha256
-from spikebridge.data.datasets.cifar10 import is_batch, read_batch
+from spikebridge.data.formats.cifar10 import is_batch, read_batch
 from spikebridge.data.photos import read_idx, read_photo
 from spikebridge.data.settings import DataConfig
 

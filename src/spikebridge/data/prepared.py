@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -13,51 +13,19 @@ from spikebridge.base.files import expand_path
 from spikebridge.data.calibrate import Calibration, calibrate
 from spikebridge.data.datasets import DATASETS
 from spikebridge.data.datasets.catalog import Collection, cache_folder, open_collection
-from spikebridge.data.feed.cache import ArrayCache, CachedArrays, Job
-from spikebridge.data.frames import frame_events, network_input
+from spikebridge.data.feed.cache import ArrayCache
+from spikebridge.data.feed.sets import EventSet, PhotoSet
+from spikebridge.data.feed.source import simulate_source, view_key
+from spikebridge.data.frames import frame_events
+from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.photos import fit_photo
 from spikebridge.data.reading import read_recording, read_source
 from spikebridge.data.settings import DataConfig
 from spikebridge.data.simulation.camera import Simulator
-from spikebridge.data.simulation.source import simulate_source, view_key
 from spikebridge.data.splits.draw import adopt_split, make_split
 from spikebridge.data.splits.given import given_split
-from spikebridge.data.splits.manifest import Entry, Manifest
 
 SPLITS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class EventSet:
-    """Framed recordings of one split."""
-
-    frames_NTCHW: CachedArrays | np.ndarray
-    """Event counts; channel 0 is OFF, 1 is ON."""
-    label_N: np.ndarray
-    files: tuple[str, ...]
-    scale: Literal["recording", "none"]
-    """How `network_input` scales the counts, and those of simulated sources."""
-
-    def input(self, rows: np.ndarray | slice) -> np.ndarray:
-        """Some recordings as network input x_BTCHW."""
-        return network_input(self.frames_NTCHW[rows], self.scale)
-
-
-@dataclass(frozen=True)
-class PhotoSet:
-    """Photos of one split, and their simulated recordings where they serve as source."""
-
-    photos_N3HW: CachedArrays | np.ndarray
-    """RGB, uint8."""
-    label_N: np.ndarray
-    files: tuple[str, ...]
-    simulated_NTCHW: CachedArrays | np.ndarray | None = None
-    """Row v·P + p is view v of photo p, of P photos."""
-
-    @property
-    def views(self) -> int:
-        """Simulated recordings per photo."""
-        return 0 if self.simulated_NTCHW is None else len(self.simulated_NTCHW) // len(self.files)
 
 
 @dataclass(frozen=True)
@@ -103,26 +71,27 @@ def prepare(
     photos = {s: manifest.used("photo", s) for s in SPLITS}
     sensor = list(collection.sensor) if collection.sensor else None
     frames = _frame_cache(config, "frames", sensor, DATASETS[config.name].transposed)
-    frames.ensure(
-        _jobs(partial(_frame_entry, config=config, sensor=collection.sensor), recordings.values()),
+    frames.fill(
+        partial(_frame_entry, config=config, sensor=collection.sensor),
+        _by_content(recordings),
         "framing recordings",
         processes,
     )
     pictures = _photo_cache(config)
-    pictures.ensure(
-        _jobs(partial(_fit_entry, config=config), photos.values()), "reading photos", processes
+    pictures.fill(
+        partial(_fit_entry, config=config), _by_content(photos), "reading photos", processes
     )
     simulated, camera = None, None
     if simulated_source:
         camera = config.source_simulator
         if config.source.calibrate:
             camera = calibrated(config, manifest, collection).simulator
-        keys = [view_key(e.sha256, v) for v in range(config.source.views) for e in photos["train"]]
+        viewed = [(v, e) for v in range(config.source.views) for e in photos["train"]]
+        keys = [view_key(e.sha256, v) for v, e in viewed]
         made = _frame_cache(config, "simulated", camera.settings(), config.source.randomise)
         make = partial(_simulate_entry, config=config, simulator=camera)
-        sources = zip(keys, photos["train"] * config.source.views, strict=True)
-        jobs = [Job(key, make, (key, entry)) for key, entry in sources]
-        made.ensure(jobs, "simulating photos", processes)
+        sources = {key: (key, e) for key, (_, e) in zip(keys, viewed, strict=True)}
+        made.fill(make, sources, "simulating photos", processes)
         simulated = made.select(keys)
     return PreparedData(
         collection.name,
@@ -212,8 +181,8 @@ def photo_size(config: DataConfig) -> tuple[int, int]:
     return (config.photo_size, config.photo_size) if config.photo_size else config.size
 
 
-def _jobs(make: partial, splits) -> list[Job]:
-    return [Job(entry.sha256, make, entry) for entries in splits for entry in entries]
+def _by_content(splits: dict[str, list[Entry]]) -> dict[str, Entry]:
+    return {entry.sha256: entry for entries in splits.values() for entry in entries}
 
 
 def _frame_cache(config: DataConfig, kind: str, *source: Any) -> ArrayCache:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from spikebridge.models.fast.convolution import square_convolution
+from spikebridge.models.convolution import square_convolution
 from spikebridge.models.neurons import Neuron
 from spikebridge.models.neurons.norm import Stream, StreamBatchNorm2d
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from spikebridge.base.errors import UserError
 from spikebridge.base.hooks import bare, is_hook
 from spikebridge.data.collection import file_from, place_of
+from spikebridge.data.hashes import file_hashes
+from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.splits.draw import lookalike_photos
-from spikebridge.data.splits.hashes import file_hashes
-from spikebridge.data.splits.manifest import Entry, Manifest
 from spikebridge.run_folder import RunFolder
 
 
@@ -59,7 +59,7 @@ def audit(path: Path, cache: Path) -> Audit:
     """Audit a run's folder, or a manifest alone.
 
     A photo of a validation or test recording must be neither among the student's sources nor in
-    the teacher's training: by pair, by content, by likeness (`spikebridge.data.splits.hashes`). No
+    the teacher's training: by pair, by content, by likeness (`spikebridge.data.hashes`). No
     recording may be in two splits, and validation, not test, must have chosen the checkpoint.
 
     Args:

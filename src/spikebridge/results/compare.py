@@ -13,7 +13,7 @@ from scipy import stats
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import write_json, write_text
-from spikebridge.data.splits.manifest import SELECTED_ON_TEST, Manifest
+from spikebridge.data.manifest import SELECTED_ON_TEST, Manifest
 from spikebridge.results.comparable import key_of, name_variants, settings_that_matter
 from spikebridge.results.tables import MARK, MARK_MEANS, RUN_COLUMNS, Table, csv_text, run_cells
 from spikebridge.run_folder import RunFolder

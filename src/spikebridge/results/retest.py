@@ -8,13 +8,14 @@ from typing import Any
 from spikebridge.base.devices import pick_device
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import json_text, write_json
+from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import prepare
 from spikebridge.data.settings import DataConfig
-from spikebridge.data.splits.manifest import Manifest
 from spikebridge.models.student import Student
 from spikebridge.results.trained import load_run
 from spikebridge.run_folder import RunFolder
-from spikebridge.training.tasks import StudentTask
+from spikebridge.training.evaluate import evaluate_student
+from spikebridge.training.precision import make_autocast
 
 
 def retest(folder: Path, name: str, data: DataConfig) -> dict[str, Any]:
@@ -48,7 +49,12 @@ def retest(folder: Path, name: str, data: DataConfig) -> dict[str, Any]:
             "only how recordings are made or framed"
         )
     device = pick_device(config.train.device)
-    evaluation = StudentTask(config, there, trained.model.to(device), device).evaluate("test")
+    evaluation = evaluate_student(
+        trained.model.to(device),
+        there.events["test"],
+        device=device,
+        autocast=make_autocast(config.train.precision, device),
+    )
     result = {
         "data": _settings(data),
         "test_top1": evaluation.top1,

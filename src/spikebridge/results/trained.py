@@ -11,8 +11,8 @@ from spikebridge.base.console import working
 from spikebridge.base.devices import pick_device
 from spikebridge.base.errors import UserError
 from spikebridge.base.hooks import look_in
+from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import PreparedData, prepare
-from spikebridge.data.splits.manifest import Manifest
 from spikebridge.models.build import build_student
 from spikebridge.models.neurons.kernels import require
 from spikebridge.models.settings import StudentConfig
@@ -23,8 +23,8 @@ from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
 from spikebridge.settings.presets import merge
 from spikebridge.training.checkpoint import fill, load_model
-from spikebridge.training.evaluate import Evaluation
-from spikebridge.training.tasks import StudentTask, TeacherTask
+from spikebridge.training.evaluate import Evaluation, evaluate_student, evaluate_teacher
+from spikebridge.training.precision import make_autocast
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
     trained = load_run(folder)
     config, data = trained.config, data_of_run(folder, trained)
     device = pick_device(config.train.device)
-    model = trained.model.to(device)
-    task = TeacherTask if isinstance(model, Teacher) else StudentTask
-    of_run = task(config, data, model, device)  # pyright: ignore[reportArgumentType]
+    autocast = make_autocast(config.train.precision, device)
     with working(f"evaluating on {split}"):
-        return of_run.evaluate(split)
+        if isinstance(model := trained.model.to(device), Teacher):
+            return evaluate_teacher(model, data.photos[split], device=device, autocast=autocast)
+        return evaluate_student(model, data.events[split], device=device, autocast=autocast)

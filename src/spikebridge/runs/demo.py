@@ -14,7 +14,8 @@ from spikebridge.results.compare import Row, compare
 from spikebridge.results.report import write_report
 from spikebridge.results.report.answer import BASELINE, gain
 from spikebridge.run_folder import RunFolder
-from spikebridge.runs.queue import Job, Schedule, run_schedule
+from spikebridge.runs.execute import run_queue
+from spikebridge.runs.queue import Job, Queue
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
 from spikebridge.settings.presets import read_recipe
@@ -44,11 +45,11 @@ def run_demo(out: Path, seeds: int, workers: int = 1) -> dict[str, Any]:
     if seeds < 1:
         raise UserError(f"--seeds must be at least 1, got {seeds}")
     jobs = [job for seed in range(seeds) for job in _jobs(out / "runs", seed)]
-    schedule = _Announced(jobs, workers)
-    if schedule.waiting:
-        console.print(f"{len(schedule.waiting)} runs: {schedule.left()}")
+    queue = _Announced(jobs, workers)
+    if queue.waiting:
+        console.print(f"{len(queue.waiting)} runs: {queue.left()}")
     # One thread each, so that sums are rounded alike whatever the number of processes.
-    for failure in run_schedule(schedule, workers, threads=1):
+    for failure in run_queue(queue, workers, threads=1):
         if failure is not None:
             raise UserError(failure)
     folders = [job.folder for job in jobs]
@@ -78,7 +79,7 @@ def markdown_table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-class _Announced(Schedule):
+class _Announced(Queue):
     """Tells each run's accuracy as it ends, and about how long the others will take.
 
     Args:
@@ -94,13 +95,13 @@ class _Announced(Schedule):
         self._expected = self._took = max(METHODS.values())
 
     def take(self) -> Job | None:
-        """As `Schedule`'s; the clock starts."""
+        """As `Queue`'s; the clock starts."""
         if (job := super().take()) is not None:
             self._began[job.folder] = job, time.monotonic()
         return job
 
     def end(self, job: Job, failure: str | None) -> None:
-        """As `Schedule`'s; the clock stops."""
+        """As `Queue`'s; the clock stops."""
         _, began = self._began.pop(job.folder)
         self._expected += job.cost
         self._took += time.monotonic() - began

@@ -1,4 +1,4 @@
-"""Many runs: teachers first, then the longest, in this process or in several.
+"""Many runs in the order in which they are run: teachers first, then the longest.
 
 A run that fails does not stop the others. What is finished is skipped and what was interrupted goes
 on, so that the same call can be repeated until everything is there.
@@ -7,16 +7,14 @@ on, so that the same call can be repeated until everything is there.
 import dataclasses
 import os
 import traceback
-import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from joblib import Parallel, delayed
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from spikebridge.base.console import console, progress
@@ -33,7 +31,6 @@ from spikebridge.settings.config import Config
 
 _COUNTED = 20
 _KEPT = 4
-_MOST_WORKERS = 8
 _SHOWN_NAMES = 4
 
 
@@ -68,52 +65,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_workers(devices: Iterable[str] = ("auto",)) -> int:
-    """A process for each core, at most 8; one where a CUDA device would be shared.
-
-    Args:
-        devices: Each run's ``train.device``.
-    """
-    shared = torch.cuda.is_available() and any(device != "cpu" for device in devices)
-    return 1 if shared else min(cores(), _MOST_WORKERS)
-
-
-def run_jobs(jobs: Sequence[Job], workers: int, threads: int | None = None) -> list[str | None]:
-    """Run what is not finished yet.
-
-    Args:
-        jobs: In any order; a student's teacher is among them. Folders differ.
-        workers: Number of processes; 1 runs all in this one.
-        threads: Threads of each process; None divides the cores among the processes.
-
-    Returns:
-        For each job None, or in one line why it failed.
-
-    Raises:
-        Interrupted: Ctrl-C; whatever was running stopped after a step and wrote its checkpoint.
-        UserError: workers or threads are not positive.
-    """
-    return run_schedule(Schedule(jobs), workers, threads)
-
-
-def run_schedule(
-    schedule: "Schedule", workers: int, threads: int | None = None
-) -> list[str | None]:
-    """Run what a schedule holds; arguments, result and errors are those of `run_jobs`."""
-    if workers < 1 or (threads is not None and threads < 1):
-        raise UserError(f"--jobs must be at least 1, got {workers if workers < 1 else threads}")
-    workers = min(workers, len(schedule.waiting))
-    if workers > 1:
-        from spikebridge.runs.workers import run_in_processes
-
-        _prepare_all(schedule.waiting, workers)
-        run_in_processes(schedule, workers, threads or max(1, cores() // workers))
-    elif workers == 1:
-        with _torch_threads(threads):
-            _run_here(schedule)
-    return [schedule.ended[job.folder] for job in schedule.jobs]
-
-
 def run_job(job: Job) -> None:
     """Train and evaluate, as far as it is not done yet.
 
@@ -146,7 +97,7 @@ def data_of(job: Job) -> PreparedData:
     Raises:
         UserError: the data cannot be prepared.
     """
-    return _prepared(_needed(job)[0])
+    return prepared(needed_by(job)[0])
 
 
 def _count_energy(job: Job) -> None:
@@ -203,7 +154,7 @@ def is_complete(job: Job) -> bool:
     return is_finished(job) and counted and all(retested)
 
 
-class Schedule:
+class Queue:
     """What is waiting, and how what was tried ended.
 
     Args:
@@ -259,7 +210,7 @@ class Schedule:
 
 
 @contextmanager
-def show_progress(schedule: Schedule) -> Iterator[Callable[[list[Job]], None]]:
+def show_progress(queue: Queue) -> Iterator[Callable[[list[Job]], None]]:
     """One bar for all; yields what updates it with the jobs that are running."""
     bar = progress(
         TextColumn("{task.fields[note]}"),
@@ -268,57 +219,41 @@ def show_progress(schedule: Schedule) -> Iterator[Callable[[list[Job]], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[running]}", markup=False),
     )
-    costs = {job.folder: job.cost for job in schedule.waiting}
+    costs = {job.folder: job.cost for job in queue.waiting}
     with bar:
-        shown = bar.add_task("", total=sum(costs.values()), note=str(schedule), running="")
+        shown = bar.add_task("", total=sum(costs.values()), note=str(queue), running="")
 
         def show(running: list[Job]) -> None:
             names = [job.folder.name for job in running]
             more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
-            done = sum(cost for folder, cost in costs.items() if folder in schedule.ended)
+            done = sum(cost for folder, cost in costs.items() if folder in queue.ended)
             bar.update(
                 shown,
                 completed=done,
-                note=str(schedule),
+                note=str(queue),
                 running=", ".join(names[:_SHOWN_NAMES]) + more,
             )
 
         yield show
 
 
-def _run_here(schedule: Schedule) -> None:
-    while (job := schedule.take()) is not None:
-        try:
-            failure = attempt(job)
-        except Interrupted as stop:
-            raise Interrupted(stop.stopped, option="") from stop
-        schedule.end(job, failure)
-        if failure is None:
-            schedule.announce(job)
-
-
-@contextmanager
-def _torch_threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-_Needed = tuple[DataConfig, int, bool]
+Needed = tuple[DataConfig, int, bool]
 _data: OrderedDict[str, PreparedData] = OrderedDict()
 
 
-def _needed(job: Job) -> list[_Needed]:
+def needed_by(job: Job) -> list[Needed]:
     """What is prepared for a job, its own data first: settings, seed, are photos simulated."""
     simulated = job.kind == "student" and job.config.needs_simulated_source
     changed = [(data, job.config.seed, False) for _, data in job.evaluate_at]
     return [(job.config.data, job.config.seed, simulated), *changed]
 
 
-def _prepared(needed: _Needed) -> PreparedData:
+def prepared(needed: Needed) -> PreparedData:
+    """The data of such settings, which are kept for a while.
+
+    Raises:
+        UserError: they cannot be prepared.
+    """
     data, seed, simulated = needed
     key = settings_key(dataclasses.asdict(data), seed, simulated)
     if key not in _data:
@@ -327,36 +262,3 @@ def _prepared(needed: _Needed) -> PreparedData:
     while len(_data) > _KEPT:
         _data.popitem(last=False)
     return _data[key]
-
-
-def _prepare_all(jobs: Sequence[Job], workers: int) -> None:
-    """Prepare data once before several processes ask for them.
-
-    Recordings and photos one set after the other, each on all cores; then the simulated sources
-    side by side, for a calibration hardly uses more than one core. What cannot be prepared fails
-    again in its run, which then says so.
-    """
-    different = {repr(needed): needed for job in jobs for needed in _needed(job)}
-    simulated = [needed for needed in different.values() if needed[2]]
-    workers = min(workers, len(simulated))
-    plain = {repr((data, seed)): (data, seed, False) for data, seed, _ in different.values()}
-    for needed in (plain if workers > 1 else different).values():
-        with suppress(UserError):
-            _prepared(needed)
-    if workers > 1:
-        with progress() as bar, warnings.catch_warnings():
-            # joblib takes the photos' memory for a leak, and a new process for the next.
-            warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
-            shown = bar.add_task("simulating photos", total=len(simulated))
-            ended = Parallel(workers, return_as="generator_unordered")(
-                delayed(_prepare_quietly)(*needed, max(1, cores() // workers))
-                for needed in simulated
-            )
-            for _ in ended:
-                bar.advance(shown)
-
-
-def _prepare_quietly(data: DataConfig, seed: int, simulated: bool, processes: int) -> None:
-    console.quiet = True
-    with suppress(UserError):
-        prepare(data, seed, simulated_source=simulated, processes=processes)

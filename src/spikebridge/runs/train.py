@@ -17,9 +17,9 @@ from spikebridge.base.distributed import on_main, size
 from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.base.files import expand_path, write_json, write_text
 from spikebridge.base.hooks import folder_of, resolve
+from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import PreparedData
 from spikebridge.data.settings import DataConfig, SourceConfig
-from spikebridge.data.splits.manifest import Manifest
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import Teacher, build_teacher
 from spikebridge.results.audit import teacher_doubts
@@ -27,14 +27,15 @@ from spikebridge.results.comparable import key_of, settings_that_matter
 from spikebridge.results.trained import Trained, load_run
 from spikebridge.run_folder import RunFolder
 from spikebridge.runs.begin import begun, open_run, precision_of
+from spikebridge.runs.tasks import student_task, teacher_task
 from spikebridge.settings.config import Config
 from spikebridge.settings.recorded import plain_settings, with_sources
 from spikebridge.training.checkpoint import save_model
 from spikebridge.training.evaluate import Evaluation
 from spikebridge.training.loop import Best, fit
-from spikebridge.training.precision import Precision
+from spikebridge.training.precision import Precision, make_autocast
 from spikebridge.training.settings import TrainConfig
-from spikebridge.training.tasks import StudentTask, TeacherTask, make_autocast
+from spikebridge.training.tasks import StudentTask, TeacherTask
 
 
 def train_student(
@@ -124,7 +125,7 @@ def _student_task(
         config.data.size,
         two_heads=config.objective.two_heads,
     )
-    task = StudentTask(config, data, student, device)
+    task = student_task(config, data, student, device)
     if not config.objective.needs_teacher:
         return task, None
     trained = ready_teacher(teacher_config or config, data, teacher_folder)
@@ -162,7 +163,7 @@ def train_teacher(
     device = pick_device(config.train.device)
     torch.manual_seed(config.seed)
     teacher = build_teacher(config.teacher, len(data.classes))
-    task = TeacherTask(config, data, teacher, device)
+    task = teacher_task(config, data, teacher, device)
     with begun(folder, config, resume, waiting=waiting) as (finished, going_on):
         if finished is not None:
             return finished
@@ -276,8 +277,7 @@ def _begin(
         return precision
 
     precision = on_main(write)
-    train = dataclasses.replace(config.train, precision=precision)
-    task.autocast = make_autocast(dataclasses.replace(config, train=train), task.device)
+    task.autocast = make_autocast(precision, task.device)
     return precision
 
 

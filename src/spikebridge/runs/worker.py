@@ -1,4 +1,4 @@
-"""The process that trains runs for `pool`: it gets jobs and answers why they failed, or None."""
+"""The process that trains runs for `workers`: it gets jobs and answers why they failed, or None."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Processes that train runs side by side; `pool_worker` is what each of them executes.
+"""Processes that train runs side by side; `worker` is what each of them executes.
 
 A worker leads a session of its own, so that Ctrl-C in the terminal reaches this process alone, and
 it ends when its connection to this process closes, whatever became of this process.
@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from socket import socketpair
 
 from spikebridge.base.errors import Interrupted
-from spikebridge.runs.queue import Job, Schedule, show_progress
+from spikebridge.runs.queue import Job, Queue, show_progress
 from spikebridge.training.loop import StopOnInterrupt
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -23,11 +23,11 @@ _LOOK_EVERY_S = 0.2
 _GRACE_S = 5.0
 
 
-def run_in_processes(schedule: Schedule, workers: int, threads: int) -> None:
-    """Run a schedule's jobs in several processes, which stay for one job after the other.
+def run_in_processes(queue: Queue, workers: int, threads: int) -> None:
+    """Run a queue's jobs in several processes, which stay for one job after the other.
 
     Args:
-        schedule: Is emptied, and told how each job ended.
+        queue: Is emptied, and told how each job ended.
         workers: Number of processes.
         threads: Threads of each.
 
@@ -35,22 +35,22 @@ def run_in_processes(schedule: Schedule, workers: int, threads: int) -> None:
         Interrupted: Ctrl-C; each run that was going on stopped after a step and wrote its
             checkpoint. A second Ctrl-C kills them (KeyboardInterrupt).
     """
-    with show_progress(schedule) as show, StopOnInterrupt() as stop, _Team(threads) as team:
+    with show_progress(queue) as show, StopOnInterrupt() as stop, _Team(threads) as team:
         while True:
             if stop.requested:
                 for job in team.stop():
-                    schedule.end(job, None)
+                    queue.end(job, None)
                 break
-            while len(team.busy) < workers and (job := schedule.take()) is not None:
+            while len(team.busy) < workers and (job := queue.take()) is not None:
                 team.start(job)
             if not team.busy:
                 return
             show(team.busy)
             for job, failure in team.ended():
-                schedule.end(job, failure)
+                queue.end(job, failure)
                 if failure is None:
-                    schedule.announce(job)
-    raise Interrupted(f"stopped, {schedule}", option="")
+                    queue.announce(job)
+    raise Interrupted(f"stopped, {queue}", option="")
 
 
 class _Team:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spikebridge.base.files import write_text
-from spikebridge.data.prepared import EventSet, PhotoSet
+from spikebridge.data.feed.sets import EventSet, PhotoSet
 from spikebridge.models.fast.inference import deploy
 from spikebridge.models.student import Student
+from spikebridge.training.precision import Autocast
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,14 @@ class Evaluation:
         write_text(path, text.getvalue())
 
 
-Autocast = Callable[[], torch.autocast]
-
-
 @torch.no_grad()
 def evaluate_student(
-    student: Student, events: EventSet, *, batch_size: int, device: torch.device, autocast: Autocast
+    student: Student,
+    events: EventSet,
+    *,
+    batch_size: int = 100,
+    device: torch.device,
+    autocast: Autocast,
 ) -> Evaluation:
     """Run the DVS head over a split, with the running statistics of the DVS stream."""
     training = student.training
@@ -88,7 +91,7 @@ def evaluate_teacher(
     teacher: torch.nn.Module,
     photos: PhotoSet,
     *,
-    batch_size: int,
+    batch_size: int = 100,
     device: torch.device,
     autocast: Autocast,
 ) -> Evaluation:

@@ -28,6 +28,7 @@ from spikebridge.base.distributed import (
     size,
 )
 from spikebridge.base.errors import Interrupted, UserError
+from spikebridge.ckd.result import StepResult
 from spikebridge.run_folder import RunFolder
 from spikebridge.training.ahead import Ahead
 from spikebridge.training.allocator import keep_freed_memory
@@ -36,7 +37,7 @@ from spikebridge.training.checkpoint import load_checkpoint, save_checkpoint
 from spikebridge.training.evaluate import Evaluation
 from spikebridge.training.record import NoRecorder, Recorder
 from spikebridge.training.statistics import measured_statistics
-from spikebridge.training.step import StepInputs, StepResult, TrainingStep, make_optimiser
+from spikebridge.training.step import StepInputs, TrainingStep, make_optimiser
 
 _MEASURED_BATCHES = 4
 """Latest batches whose statistics evaluation normalises by."""

@@ -1,10 +1,21 @@
 """Which precision convolutions run in."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
 
 Precision = Literal["float32", "bfloat16"]
+Autocast = Callable[[], torch.autocast]
+
+
+def make_autocast(
+    precision: Literal["auto", "float32", "bfloat16"], device: torch.device
+) -> Autocast:
+    """A maker of contexts in which convolutions run in a precision."""
+    enabled = resolve(precision, device) == "bfloat16"
+    return partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 def resolve(precision: Literal["auto", "float32", "bfloat16"], device: torch.device) -> Precision:

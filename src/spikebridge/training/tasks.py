@@ -1,7 +1,7 @@
 """The two things that are trained: a spiking student by CKD, and an ANN teacher on photos."""
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,75 +11,74 @@ from torch.nn import functional as F
 from spikebridge.base.distributed import share, size, total
 from spikebridge.base.errors import UserError
 from spikebridge.ckd.objective import CKDObjective, Draws
+from spikebridge.ckd.result import StepResult
 from spikebridge.data.feed.augment import Moves, draw_geometry
 from spikebridge.data.feed.batches import Batch, DrawnBatch, PairedBatches
 from spikebridge.data.feed.resident import Room, Rows
 from spikebridge.data.prepared import PreparedData
+from spikebridge.data.settings import AugmentConfig
 from spikebridge.models.neurons.norm import StreamBatchNorm2d
+from spikebridge.models.settings import TeacherConfig
 from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher
-from spikebridge.settings.config import Config
-from spikebridge.training.evaluate import Autocast, Evaluation, evaluate_student, evaluate_teacher
+from spikebridge.training.evaluate import Evaluation, evaluate_student, evaluate_teacher
 from spikebridge.training.loop import LoopSettings, Task
-from spikebridge.training.precision import resolve
-from spikebridge.training.step import StepInputs, StepResult
+from spikebridge.training.precision import make_autocast
+from spikebridge.training.settings import TrainConfig
+from spikebridge.training.step import StepInputs
 
-_EVALUATION_BATCH = 100
 _REPLACEMENT_STREAM = 0x5EED
 
 
-def make_autocast(config: Config, device: torch.device) -> Autocast:
-    """A maker of contexts in which convolutions run in the configured precision."""
-    enabled = resolve(config.train.precision, device) == "bfloat16"
-    return partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
 class StudentTask(Task):
-    """CKD or one of its baselines.
+    """CKD or one of its baselines; set ``teacher`` where the objective needs one.
 
-    Set ``teacher`` where the objective needs one.
+    Args:
+        student: What is trained.
+        objective: What is minimised.
+        data: Prepared data.
+        train: Batches, optimiser, precision.
+        augment: Random changes of training samples.
+        seed: Seed of all draws.
+        device: Where it is trained.
     """
 
     def __init__(
         self,
-        config: Config,
-        data: PreparedData,
         student: Student,
+        objective: CKDObjective,
+        data: PreparedData,
+        train: TrainConfig,
+        *,
+        augment: AugmentConfig,
+        seed: int,
         device: torch.device,
     ) -> None:
-        self.model = student.to(device)
-        student.backbone.low_memory = config.train.memory == "low"
-        objective = CKDObjective(
-            config.objective,
-            config.data.time_steps,
-            config.student.threshold,
-            student.head_dvs.in_features,
-        )
-        self.extras = objective.to(device)
+        self.model, self.extras = student.to(device), objective.to(device)
+        student.backbone.low_memory = train.memory == "low"
         self.objective = objective
         self.teacher: Teacher | None = None
         # Evaluation uses the DVS stream's head and statistics.
-        self.evaluate_from = config.objective.evaluate_from
-        self.student, self.data, self.seed, self.device = student, data, config.seed, device
+        self.evaluate_from = objective.config.evaluate_from
+        self.student, self.data, self.seed, self.device = student, data, seed, device
         self.selecting = data.manifest.selecting
-        self.autocast, self.augment = make_autocast(config, device), config.data.augment
-        self._captures = config.train.cuda_graph
+        self.autocast, self.augment = make_autocast(train.precision, device), augment
+        self._captures = train.cuda_graph
         self.batches = PairedBatches(
             data.events["train"],
             data.photos["train"],
-            batch_size=config.train.batch_size,
-            batches_per_epoch=config.train.batches_per_epoch,
-            augment=config.data.augment,
-            seed=config.seed,
+            batch_size=train.batch_size,
+            batches_per_epoch=train.batches_per_epoch,
+            augment=augment,
+            seed=seed,
             device=device,
             rows=share() if size() > 1 else slice(None),
         )
         _require_rows(self.batches.smallest, "train.batch_size")
-        if config.train.sync_batch_norm and size() > 1:
+        if train.sync_batch_norm and size() > 1:
             for module in student.modules():
                 if isinstance(module, StreamBatchNorm2d):
                     module.total = total
-        train = config.train
         self.settings = LoopSettings(
             epochs=train.epochs,
             batches_per_epoch=self.batches.batches_per_epoch,
@@ -130,7 +129,6 @@ class StudentTask(Task):
         return evaluate_teacher(
             self.teacher,
             self.data.photos["train"],
-            batch_size=_EVALUATION_BATCH,
             device=self.device,
             autocast=self.autocast,
         ).logits_NC.to(self.device)
@@ -144,47 +142,65 @@ class StudentTask(Task):
         return evaluate_student(
             self.student,
             self.data.events[split],
-            batch_size=_EVALUATION_BATCH,
             device=self.device,
             autocast=self.autocast,
         )
 
 
 class TeacherTask(Task):
-    """Cross-entropy on the legal training photos."""
+    """Cross-entropy on the legal training photos.
+
+    Args:
+        teacher: What is trained.
+        config: Its passes, batches and optimiser.
+        data: Prepared data.
+        train: Precision, checkpoints and graphs.
+        augment: Random changes of training photos.
+        size: Height and width of the student's input, in whose pixels ``augment`` is.
+        seed: Seed of all draws.
+        device: Where it is trained.
+    """
 
     def __init__(
-        self, config: Config, data: PreparedData, teacher: Teacher, device: torch.device
+        self,
+        teacher: Teacher,
+        config: TeacherConfig,
+        data: PreparedData,
+        train: TrainConfig,
+        *,
+        augment: AugmentConfig,
+        size: tuple[int, int],
+        seed: int,
+        device: torch.device,
     ) -> None:
         self.teacher = teacher.to(device)
         self.model, self.extras = self.teacher, nn.Module()
         self.config, self.data, self.device = config, data, device
+        self.augment, self.size, self.seed = augment, size, seed
         self.selecting = data.manifest.selecting
         self.photos = data.photos["train"]
         self.rows = Rows(self.photos.photos_N3HW, Room(device))
-        self.autocast = make_autocast(config, device)
-        self.captures = config.train.cuda_graph
-        count, batch = len(self.photos.label_N), config.teacher.batch_size
+        self.autocast = make_autocast(train.precision, device)
+        self.captures = train.cuda_graph
+        count, batch = len(self.photos.label_N), config.batch_size
         _require_rows(count // -(-count // batch), "teacher.batch_size")
         self.settings = LoopSettings(
-            epochs=config.teacher.epochs,
+            epochs=config.epochs,
             batches_per_epoch=-(-count // batch),
-            lr=config.teacher.lr,
-            weight_decay=config.teacher.weight_decay,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
             warmup_steps=-(-count // batch),
             evaluate_every=1,
-            checkpoint_minutes=config.train.checkpoint_minutes,
+            checkpoint_minutes=train.checkpoint_minutes,
         )
 
     def batch(self, step: int) -> StepInputs:
         """Photos and how they move, labels, and their part of the whole batch."""
         epoch, position = divmod(step, self.settings.batches_per_epoch)
-        order = np.random.default_rng([self.config.seed, epoch]).permutation(
-            len(self.photos.label_N)
-        )
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.photos.label_N))
         rows = np.array_split(order, self.settings.batches_per_epoch)[position]
-        data, random = self.config.data, np.random.default_rng([self.config.seed, 1, step])
-        move = draw_geometry(data.augment, data.size, len(rows), random).of(share())
+        random = np.random.default_rng([self.seed, 1, step])
+        move = draw_geometry(self.augment, self.size, len(rows), random).of(share())
         own = rows[share()]
         label_B = torch.from_numpy(self.photos.label_N[own])
         moves = move.moves(*self.photos.photos_N3HW.shape[-2:])
@@ -197,7 +213,7 @@ class TeacherTask(Task):
         photo_B3HW = move(self.rows.rows(photos).float().div_(255))
         with self.autocast():
             logits_BC = self.teacher(photo_B3HW)
-        smoothing = self.config.teacher.label_smoothing
+        smoothing = self.config.label_smoothing
         loss = F.cross_entropy(logits_BC.float(), label_B, label_smoothing=smoothing)
         return StepResult({"classification": loss}, {}, 1.0 if part is None else part)
 
@@ -210,7 +226,6 @@ class TeacherTask(Task):
         return evaluate_teacher(
             self.teacher,
             self.data.photos[split],
-            batch_size=_EVALUATION_BATCH,
             device=self.device,
             autocast=self.autocast,
         )

@@ -5,13 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from spikebridge.base.errors import UserError
-from spikebridge.data.datasets.cifar10 import (
-    BATCHES,
-    CLASSES,
-    check_class_names,
-    find_batches,
-    read_batch,
-)
 from spikebridge.data.datasets.dataset import Dataset, Finding, Found, Listing
 from spikebridge.data.datasets.pairing import without_pairs
 from spikebridge.data.datasets.walk import (
@@ -20,6 +13,13 @@ from spikebridge.data.datasets.walk import (
     folder_of,
     list_class_folders,
     nothing_found,
+)
+from spikebridge.data.formats.cifar10 import (
+    BATCHES,
+    CLASSES,
+    check_class_names,
+    find_batches,
+    read_batch,
 )
 from spikebridge.data.photos import PHOTO_SUFFIXES
 from spikebridge.data.settings import DataConfig

@@ -9,10 +9,10 @@ from spikebridge.data.collection import cache_folder
 from spikebridge.data.datasets.dataset import Dataset, Listing
 from spikebridge.data.datasets.walk import folder_of, list_class_folders
 from spikebridge.data.events import EVENT_SUFFIXES
+from spikebridge.data.hashes import file_hashes
 from spikebridge.data.photos import PHOTO_SUFFIXES, list_photo_folder
 from spikebridge.data.settings import DataConfig
 from spikebridge.data.simulation.twins import simulate_folder
-from spikebridge.data.splits.hashes import file_hashes
 
 _EVENTS_LAYOUT = (
     "EVENTS/CLASS/RECORDING.bin   or .aedat .aedat4 .raw .dat .h5 .npz .csv .txt .bag .mat",

@@ -8,7 +8,7 @@ from pathlib import Path
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import expand_path
 from spikebridge.data.datasets.dataset import Finding, Found, Kind, Listing
-from spikebridge.data.splits.manifest import caseless
+from spikebridge.data.manifest import caseless
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".rar", ".7z")
 _SETTING: dict[Kind, str] = {"recording": "data.events", "photo": "data.photos"}

@@ -9,7 +9,7 @@ from torch import Tensor
 from spikebridge.base.devices import all_to_device
 from spikebridge.data.feed.augment import Moves, augment_counts, changes_counts, draw_geometry
 from spikebridge.data.feed.resident import FrameRows, Frames, Room, Rows
-from spikebridge.data.prepared import EventSet, PhotoSet
+from spikebridge.data.feed.sets import EventSet, PhotoSet
 from spikebridge.data.settings import AugmentConfig
 
 _ORDER, _SOURCE, _RECORDING_MOVES, _PHOTO_MOVES, _RECORDING_EVENTS, _SIMULATED_EVENTS = range(1, 7)

@@ -10,7 +10,8 @@ import os
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from spikebridge.base.console import console, progress
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import remove_stale_temporaries, settings_key
 from spikebridge.base.locks import locked
-from spikebridge.data.feed.shards import RECORD, VERSION, Job, decode, read_index, write_shard
+from spikebridge.data.feed.shards import RECORD, VERSION, decode, read_index, write_shard
 
 _SHARD_CELLS = 8 << 20
 _OPEN_FILES = 64
@@ -51,11 +52,19 @@ class ArrayCache:
         self._open_files: OrderedDict[Path, int] = OrderedDict()
         self._lock = threading.Lock()  # Threads share the open files; a map outlives its file.
 
-    def ensure(self, jobs: Sequence[Job], description: str, processes: int | None = None) -> int:
+    def fill(
+        self,
+        make: Callable[[Any], np.ndarray],
+        sources: Mapping[str, Any],
+        description: str,
+        processes: int | None = None,
+    ) -> int:
         """Make the arrays that are not there yet, on all cores, with a progress bar.
 
         Args:
-            jobs: All arrays that are needed.
+            make: Makes an array of counts of a source; can be pickled.
+            sources: What ``make`` is called with, by content hash (64 hexadecimal digits), for all
+                arrays that are needed; can be pickled.
             description: Label of the progress bar.
             processes: None takes as many as there are cores.
 
@@ -65,32 +74,37 @@ class ArrayCache:
         Raises:
             UserError: a source cannot be read, or the cache cannot be written.
         """
-        if not self._missing(jobs):
+        if not self._missing(sources):
             return 0
         waiting = f"{self.folder}: waiting for this data, which another process prepares"
         with locked(self.folder.parent, f"{self.folder.name}.lock", waiting=waiting):
-            return self._make(self._missing(jobs), description, processes)
+            missing = self._missing(sources)
+            if missing:
+                self._make(make, missing, description, processes)
+            return len(missing)
 
-    def _missing(self, jobs: Sequence[Job]) -> list[Job]:
+    def _missing(self, sources: Mapping[str, Any]) -> dict[str, Any]:
         self._scan()
-        wanted = {job.key: job for job in jobs}
-        return [job for key, job in wanted.items() if key not in self._places]
+        return {key: source for key, source in sources.items() if key not in self._places}
 
-    def _make(self, missing: list[Job], description: str, processes: int | None) -> int:
-        if not missing:
-            return 0
+    def _make(
+        self,
+        make: Callable[[Any], np.ndarray],
+        missing: Mapping[str, Any],
+        description: str,
+        processes: int | None,
+    ) -> None:
         remove_stale_temporaries(self.folder)
         shards = _chunks(missing, max(1, _SHARD_CELLS // int(np.prod(self.shape))))
         processes = min(processes or os.cpu_count() or 1, len(shards))
         with progress() as bar:
             shown = bar.add_task(description, total=len(missing))
             with contextlib.closing(
-                _write_shards(self.folder, shards, self.shape, processes)
+                _write_shards(self.folder, make, shards, self.shape, processes)
             ) as written:
                 for count in written:
                     bar.update(shown, advance=count)
         self._scan()
-        return len(missing)
 
     def select(self, keys: Sequence[str]) -> "CachedArrays":
         """The arrays of some keys, all of which must be there, in that order."""
@@ -225,20 +239,25 @@ class CachedArrays:
         return self[:].astype(dtype or self.dtype)
 
 
-def _chunks(jobs: list[Job], size: int) -> list[list[Job]]:
-    return [jobs[start : start + size] for start in range(0, len(jobs), size)]
+def _chunks(sources: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
+    items = iter(sources.items())
+    return [dict(islice(items, size)) for _ in range(0, len(sources), size)]
 
 
 def _write_shards(
-    folder: Path, shards: list[list[Job]], shape: tuple[int, ...], processes: int
+    folder: Path,
+    make: Callable[[Any], np.ndarray],
+    shards: list[dict[str, Any]],
+    shape: tuple[int, ...],
+    processes: int,
 ) -> Generator[int]:
     """Write all shards, in this process or in some that end with it; yields their lengths."""
     if processes == 1:
         for shard in shards:
-            yield write_shard(folder, shard, shape)
+            yield write_shard(folder, make, shard, shape)
         return
     executor = get_reusable_executor(max_workers=processes)
-    written = [executor.submit(write_shard, folder, shard, shape) for shard in shards]
+    written = [executor.submit(write_shard, folder, make, shard, shape) for shard in shards]
     try:
         for one in as_completed(written):
             yield one.result()

@@ -2,8 +2,7 @@
 
 import os
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +19,48 @@ RECORD = np.dtype([("key", "V32"), ("offset", "<u8"), ("length", "<u4"), ("crc",
                     ("itemsize", "u1"), ("sparse", "u1")])  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Job:
-    """An array to be made."""
+def write_shard(
+    folder: Path,
+    make: Callable[[Any], np.ndarray],
+    sources: Mapping[str, Any],
+    shape: tuple[int, ...],
+) -> int:
+    """Make some arrays and keep them in one file.
 
-    key: str
-    """Content hash of its source, 64 hexadecimal digits."""
-    make: Callable[[Any], np.ndarray]
-    """Makes the array of counts; can be pickled."""
-    source: Any
-    """What ``make`` is called with; can be pickled."""
+    Args:
+        folder: Where the file goes.
+        make: Makes an array of counts of a source; can be pickled.
+        sources: What ``make`` is called with, by the content hash of 64 hexadecimal digits that it
+            is kept under; can be pickled.
+        shape: Shape of an array.
 
-
-def write_shard(folder: Path, jobs: list[Job], shape: tuple[int, ...]) -> int:
-    """Make some arrays and keep them in one file; returns their number."""
-    path = folder / f"{settings_key(*[job.key for job in jobs])}.shard"
+    Returns:
+        The number of arrays.
+    """
+    path = folder / f"{settings_key(*sources)}.shard"
     if path.exists():  # by another process
-        return len(jobs)
-    records = np.zeros(len(jobs), RECORD)
+        return len(sources)
+    records = np.zeros(len(sources), RECORD)
     offset = _HEADER.itemsize + records.nbytes
     with atomic_path(path) as temporary, open(temporary, "r+b") as stream:
         stream.seek(offset)
-        for index, job in enumerate(jobs):
-            data, itemsize, sparse = _encode(job.make(job.source).reshape(shape))
-            key = bytes.fromhex(job.key)
-            records[index] = (key, offset, len(data), zlib.crc32(data), itemsize, sparse)
+        for index, (key, source) in enumerate(sources.items()):
+            data, itemsize, sparse = _encode(make(source).reshape(shape))
+            records[index] = (
+                bytes.fromhex(key),
+                offset,
+                len(data),
+                zlib.crc32(data),
+                itemsize,
+                sparse,
+            )
             stream.write(data)
             offset += len(data)
         header = np.zeros((), _HEADER)
-        header[...] = (_MAGIC, VERSION, zlib.crc32(records.tobytes()), len(jobs), offset)
+        header[...] = (_MAGIC, VERSION, zlib.crc32(records.tobytes()), len(sources), offset)
         stream.seek(0)
         stream.write(header.tobytes() + records.tobytes())
-    return len(jobs)
+    return len(sources)
 
 
 def read_index(path: Path) -> np.ndarray:

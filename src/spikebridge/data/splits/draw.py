@@ -11,9 +11,9 @@ import numpy as np
 from spikebridge.base.errors import UserError
 from spikebridge.data.collection import place_of
 from spikebridge.data.datasets.catalog import Collection, Item, PhotoReader
+from spikebridge.data.hashes import file_hashes, look_hashes, lookalikes
+from spikebridge.data.manifest import Entry, Manifest, caseless, join_copies
 from spikebridge.data.settings import SplitConfig
-from spikebridge.data.splits.hashes import file_hashes, look_hashes, lookalikes
-from spikebridge.data.splits.manifest import Entry, Manifest, caseless, join_copies
 from spikebridge.data.splits.sessions import split_sessions, with_sessions
 
 _KT_TRAIN = 0.9

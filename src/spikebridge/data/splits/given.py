@@ -13,6 +13,7 @@ import numpy as np
 
 from spikebridge.base.errors import UserError
 from spikebridge.data.collection import Collection
+from spikebridge.data.manifest import COLUMNS, PROTOCOLS, ROLES, Entry, Manifest, caseless
 from spikebridge.data.settings import SplitConfig
 from spikebridge.data.splits.draw import (
     adopt_split,
@@ -21,7 +22,6 @@ from spikebridge.data.splits.draw import (
     without_copies,
     without_lookalikes,
 )
-from spikebridge.data.splits.manifest import COLUMNS, PROTOCOLS, ROLES, Entry, Manifest, caseless
 
 _KNOWN = (*COLUMNS, "group")
 _CHECKED = {"kind": "kind", "class": "class_name", "sha256": "sha256"}

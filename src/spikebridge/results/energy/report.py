@@ -11,7 +11,8 @@ from spikebridge.base.console import each
 from spikebridge.base.devices import pick_device
 from spikebridge.base.errors import UserError
 from spikebridge.base.hooks import bare
-from spikebridge.data.prepared import EventSet, photo_size
+from spikebridge.data.feed.sets import EventSet
+from spikebridge.data.prepared import photo_size
 from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher
 from spikebridge.results.energy.connections import count_macs
@@ -26,7 +27,7 @@ from spikebridge.results.energy.operations import (
 from spikebridge.results.trained import Trained, data_of_run, load_run
 from spikebridge.run_folder import RunFolder
 from spikebridge.settings.config import Config
-from spikebridge.training.tasks import make_autocast
+from spikebridge.training.precision import make_autocast
 
 _BATCH = 20
 
@@ -280,7 +281,7 @@ def recordings_of_run(folder: Path, trained: Trained, split: str) -> EventSet:
 
 def _count(student: Student, config: Config, events: EventSet, limit: int | None) -> Operations:
     device = pick_device(config.train.device)
-    student, autocast = student.to(device), make_autocast(config, device)
+    student, autocast = student.to(device), make_autocast(config.train.precision, device)
     count = len(events.label_N)
     rows_N = np.linspace(0, count - 1, min(limit or count, count)).round().astype(int)
 

@@ -9,8 +9,8 @@ from typing import Any
 from spikebridge.base.files import expand_path
 from spikebridge.base.hooks import is_hook
 from spikebridge.data.datasets import DATASETS
+from spikebridge.data.manifest import SELECTED_ON_TEST, UNPROVED, Manifest
 from spikebridge.data.settings import DataConfig
-from spikebridge.data.splits.manifest import SELECTED_ON_TEST, UNPROVED, Manifest
 from spikebridge.results.comparable import flat
 from spikebridge.results.energy import EnergyReport
 from spikebridge.results.export.formats import Format

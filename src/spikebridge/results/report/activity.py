@@ -12,7 +12,7 @@ from spikebridge.models.resnet import ResNetBackbone
 from spikebridge.models.student import Student
 from spikebridge.models.vgg import VGGBackbone
 from spikebridge.settings.config import Config
-from spikebridge.training.tasks import make_autocast
+from spikebridge.training.precision import make_autocast
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def record_activity(student: Student, config: Config, x_TCHW: np.ndarray) -> Act
     ]
     x_TBCHW = torch.from_numpy(x_TCHW)[:, None]
     try:
-        with make_autocast(config, torch.device("cpu"))():
+        with make_autocast(config.train.precision, torch.device("cpu"))():
             output = student(x_TBCHW)
     finally:
         for handle in handles:

@@ -11,7 +11,7 @@ import numpy as np
 
 from spikebridge.base.errors import UserError
 from spikebridge.data.collection import file_from
-from spikebridge.data.splits.manifest import Manifest
+from spikebridge.data.manifest import Manifest
 from spikebridge.run_folder import Prediction, RunFolder
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from

@@ -10,7 +10,7 @@ import yaml
 from spikebridge.base.console import console
 from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.base.hooks import folders, look_in
-from spikebridge.runs.queue import Job, Schedule, attempt, show_progress
+from spikebridge.runs.queue import Job, Queue, attempt, show_progress
 from spikebridge.training.loop import StopOnInterrupt
 
 _LOOK_EVERY_S = 1.0
@@ -40,28 +40,28 @@ def run_on_cluster(
         UserError: submitit is not installed, there is no Slurm here, or it refuses a parameter.
         Interrupted: Ctrl-C; what was submitted is cancelled, and goes on from its last checkpoint.
     """
-    schedule = Schedule(jobs)
+    queue = Queue(jobs)
     executor = _executor(folder, cluster, parameters)
     most = at_once if cluster == "local" else len(jobs)
     running: list[tuple[Job, Any]] = []
-    with show_progress(schedule) as show, StopOnInterrupt() as stop:
+    with show_progress(queue) as show, StopOnInterrupt() as stop:
         try:
             while not stop.requested:
-                while len(running) < most and (job := schedule.take()) is not None:
+                while len(running) < most and (job := queue.take()) is not None:
                     running.append((job, executor.submit(_attempt, job, folders())))
                     console.print(f"{job.folder}: submitted as {running[-1][1].job_id}")
                 if not running:
-                    return [schedule.ended[job.folder] for job in jobs]
+                    return [queue.ended[job.folder] for job in jobs]
                 show([job for job, _ in running])
                 time.sleep(_LOOK_EVERY_S)
                 for job, submitted in [one for one in running if one[1].done()]:
                     running.remove((job, submitted))
-                    schedule.end(job, _answer(submitted))
-                    console.print(f"{job.folder}: ended, {schedule}", soft_wrap=True, markup=False)
+                    queue.end(job, _answer(submitted))
+                    console.print(f"{job.folder}: ended, {queue}", soft_wrap=True, markup=False)
         finally:
             for _, submitted in running:
                 submitted.cancel()
-    raise Interrupted(f"stopped, {schedule}", option="")
+    raise Interrupted(f"stopped, {queue}", option="")
 
 
 def _attempt(job: Job, hooks_in: Sequence[str]) -> str | None:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from spikebridge.data.splits.manifest import SELECTED_ON_TEST
+from spikebridge.data.manifest import SELECTED_ON_TEST
 from spikebridge.results.report.answer import signed
 from spikebridge.results.report.palette import INK, Style, style_of
 from spikebridge.results.report.svg import drawing, new_figure, save

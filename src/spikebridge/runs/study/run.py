@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from spikebridge.base.errors import UserError
-from spikebridge.runs.queue import run_jobs
+from spikebridge.runs.execute import run_jobs
 from spikebridge.runs.study.cluster import run_on_cluster
 from spikebridge.runs.study.curves import write_curves
 from spikebridge.runs.study.figures import write_figures

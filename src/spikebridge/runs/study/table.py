@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from spikebridge.base.errors import UserError
-from spikebridge.data.splits.manifest import SELECTED_ON_TEST
+from spikebridge.data.manifest import SELECTED_ON_TEST
 from spikebridge.results.compare import in_words, interval_95, labelled_recordings
 from spikebridge.results.retest import read_retest
 from spikebridge.run_folder import RunFolder

@@ -1,19 +1,14 @@
 """A sweep's figures as SVG files: how the search went, and which settings mattered."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from spikebridge.results.report.palette import style_of
 from spikebridge.results.report.svg import drawing, new_figure, save
-
-if TYPE_CHECKING:
-    from spikebridge.runs.sweep.write import Trial
+from spikebridge.runs.sweep.read import Trial
 
 _BEST, _COMPLETE, _PRUNED = (style_of(name).light for name in ("ckd", "kt", "scratch"))
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.base.files import write_text
 from spikebridge.base.locks import locked
-from spikebridge.runs.queue import Job, attempt, cores, data_of, run_jobs
+from spikebridge.runs.execute import run_jobs
+from spikebridge.runs.queue import Job, attempt, cores, data_of
 from spikebridge.runs.study.plan import shared_teacher
 from spikebridge.runs.sweep.spec import Sweep
 from spikebridge.runs.sweep.storage import opened, require_same
@@ -51,29 +52,29 @@ def run_sweep(
         for seed in sweep.seeds:
             config = dataclasses.replace(own, seed=seed)
             without_test(data_of(Job("student", config, out)))
-        schedule = Trials(sweep, out, study, storage, teachers, wanted)
-        workers = min(workers, len(schedule.waiting))
+        queue = Trials(sweep, out, study, storage, teachers, wanted)
+        workers = min(workers, len(queue.waiting))
         try:
-            with closing(schedule):
+            with closing(queue):
                 if workers > 1:
-                    run_in_processes(schedule, workers, max(1, cores() // workers))
+                    run_in_processes(queue, workers, max(1, cores() // workers))
                 else:
-                    _run_here(schedule)
+                    _run_here(queue)
         except Interrupted:
             write_report(sweep, study, out, command)
             raise
         return write_report(sweep, study, out, command)
 
 
-def _run_here(schedule: Trials) -> None:
-    while (job := schedule.take()) is not None:
+def _run_here(queue: Trials) -> None:
+    while (job := queue.take()) is not None:
         try:
             failure = attempt(job)
         except Interrupted as stop:
             raise Interrupted(stop.stopped, option="") from stop
-        schedule.end(job, failure)
+        queue.end(job, failure)
         if failure is None:
-            schedule.announce(job)
+            queue.announce(job)
 
 
 def _train_teachers(sweep: Sweep, out: Path, workers: int) -> dict[int, Job]:

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from spikebridge.base.console import console
 from spikebridge.base.errors import UserError
 from spikebridge.base.locks import locked, try_lock
-from spikebridge.runs.queue import Job, Schedule
+from spikebridge.runs.queue import Job, Queue
 from spikebridge.runs.sweep.spec import Sweep
 from spikebridge.runs.sweep.storage import STORAGE, distribution, refusing_failures, trial_id
 from spikebridge.runs.sweep.trial import TrialJob
@@ -21,7 +21,7 @@ FAILURE = "failure"
 """A trial's attribute: in one line why it failed."""
 
 
-class Trials(Schedule):
+class Trials(Queue):
     """What `pool` takes jobs from: trials as the sampler proposes them, up to a number of them.
 
     A running trial's process holds a lock on its folder, so that a trial whose process has died is

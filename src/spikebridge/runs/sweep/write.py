@@ -10,39 +10,17 @@ from typing import Any
 
 import optuna
 import yaml
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from spikebridge.base.files import json_text, write_text
 from spikebridge.runs.sweep.figures import draw_history, draw_importance
+from spikebridge.runs.sweep.read import Trial, read_trial
 from spikebridge.runs.sweep.space import nested
 from spikebridge.runs.sweep.spec import Sweep
 from spikebridge.runs.sweep.trials import FAILURE
 
 _FEWEST = 5
 _SHOWN = 5
-_STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-}
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A line of the table of trials."""
-
-    number: int
-    state: str
-    """complete, pruned, failed, stopped (its process ended) or running."""
-    value: float | None
-    """Validation top-1 in percent, mean over seeds."""
-    reported: tuple[tuple[int, float], ...]
-    """Epochs of the first seed, and the running mean of its validation top-1."""
-    values: dict[str, Any]
-    """Searched settings by dotted name."""
-    notes: dict[str, Any]
-    """val_top1 by seed, val_loss, seconds, failure."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +43,7 @@ def write_report(sweep: Sweep, study: optuna.Study, out: Path, command: str = ""
         out: Folder of the files.
         command: How to repeat it.
     """
-    trials = tuple(_trial(sweep, one) for one in study.get_trials(deepcopy=False))
+    trials = tuple(read_trial(sweep, one) for one in study.get_trials(deepcopy=False))
     complete = [one for one in trials if one.value is not None]
     best = max(complete, key=_merit, default=None)
     write_text(out / "trials.csv", _csv(sweep, trials))
@@ -110,19 +88,6 @@ def best_yaml(sweep: Sweep, best: Trial) -> str:
         f"# To be laid over {', '.join(where)}; chosen without the test recordings.",
     ]
     return "\n".join(lines) + "\n" + yaml.safe_dump(nested(best.values), sort_keys=False)
-
-
-def _trial(sweep: Sweep, trial: FrozenTrial) -> Trial:
-    failed = "failed" if FAILURE in trial.user_attrs else "stopped"
-    complete = trial.state == TrialState.COMPLETE
-    return Trial(
-        trial.number,
-        _STATES.get(trial.state, failed),
-        trial.value if complete else None,
-        tuple(sorted(trial.intermediate_values.items())),
-        {s.name: s.value(trial.params[s.name]) for s in sweep.space if s.name in trial.params},
-        trial.user_attrs,
-    )
 
 
 def _merit(trial: Trial) -> tuple[float, float]:

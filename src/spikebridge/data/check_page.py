@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, fields
 
+from spikebridge.data.check import ClassReport, Report, Tally
 from spikebridge.data.datasets import Finding
-from spikebridge.data.datasets.check import ClassReport, Report, Tally
 
 _SHOWN = 10
 _NAME_WIDTH = 31
