@@ -32,7 +32,7 @@ part() { # NAME LIMIT COMMAND…: what it printed goes to NAME.log, its last lin
 bench() { # NAME LIMIT training|inference OPTION…
     local name=$1 limit=$2
     shift 2
-    part "$name" "$limit" python -m spikebridge bench "$@" --device "$device" --json "$out/$name.json"
+    part "$name" "$limit" python -m benchmarks "$@" --device "$device" --json "$out/$name.json"
     [ ! -f "$out/$name.json" ] || python - "$out/$name.json" <<'PYTHON'
 import json, sys
 

@@ -10,7 +10,7 @@ import pytest
 from jsonargparse import ArgumentParser
 
 from spikebridge.cli import main
-from spikebridge.commands import COMMANDS, GROUPS
+from spikebridge.commands import COMMANDS
 
 SOURCE = Path(__file__).parents[1] / "src/spikebridge"
 SLOW = (
@@ -21,12 +21,12 @@ SLOW = (
 _ASK = f"""
 import contextlib, io, sys
 from spikebridge.cli import main
-from spikebridge.commands import COMMANDS, GROUPS
+from spikebridge.commands import COMMANDS
 
-for name in ("", *GROUPS, *COMMANDS, "--version"):
+for name in ("", *COMMANDS, "--version"):
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        main([*name.split(), *([] if name == "--version" else ["--help"])])
+        main([*([name] if name else []), *([] if name == "--version" else ["--help"])])
     imported = [module for module in {SLOW} if module in sys.modules]
     print(f"{{name}}: {{len(said.getvalue()) > 4}} {{imported}}")
 """
@@ -34,27 +34,23 @@ for name in ("", *GROUPS, *COMMANDS, "--version"):
 
 def test_help_imports_nothing_that_is_slow():
     done = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, check=True)
-    asked = ["", *GROUPS, *COMMANDS, "--version"]
+    asked = ["", *COMMANDS, "--version"]
     assert done.stdout.splitlines() == [f"{name}: True []" for name in asked]
 
 
-@pytest.mark.parametrize("group", ["", *GROUPS])
-def test_the_overview_names_every_command(group, capsys):
-    assert main([*group.split(), "--help"]) == 0
+def test_the_overview_names_every_command(capsys):
+    assert main(["--help"]) == 0
     page = capsys.readouterr().out
-    assert main(group.split()) == 2
+    assert main([]) == 2
     assert capsys.readouterr().out == page
     told = {name: str(run.__doc__).splitlines()[0] for name, (_, run) in COMMANDS.items()}
-    of_group = {name for name in COMMANDS if " " in name and name.split()[0] in (group or GROUPS)}
-    expected = of_group if group else {*COMMANDS, *GROUPS} - of_group
-    listed = re.findall(r"^  (\w+(?: \w+)?)  +(.+)$", page.partition("options:")[0], re.M)
-    assert dict(listed) == {name: (told | GROUPS)[name] for name in expected}
+    assert dict(re.findall(r"^  (\w+)  +(.+)$", page.partition("options:")[0], re.M)) == told
 
 
 def test_every_command_explains_every_option(capsys):
     for name in COMMANDS:
         with pytest.raises(SystemExit) as ended:
-            main([*name.split(), "--help"])
+            main([name, "--help"])
         page = capsys.readouterr().out
         assert ended.value.code == 0
         assert options_of(name) <= set(re.findall(r"--?[\w][\w.+-]*", page))
@@ -97,9 +93,7 @@ def options_of(name):
         ("simulate", "missing: --photos, --out;"),
         ("predict", "missing: run;"),
         ("data check folders --sensor a b", "--sensor must be a whole number, not a"),
-        ("bench training --time-step 3", "(did you mean --time-steps?); see spikebridge bench tr"),
-        ("bench inference --batch x", "--batch must be a whole number, not x"),
-        ("bench flight", "(there are bench data, bench run, bench training, bench inference)"),
+        ("trian digits", "unknown command 'trian' (did you mean train?); see spikebridge --help"),
     ],
 )
 def test_messages_name_options_as_they_are_typed(command, message, capsys):

@@ -11,25 +11,35 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser
 
 from spikebridge.base.errors import Interrupted, UserError, gpu_is_full
-from spikebridge.commands import COMMANDS, GROUPS
+from spikebridge.commands import COMMANDS, Commands
 
 _DESCRIPTION = """Cross Knowledge Distillation: train a spiking network on event recordings
 with help from labelled photos of the same classes and from an ANN that knows them.
 
 Start with: spikebridge demo"""
 
-_WITH_RECIPE = ("prepare", "calibrate", "teacher", "train", "bench data", "bench run")
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(
+    arguments: Sequence[str] | None = None,
+    commands: Commands = COMMANDS,
+    program: str = "spikebridge",
+    description: str = _DESCRIPTION,
+) -> int:
     """Run one command.
+
+    Args:
+        arguments: What follows the program's name; None takes this process's.
+        commands: What there is to run.
+        program: Its name.
+        description: What `--help` says of it.
 
     Returns:
         The exit code: 0, 1 for a leak that the audit found, 2 for bad input, 130 for Ctrl-C.
     """
     threading.excepthook = _quiet_about_full_disks
     try:
-        return _run(list(sys.argv[1:] if arguments is None else arguments))
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        return _run(given, commands, program, description)
     except UserError as error:
         return _complain(str(error), 2)
     except _out_of_memory() as error:
@@ -62,62 +72,46 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
-def _run(arguments: list[str]) -> int:
-    group = arguments[0] if arguments and arguments[0] in GROUPS else ""
-    words = 2 if group else 1
-    name, rest = " ".join(arguments[:words]), arguments[words:]
-    if name == group:
-        _overview(group).print_help()
-        return 2
-    if arguments[words - 1] in ("-h", "--help"):
-        _overview(group).print_help()
-        return 0
+def _run(arguments: list[str], commands: Commands, program: str, description: str) -> int:
+    name, rest = arguments[0] if arguments else "", arguments[1:]
+    if name in ("-h", "--help") or not name:
+        _overview(commands, program, description).print_help()
+        return 0 if name else 2
     if name == "--version":
         from importlib.metadata import version
 
         print(version("spikebridge"))
         return 0
-    if name not in COMMANDS:
-        known = list(_told(group))
-        listed = f" (there are {', '.join(known)})" if group else _near(name, known)
-        see = f"spikebridge {group}".rstrip()
-        raise UserError(f"unknown command {name!r}{listed}; see {see} --help")
-    build, run = COMMANDS[name]
+    if name not in commands:
+        near = _near(name, list(commands))
+        raise UserError(f"unknown command {name!r}{near}; see {program} --help")
+    build, run = commands[name]
     command = ArgumentParser(
-        prog=f"spikebridge {name}", description=run.__doc__, exit_on_error=False, allow_abbrev=False
+        prog=f"{program} {name}", description=run.__doc__, exit_on_error=False, allow_abbrev=False
     )
     build(command)
+    takes_recipe = any(action.dest == "recipe" for action in command._actions)
     try:
         # A recipe's settings give way to what is given here, not to defaults.
-        given = command.parse_args(rest, defaults=name not in _WITH_RECIPE)
+        given = command.parse_args(rest, defaults=not takes_recipe)
     except ArgumentError as error:
-        raise UserError(f"{_explained(error, command)}; see spikebridge {name} --help") from error
+        raise UserError(f"{_explained(error, command)}; see {program} {name} --help") from error
     return run(given) or 0
 
 
-def _told(group: str) -> dict[str, str]:
-    """What each command does, in a line: of all, or of a group."""
-    told = {name: (run.__doc__ or "").splitlines()[0] for name, (_, run) in COMMANDS.items()}
-    if group:
-        return {name: line for name, line in told.items() if name.split()[0] == group}
-    return {name: line for name, line in told.items() if " " not in name} | GROUPS
-
-
-def _overview(group: str) -> ArgumentParser:
-    """Lists all commands, or those of a group."""
-    told = _told(group)
+def _overview(commands: Commands, program: str, description: str) -> ArgumentParser:
+    """Lists all commands."""
+    told = {name: (run.__doc__ or "").splitlines()[0] for name, (_, run) in commands.items()}
     width = max(map(len, told)) + 2
     lines = [f"  {name:<{width}}{line}" for name, line in told.items()]
-    prog = f"spikebridge {group}".rstrip()
     parser = ArgumentParser(
-        prog=prog,
-        usage=f"{prog} COMMAND …",
-        description=GROUPS.get(group, _DESCRIPTION) + "\n\ncommands:\n" + "\n".join(lines),
-        epilog=f"{prog} COMMAND --help explains one command.",
+        prog=program,
+        usage=f"{program} COMMAND …",
+        description=description + "\n\ncommands:\n" + "\n".join(lines),
+        epilog=f"{program} COMMAND --help explains one command.",
         formatter_class=RawDescriptionHelpFormatter,
     )
-    if not group:
-        parser.add_argument("--version", action="store_true", help="print the version")
+    parser.add_argument("--version", action="store_true", help="print the version")
     return parser
 
 

@@ -1,11 +1,10 @@
 """What each command parses and calls; a module per group, its COMMANDS by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from jsonargparse import ArgumentParser, Namespace
 
 from spikebridge.commands import (
-    bench,
     calibrate,
     data,
     demo,
@@ -21,7 +20,9 @@ from spikebridge.commands import (
     train,
 )
 
-COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int | None]]] = {
+Commands = Mapping[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int | None]]]
+
+COMMANDS: Commands = {
     **demo.COMMANDS,
     **data.COMMANDS,
     **simulate.COMMANDS,
@@ -35,11 +36,8 @@ COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace]
     **predict.COMMANDS,
     **energy.COMMANDS,
     **export.COMMANDS,
-    **bench.COMMANDS,
 }
 """Name → what adds the arguments, and what runs: its docstring is the help, None means exit 0.
 
 These modules and what adds the arguments import nothing that is slow: help answers at once.
 """
-GROUPS = {"bench": "Measure speed, each figure beside a plain baseline in the same run."}
-"""First word of commands of two words → what they have in common."""

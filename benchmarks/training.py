@@ -13,9 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikebridge.base.devices import all_to_device, pick_device
-from spikebridge.base.errors import UserError
-from spikebridge.bench.measure import (
+from benchmarks.measure import (
     Job,
     Timing,
     choose,
@@ -25,7 +23,7 @@ from spikebridge.bench.measure import (
     notes,
     ratio_table,
 )
-from spikebridge.bench.problem import (
+from benchmarks.problem import (
     LEARNING_RATE,
     PROGRESS,
     BenchSettings,
@@ -34,7 +32,9 @@ from spikebridge.bench.problem import (
     random_batch,
     teacher_logits,
 )
-from spikebridge.bench.reference import Parts, PlainStudent, ReferenceParts, plain_losses
+from benchmarks.reference import Parts, PlainStudent, ReferenceParts, plain_losses
+from spikebridge.base.devices import all_to_device, pick_device
+from spikebridge.base.errors import UserError
 from spikebridge.ckd.losses import TemporalCoefficient
 from spikebridge.ckd.objective import CKDObjective, Draws
 from spikebridge.ckd.result import StepResult
@@ -172,7 +172,7 @@ def starter(row: str, settings: BenchSettings) -> Callable[[], tuple[Callable[[i
         note = "captured as a CUDA graph" if captured else ""
         return lambda: (OurStep(settings, weights, batch), note)
     if row == "relu-bound":
-        from spikebridge.bench.relu_bound import dense_step
+        from benchmarks.relu_bound import dense_step
 
         return lambda: dense_step(settings, weights, batch)
     parts, note = plain_parts(row, settings)
@@ -184,7 +184,7 @@ def plain_parts(row: str, settings: BenchSettings) -> tuple[Parts, str]:
     """What `reference` or `spikingjelly` is made of, and how it is run."""
     if row == "reference":
         return ReferenceParts(), "eager, float32, step by step"
-    from spikebridge.bench.jelly import JellyParts, implementation
+    from benchmarks.jelly import JellyParts, implementation
 
     return JellyParts(), implementation(pick_device(settings.device))
 

@@ -8,7 +8,7 @@ import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
-from spikebridge.bench.reference import ALPHA, TAU, THRESHOLD, Parts
+from benchmarks.reference import ALPHA, TAU, THRESHOLD, Parts
 
 
 def implementation(device: torch.device) -> str:

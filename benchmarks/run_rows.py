@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.reference import PlainStudent, ReferenceParts, plain_losses
 from spikebridge.base import compiled
 from spikebridge.base.devices import pick_device
-from spikebridge.bench.reference import PlainStudent, ReferenceParts, plain_losses
 from spikebridge.ckd.losses import TemporalCoefficient
 from spikebridge.data.feed.batches import PairedBatches
 from spikebridge.data.feed.sets import EventSet

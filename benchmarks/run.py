@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import row_environment
+from benchmarks.reference import TAU, THRESHOLD
+from benchmarks.run_rows import PARTS
 from spikebridge.base.console import each
 from spikebridge.base.errors import UserError
-from spikebridge.bench.measure import row_environment
-from spikebridge.bench.reference import TAU, THRESHOLD
-from spikebridge.bench.run_rows import PARTS
 from spikebridge.ckd.settings import ObjectiveConfig
 from spikebridge.data.collection import cache_folder
 from spikebridge.data.prepared import prepare
@@ -29,7 +29,7 @@ ROWS = ("reference", "ours")
 _ROUNDS = 2
 _RUN = """
 import json, sys
-from spikebridge.bench.run_rows import cold_and_warm
+from benchmarks.run_rows import cold_and_warm
 print(json.dumps(cold_and_warm(*sys.argv[1:])))
 """
 

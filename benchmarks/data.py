@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from spikebridge.base.devices import pick_device
-from spikebridge.bench.baselines import (
+from benchmarks.baselines import (
     frame_by_add_at,
     frame_by_loop,
     frame_by_tonic,
     read_bin_by_loop,
 )
+from spikebridge.base.devices import pick_device
 from spikebridge.data.events import Events, read_events
 from spikebridge.data.feed.cache import CachedArrays
 from spikebridge.data.frames import frame_events

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spikebridge.bench.problem import PROGRESS, BenchSettings, PlainStep
-from spikebridge.bench.reference import Fold, Parts, PlainStudent
+from benchmarks.problem import PROGRESS, BenchSettings, PlainStep
+from benchmarks.reference import Fold, Parts, PlainStudent
 from spikebridge.ckd.streams import photo_sequence, replace_samples
 from spikebridge.data.feed.batches import Batch
 from spikebridge.models.neurons.norm import Stream

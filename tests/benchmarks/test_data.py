@@ -7,9 +7,9 @@ import pytest
 import yaml
 from hypothesis import given
 
+from benchmarks import data as bench
+from benchmarks.baselines import frame_by_add_at, frame_by_loop, read_bin_by_loop
 from factories import as_events, as_rows, event_lists, packed, photo_folder
-from spikebridge.bench import data as bench
-from spikebridge.bench.baselines import frame_by_add_at, frame_by_loop, read_bin_by_loop
 from spikebridge.cli import main
 from spikebridge.data.events import Events, read_events
 from spikebridge.data.frames import frame_events

@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 
+from benchmarks import run, run_rows
+from benchmarks.run_rows import PARTS, Clock, DenseFiles
 from factories import photo_folder, refused
-from spikebridge.bench import run, run_rows
-from spikebridge.bench.run_rows import PARTS, Clock, DenseFiles
 from spikebridge.ckd.settings import ObjectiveConfig
 from spikebridge.cli import main
 from spikebridge.data.prepared import prepare

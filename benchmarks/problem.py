@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from benchmarks.reference import PlainStudent, ReferenceParts
 from spikebridge.base.devices import pick_device
 from spikebridge.base.errors import UserError
-from spikebridge.bench.reference import PlainStudent, ReferenceParts
 from spikebridge.data.feed.batches import Batch
 from spikebridge.data.settings import DataConfig
 from spikebridge.models.settings import StudentConfig

@@ -13,18 +13,18 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from factories import refused
-from spikebridge.bench import inference, measure, relu_bound, training
-from spikebridge.bench import run as whole_runs
-from spikebridge.bench.measure import Job, Timing
-from spikebridge.bench.problem import PROGRESS, BenchSettings, random_batch
-from spikebridge.bench.reference import (
+from benchmarks import inference, measure, relu_bound, training
+from benchmarks import run as whole_runs
+from benchmarks.measure import Job, Timing
+from benchmarks.problem import PROGRESS, BenchSettings, random_batch
+from benchmarks.reference import (
     PlainStudent,
     ReferenceParts,
     StepByStepLIF,
     plain_losses,
 )
-from spikebridge.bench.relu_bound import ReLUNetwork
+from benchmarks.relu_bound import ReLUNetwork
+from factories import refused
 from spikebridge.ckd.losses import TemporalCoefficient
 from spikebridge.ckd.objective import CKDObjective
 from spikebridge.cli import main
@@ -129,7 +129,7 @@ def test_the_loop_over_time_is_our_neuron(kind, error):
 @STREAMS
 def test_spikingjelly_computes_our_network(name, stream):
     pytest.importorskip("spikingjelly")
-    from spikebridge.bench.jelly import JellyParts
+    from benchmarks.jelly import JellyParts
 
     ours, jelly = twins(name, JellyParts())
     x_TBCHW = random_batch(TINY).dvs_TBCHW
@@ -235,7 +235,7 @@ def test_cold_time_holds_the_building_and_the_peak_is_of_the_calls():
     """In a process of its own, whose allocator no other test has changed."""
     code = """
 import json, time, torch
-from spikebridge.bench.worker import Row
+from benchmarks.worker import Row
 indices = []
 
 def start():
@@ -249,7 +249,8 @@ def act(index):
 row = Row(start, torch.device("cpu"))
 print(json.dumps([row.ms_cold, row.note, len(row.turn(3)), indices, row.peak_mib()]))
 """
-    output = subprocess.check_output([sys.executable, "-c", code], text=True)
+    root = Path(__file__).parents[2]
+    output = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=root)
     ms_cold, note, calls, indices, peak_mib = json.loads(output)
     assert ms_cold > 50
     assert note == "a note"

@@ -1,23 +1,25 @@
-"""The commands `bench data`, `bench run`, `bench training` and `bench inference`."""
+"""Measure speed: `python -m benchmarks data`, `run`, `training` or `inference`."""
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from spikebridge.cli import main
 from spikebridge.commands.train import add_recipe_arguments, experiment
 
 
 def _data_arguments(parser: ArgumentParser) -> None:
-    parser.usage = "spikebridge bench data RECIPE [--json FILE] [--SETTING VALUE …]"
+    parser.usage = "python -m benchmarks data RECIPE [--json FILE] [--SETTING VALUE …]"
     add_recipe_arguments(parser)
     _add_json(parser)
 
 
 def _data(given: Namespace) -> None:
     """Samples per second of files, the cache and the loader, on a recipe's data."""
-    from spikebridge.bench.data import bench_data, describe
+    from benchmarks.data import bench_data, describe
 
     config, _ = experiment(given)
     with tempfile.TemporaryDirectory() as scratch:
@@ -26,7 +28,7 @@ def _data(given: Namespace) -> None:
 
 
 def _run_arguments(parser: ArgumentParser) -> None:
-    parser.usage = "spikebridge bench run RECIPE [--json FILE] [--SETTING VALUE …]"
+    parser.usage = "python -m benchmarks run RECIPE [--json FILE] [--SETTING VALUE …]"
     add_recipe_arguments(parser)
     _add_json(parser)
 
@@ -37,7 +39,7 @@ def _run(given: Namespace) -> None:
     Steps, teacher, evaluation and loading by themselves; shorten the run by --train.epochs and
     --train.batches_per_epoch.
     """
-    from spikebridge.bench.run import bench_run, describe
+    from benchmarks.run import bench_run, describe
 
     config, _ = experiment(given)
     found = bench_run(config)
@@ -46,7 +48,7 @@ def _run(given: Namespace) -> None:
 
 def _training_arguments(parser: ArgumentParser) -> None:
     parser.usage = (
-        "spikebridge bench training [--student NAME] [--width N] [--rows A,B] [--json FILE] …"
+        "python -m benchmarks training [--student NAME] [--width N] [--rows A,B] [--json FILE] …"
     )
     _add_settings(parser, "reference,spikingjelly,ours,relu-bound", batch=16, repeats=15)
     parser.add_argument(
@@ -66,7 +68,7 @@ def _training(given: Namespace) -> None:
     Beside ours: the plain loop over time steps, the same network of SpikingJelly's modules, and
     the same convolutions with ReLU for the neurons, compiled.
     """
-    from spikebridge.bench.training import bench_training, describe
+    from benchmarks.training import bench_training, describe
 
     found = bench_training(
         _settings(given),
@@ -80,7 +82,7 @@ def _training(given: Namespace) -> None:
 
 def _inference_arguments(parser: ArgumentParser) -> None:
     parser.usage = (
-        "spikebridge bench inference [--student NAME] [--width N] [--rows A,B] [--json FILE] …"
+        "python -m benchmarks inference [--student NAME] [--width N] [--rows A,B] [--json FILE] …"
     )
     _add_settings(parser, "reference,spikingjelly,ours", batch=1, repeats=100)
 
@@ -90,7 +92,7 @@ def _inference(given: Namespace) -> None:
 
     Beside ours: the plain loop over time steps, and the same network of SpikingJelly's modules.
     """
-    from spikebridge.bench.inference import bench_inference, describe
+    from benchmarks.inference import bench_inference, describe
 
     rows = given.rows.split(",")
     found = bench_inference(_settings(given), rows=rows, repeats=given.repeats)
@@ -131,7 +133,7 @@ def _add_json(parser: ArgumentParser) -> None:
 def _settings(given: Namespace) -> Any:
     from dataclasses import fields
 
-    from spikebridge.bench.problem import BenchSettings
+    from benchmarks.problem import BenchSettings
 
     names = {field.name for field in fields(BenchSettings)} - {"memory", "cuda_graph"}
     return BenchSettings(**{name: given[name] for name in names})
@@ -146,8 +148,12 @@ def _show(page: str, figures: dict[str, Any], given: Namespace) -> None:
 
 
 COMMANDS = {
-    "bench data": (_data_arguments, _data),
-    "bench run": (_run_arguments, _run),
-    "bench training": (_training_arguments, _training),
-    "bench inference": (_inference_arguments, _inference),
+    "data": (_data_arguments, _data),
+    "run": (_run_arguments, _run),
+    "training": (_training_arguments, _training),
+    "inference": (_inference_arguments, _inference),
 }
+_DESCRIPTION = "Measure speed, each figure beside a plain baseline in the same run."
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], COMMANDS, "python -m benchmarks", _DESCRIPTION))

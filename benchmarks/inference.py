@@ -13,9 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikebridge.base.devices import pick_device
-from spikebridge.base.errors import UserError
-from spikebridge.bench.measure import (
+from benchmarks.measure import (
     Job,
     Timing,
     choose,
@@ -25,9 +23,11 @@ from spikebridge.bench.measure import (
     notes,
     ratio_table,
 )
-from spikebridge.bench.problem import BenchSettings, initial_weights, random_batch
-from spikebridge.bench.reference import PlainStudent, ReferenceParts
-from spikebridge.bench.training import plain_parts
+from benchmarks.problem import BenchSettings, initial_weights, random_batch
+from benchmarks.reference import PlainStudent, ReferenceParts
+from benchmarks.training import plain_parts
+from spikebridge.base.devices import pick_device
+from spikebridge.base.errors import UserError
 from spikebridge.models.build import build_student
 from spikebridge.models.fast.inference import deploy
 from spikebridge.models.student import Student

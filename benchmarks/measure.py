@@ -21,10 +21,10 @@ from typing import Any, TextIO, cast
 
 import torch
 
+from benchmarks.problem import BenchSettings
 from spikebridge.base.console import each
 from spikebridge.base.devices import pick_device
 from spikebridge.base.errors import UserError
-from spikebridge.bench.problem import BenchSettings
 from spikebridge.training.precision import make_autocast
 
 ROUNDS = 5
@@ -57,7 +57,7 @@ class Timing:
     turns: list[list[float]]
     """Milliseconds of each warm call, by turn."""
     peak_mib: float
-    """Most memory; see `spikebridge.bench.worker.Row`."""
+    """Most memory; see `benchmarks.worker.Row`."""
     note: str
     """How the row was run."""
 
@@ -122,7 +122,7 @@ def _turns(names: list[str], repeats: int) -> list[tuple[str, int]]:
 
 
 class Process:
-    """A row's process; `spikebridge.bench.worker` runs there.
+    """A row's process; `benchmarks.worker` runs there.
 
     Raises:
         UserError: it failed; any of the methods may say so.
@@ -133,12 +133,12 @@ class Process:
             environment = {**environment, "OMP_NUM_THREADS": str(job.settings.threads)}
         self._row, self._errors = job.row, tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "spikebridge.bench.worker"],
+            [sys.executable, "-P", "-m", "benchmarks.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env=environment,
+            env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         try:
             self.note, self.ms_cold, self.build_s = self._ask(asdict(job))

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.problem import BenchSettings
 from spikebridge.base import compiled
 from spikebridge.base.devices import pick_device
-from spikebridge.bench.problem import BenchSettings
 
 
 class Row:
