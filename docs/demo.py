@@ -17,14 +17,14 @@ from spikebridge.report.svg import drawing
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
-MARKED = re.compile(r"(<!-- demo: [^\n]*-->\n).*?(\n<!-- end demo -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- demo: [^\n]*-->\n).*?(<!-- end demo -->)", re.DOTALL)
 
 
 def main(demo: Path) -> None:
     """Table and picture of a finished demo."""
     rows = compare(sorted((demo / "runs").iterdir()))
     text, found = MARKED.subn(
-        lambda marks: f"{marks[1]}\n{markdown_table(rows)}\n{marks[2]}",
+        lambda marks: f"{marks[1]}\n{markdown_table(rows).strip()}\n\n{marks[2]}",
         README.read_text(encoding="utf-8"),
     )
     if not found:
