@@ -30,7 +30,7 @@ def main(demo: Path) -> None:
     if not found:
         sys.exit(f"{README}: has no lines <!-- demo: … --> and <!-- end demo --> for the table")
     write_text(README, text)
-    with drawing(), rc_context({"font.family": "sans-serif"}):
+    with drawing(), rc_context({"font.family": "sans-serif", "grid.color": "#dfe2e6"}):
         figure = accuracy(rows)
     with atomic_path(HERE / "demo.png") as temporary:
         figure.savefig(temporary, format="png", dpi=160, facecolor="white")
