@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from scipy import stats
+from scipy.special import stdtrit
 
 from spikebridge.comparable import key_of, name_variants, settings_that_matter
 from spikebridge.data.manifest import SELECTED_ON_TEST, Manifest
@@ -95,7 +95,7 @@ def interval_95(values: Sequence[float]) -> float:
     """Half-width of the 95 % interval of a mean by Student's t; NaN for one value."""
     if len(values) < 2:
         return math.nan
-    return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return float(stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / len(values) ** 0.5)
 
 
 def read_result(run: Path) -> dict[str, Any]:

@@ -25,6 +25,12 @@ def small_demo(recipe, tmp_path, monkeypatch):
     return tmp_path / "demo"
 
 
+@pytest.fixture
+def no_page(monkeypatch):
+    """Drawing the report takes longer than a small demo's runs."""
+    monkeypatch.setattr(spikebridge.demo, "write_report", lambda *_, **__: None)
+
+
 def test_demo_writes_results_page_and_usable_runs(small_demo, capsys):
     assert main(["demo", "--out", str(small_demo), "--seeds", "2", "--jobs", "1"]) == 0
     results = json.loads((small_demo / "results.json").read_text())
@@ -105,7 +111,7 @@ def test_the_time_left_is_told_from_the_start_and_follows_what_runs_take(tmp_pat
     assert schedule.left() == f"about {(expected - job.cost) * pace / 2 / 60:.0f} min left"
 
 
-def test_interrupted_demo_says_to_repeat_the_command(small_demo, monkeypatch, capsys):
+def test_interrupted_demo_says_to_repeat_the_command(small_demo, no_page, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr("spikebridge.training.tasks.TeacherTask.validate", interrupting)
         assert main(["demo", "--out", str(small_demo), "--seeds", "1", "--jobs", "1"]) == 130
@@ -133,7 +139,7 @@ def test_train_interrupted_in_its_teacher_goes_on_when_repeated(
 
 
 def test_repeated_demo_only_does_what_is_missing_to_the_same_bits_in_any_number_of_processes(
-    small_demo,
+    small_demo, no_page
 ):
     first = run_demo(small_demo, 1)
     kept = (small_demo / "runs/kt-seed0/model.safetensors").stat().st_mtime_ns
