@@ -17,20 +17,20 @@ from spikebridge.runs.demo import markdown_table
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
-MARKED = re.compile(r"(<!-- demo: [^\n]*-->\n).*?(\n<!-- end demo -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- demo: [^\n]*-->\n).*?(<!-- end demo -->)", re.DOTALL)
 
 
 def main(demo: Path) -> None:
     """Table and picture of a finished demo."""
     rows = compare(sorted((demo / "runs").iterdir()))
     text, found = MARKED.subn(
-        lambda marks: f"{marks[1]}\n{markdown_table(rows)}\n{marks[2]}",
+        lambda marks: f"{marks[1]}\n{markdown_table(rows).strip()}\n\n{marks[2]}",
         README.read_text(encoding="utf-8"),
     )
     if not found:
         sys.exit(f"{README}: has no lines <!-- demo: … --> and <!-- end demo --> for the table")
     write_text(README, text)
-    with drawing(), rc_context({"font.family": "sans-serif"}):
+    with drawing(), rc_context({"font.family": "sans-serif", "grid.color": "#dfe2e6"}):
         figure = accuracy(rows)
     with atomic_path(HERE / "demo.png") as temporary:
         figure.savefig(temporary, format="png", dpi=160, facecolor="white")

@@ -19,10 +19,12 @@ _install() {
     case "$(cat .venv/installed 2>/dev/null)" in
         "$version$extra" | "$version[dev]") return ;;
     esac
-    echo "installing spikebridge$extra into $PWD/.venv (a few minutes the first time) …" >&2
+    echo "installing spikebridge$extra into $PWD/.venv (a minute or two the first time) …" >&2
     # torch first: asking for it by its pinned version lets pip take a build that is at hand.
-    python -m pip install --quiet "$(grep '^torch==' constraints.txt)"
-    python -m pip install --quiet --constraint constraints.txt --editable ".$extra"
+    python -m pip install --quiet --no-compile "$(grep '^torch==' constraints.txt)" uv
+    # uv does in half a minute what takes pip three; pip knows more ways to reach an index.
+    uv pip install --quiet --compile-bytecode --constraint constraints.txt --editable ".$extra" ||
+        python -m pip install --quiet --constraint constraints.txt --editable ".$extra"
     echo "$version$extra" >.venv/installed
 }
 

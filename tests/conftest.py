@@ -7,6 +7,7 @@ Tests run on the CPU, also where there is a GPU; those marked gpu are run by
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,12 @@ if GPU != "1":  # Before torch is imported, and for all processes that tests sta
 import torch  # noqa: E402
 
 from skips import not_tested  # noqa: E402
+
+# What a shell starts in the background, or nohup, ignores these, and so would all that tests start.
+for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, usual)
 
 torch.set_num_threads(1)  # The tensors are tiny; threads would only wait for each other.
 

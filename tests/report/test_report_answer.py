@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from markupsafe import Markup
 from report_fakes import MakeRun, mean_and_interval, plain
 
 from spikebridge.results.compare import compare
@@ -13,6 +14,12 @@ from spikebridge.results.report.answer import answer, caveats, overlap, signed, 
 from spikebridge.results.report.read import read_run
 
 Report = Callable[[Sequence[Path]], str]
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To draw them takes most of a page's time."""
+    monkeypatch.setattr("spikebridge.results.report.drawings.inline", lambda *_: Markup(""))
 
 
 @pytest.mark.parametrize(

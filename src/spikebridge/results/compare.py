@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import write_json, write_text
@@ -94,7 +94,7 @@ def interval_95(values: Sequence[float]) -> float:
     """Half-width of the 95 % interval of a mean by Student's t; NaN for one value."""
     if len(values) < 2:
         return math.nan
-    return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return float(stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / len(values) ** 0.5)
 
 
 def compare(runs: Sequence[Path], split: str = "test") -> list[Row]:
