@@ -21,7 +21,7 @@ def test_reasons_are_counted_in_one_line():
 def test_pages_are_not_left_out_silently_where_chromium_is_missing(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=",
-         "tests/report/test_report_browser.py"],
+         "tests/results/report/test_report_browser.py"],
         cwd=ROOT, env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

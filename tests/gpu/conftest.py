@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from pretend_cuda import pretend
-from training.conftest import make_config, photo_folder, recipe  # noqa: F401
 
 HERE = Path(__file__).parent
 WANTED = os.environ.get("SPIKEBRIDGE_GPU")

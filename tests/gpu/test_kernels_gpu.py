@@ -1,6 +1,6 @@
 """Triton's kernels on a real GPU: the checks that its interpreter passes on the CPU."""
 
-from neurons.test_triton import checks, needs_triton
+from models.neurons.test_triton import checks, needs_triton
 
 
 @needs_triton

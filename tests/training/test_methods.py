@@ -14,8 +14,8 @@ from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import prepare
 from spikebridge.models.build import build_student
 from spikebridge.results.audit import audit
-from spikebridge.results.report.read import read_predictions
 from spikebridge.results.trained import evaluate_run
+from spikebridge.run_folder import RunFolder
 from spikebridge.runs.tasks import student_task
 from spikebridge.runs.train import train_student
 from spikebridge.settings.presets import method_names
@@ -127,7 +127,7 @@ def test_a_class_without_photos_is_trained_on_events_alone(make_config, photo_fo
         result = train_student(config, data, run, teacher_folder=tmp_path / "teacher")
         assert result["classes"] == ["across", "down", "slope"]
         assert result["proved"]
-        assert {said.label for said in read_predictions(run, 3)} == {0, 1, 2}
+        assert {said.label for said in RunFolder(run).predictions(3)} == {0, 1, 2}
         replaced = [r["replaced"] for r in records(run) if "replaced" in r]
         assert (method == "scratch") == (not replaced)
         assert all(share > 0 for share in replaced)

@@ -15,7 +15,7 @@ from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.data.prepared import prepare
 from spikebridge.models.student import Student
 from spikebridge.results.trained import evaluate_run, load_run
-from spikebridge.run_folder import PRECISION
+from spikebridge.run_folder import RunFolder
 from spikebridge.runs.train import train_student, train_teacher
 from spikebridge.training.precision import resolve
 from spikebridge.training.tasks import StudentTask
@@ -121,17 +121,17 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(
         pytest.raises(KeyboardInterrupt),
     ):
         train_teacher(config, data, tmp_path)
-    assert (tmp_path / PRECISION).read_text() == "bfloat16\n"
+    assert RunFolder(tmp_path).precision_file.read_text() == "bfloat16\n"
     processor(monkeypatch)
     assert train_teacher(config, data, tmp_path)["precision"] == "float32"
-    assert (tmp_path / PRECISION).read_text() == "float32\n"
+    assert RunFolder(tmp_path).precision_file.read_text() == "float32\n"
 
 
 def test_a_damaged_record_is_refused(config, data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         stop_at(patch, 1)
         train_student(config, data, tmp_path / "a", teacher_folder=tmp_path / "teacher")
-    (tmp_path / "a" / PRECISION).write_text("float3")
+    RunFolder(tmp_path / "a").precision_file.write_text("float3")
     with pytest.raises(UserError, match=r"a/precision.txt: damaged; write float32 or bfloat16"):
         train_student(
             config, data, tmp_path / "a", teacher_folder=tmp_path / "teacher", resume=True

@@ -118,7 +118,7 @@ def test_augmentation_can_be_searched_where_there_is_no_teacher(make_sweep):
 
 
 def test_shipped_sweep_is_valid():
-    sweep = read_sweep(Path(__file__).parents[2] / "studies" / "sweep-digits.yaml")
+    sweep = read_sweep(Path(__file__).parents[3] / "studies" / "sweep-digits.yaml")
     assert sweep.trials == 20
     assert len(sweep.space) == 4
 

@@ -16,7 +16,7 @@ import held
 from factories import refused
 from spikebridge.cli import main
 from spikebridge.results.comparable import key_of, settings_that_matter
-from spikebridge.run_folder import unfinished
+from spikebridge.run_folder import RunFolder
 from spikebridge.runs.study import cluster
 from spikebridge.runs.study.cluster import run_on_cluster
 from spikebridge.runs.study.plan import plan
@@ -134,7 +134,7 @@ def test_study_killed_in_the_midst_goes_on_to_the_same_table(
     run_study(study, whole, workers=1)
     assert figures_of(killed) == figures_of(whole)
     assert len(figures_of(whole)[0]) == 2
-    assert not any(unfinished(one.job.folder) for one in plan(study, killed))
+    assert not any(RunFolder(one.job.folder).is_interrupted for one in plan(study, killed))
 
 
 def test_submitit_runs_students_after_their_teachers(make_study, tmp_path, monkeypatch, beside):

@@ -17,7 +17,7 @@ from spikebridge.cli import main
 from spikebridge.data.datasets.catalog import open_collection
 from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import prepare
-from spikebridge.results.audit import TEACHER_MANIFEST, Audit, audit
+from spikebridge.results.audit import Audit, audit
 from spikebridge.results.export.card import _accuracy
 from spikebridge.results.trained import load_run
 from spikebridge.runs.train import train_student
@@ -65,7 +65,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
     """A copy of the run's folder that a test may tamper with."""
-    for name in ("manifest.csv", TEACHER_MANIFEST, "result.json", "metrics.jsonl", "config.yaml"):
+    for name in (
+        "manifest.csv",
+        "teacher-manifest.csv",
+        "result.json",
+        "metrics.jsonl",
+        "config.yaml",
+    ):
         (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "run" / name).write_bytes((trained / name).read_bytes())
     return tmp_path / "run"
@@ -123,7 +129,7 @@ def test_a_class_without_photos_is_clean_if_the_teacher_never_saw_it(
     assert found.verdict == "unproved"
     (doubt,) = found.unproved
     assert "the teacher was trained on photos of saw" in doubt
-    alone.write(run / TEACHER_MANIFEST)
+    alone.write(run / "teacher-manifest.csv")
     found = _look(run, trained)
     assert (found.verdict, found.unproved) == ("clean", ())
     assert "classes without photos: saw" in found.checks
@@ -134,7 +140,7 @@ def test_a_class_without_photos_is_clean_if_the_teacher_never_saw_it(
 
 @pytest.mark.parametrize("split", ["train", "validation"])
 @pytest.mark.parametrize("held", ["test", "held-out"])
-@pytest.mark.parametrize("who", ["manifest.csv", TEACHER_MANIFEST])
+@pytest.mark.parametrize("who", ["manifest.csv", "teacher-manifest.csv"])
 def test_a_photo_of_a_held_out_recording_is_caught_by_its_pair(
     run: Path, trained: Path, held: str, split: str, who: str
 ) -> None:
@@ -153,14 +159,14 @@ def test_a_photo_of_a_held_out_recording_is_caught_by_its_pair(
         == ("this" if who == "manifest.csv" else "the teacher")
         + leak.where[4 if who == "manifest.csv" else 11 :]
     )
-    assert ("teacher" in leak.where) == (who == TEACHER_MANIFEST)
+    assert ("teacher" in leak.where) == (who == "teacher-manifest.csv")
 
 
 def _planted(run: Path, file: Path, sha256: str | None = None) -> None:
     """Put a file among the teacher's training photos under another name and class."""
     from spikebridge.base.files import file_sha256
 
-    teacher = Manifest.read(run / TEACHER_MANIFEST)
+    teacher = Manifest.read(run / "teacher-manifest.csv")
     entry = replace(
         teacher.select("photo", "train")[0],
         file=str(file),
@@ -168,7 +174,7 @@ def _planted(run: Path, file: Path, sha256: str | None = None) -> None:
         number="x",
         sha256=sha256 or file_sha256(file),
     )
-    replace(teacher, entries=(*teacher.entries, entry)).write(run / TEACHER_MANIFEST)
+    replace(teacher, entries=(*teacher.entries, entry)).write(run / "teacher-manifest.csv")
 
 
 def test_a_copy_is_caught_by_its_content(run: Path, trained: Path, tmp_path: Path) -> None:
@@ -229,7 +235,7 @@ def test_what_cannot_be_proved_is_said(run: Path, trained: Path) -> None:
         manifest, entries=tuple(replace(e, pair="") for e in manifest.entries)
     )
     joined_by_class.write(run / "manifest.csv")
-    (run / TEACHER_MANIFEST).unlink()
+    (run / "teacher-manifest.csv").unlink()
     found = _look(run, trained)
     assert found.verdict == "unproved"
     doubts = "; ".join(found.unproved)
@@ -272,7 +278,7 @@ def test_exit_codes_and_json(
     _edit(run, _move(Manifest.read(run / "manifest.csv"), photo.file, "train"))
     assert main(["audit", str(run / "manifest.csv"), *cache]) == 1
     assert photo.file in capsys.readouterr().out
-    (run / TEACHER_MANIFEST).unlink()
+    (run / "teacher-manifest.csv").unlink()
     _edit(run, Manifest.read(trained / "manifest.csv"))
     assert main(["audit", str(run), *cache]) == 2
     assert "UNPROVED" in capsys.readouterr().out
@@ -461,7 +467,7 @@ def test_a_class_left_without_photos_is_named(tmp_path: Path) -> None:
 def test_a_teacher_carries_its_manifest(trained: Path) -> None:
     teacher = load_run(trained.parent / "teacher")
     assert teacher.manifest == Manifest.read(trained.parent / "teacher" / "manifest.csv")
-    assert Manifest.read(trained / TEACHER_MANIFEST) == teacher.manifest
+    assert Manifest.read(trained / "teacher-manifest.csv") == teacher.manifest
 
 
 def test_a_teacher_without_a_manifest_is_taken_with_a_warning(

@@ -142,7 +142,7 @@ def test_missing_and_broken_files_are_one_line(tmp_path):
     refused(lambda: read_study(tmp_path / "broken.yaml"), "not valid YAML")
 
 
-STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
+STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", [f for f in STUDIES if not f.stem.startswith("sweep-")])
@@ -151,7 +151,7 @@ def test_shipped_study_is_valid(file):
 
 
 def test_the_reference_page_has_every_key_and_its_example_is_a_study(tmp_path):
-    page = (Path(__file__).parents[2] / "docs" / "study-files.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "study-files.md").read_text(encoding="utf-8")
     keys = re.findall(r"^\| `(\w+)` \| (.+?) \|", page, re.M)
     known = [f.name for f in fields(Study) if f.name not in ("name", "text")]
     assert sorted(key for key, _ in keys) == sorted(known)

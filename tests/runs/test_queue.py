@@ -15,9 +15,9 @@ import yaml
 from factories import refused, tiny_recipe
 from held_job import TRAINS, HeldJob
 from spikebridge.base.errors import Interrupted
-from spikebridge.run_folder import unfinished
+from spikebridge.run_folder import RunFolder
 from spikebridge.runs.execute import default_workers, run_jobs
-from spikebridge.runs.queue import FAILURE, Job, Queue, attempt, data_of
+from spikebridge.runs.queue import Job, Queue, attempt, data_of
 from spikebridge.settings.parsing import config_from
 from spikebridge.settings.presets import merge, read_recipe
 from spikebridge.training.tasks import StudentTask
@@ -78,10 +78,10 @@ def test_mistake_of_the_program_is_one_line_and_a_traceback_that_goes_when_it_is
     with monkeypatch.context() as patch:
         patch.setattr("spikebridge.runs.queue.train_student", lambda *a, **k: [][0])
         failure = attempt(job)
-    assert failure == f"IndexError: list index out of range ({job.folder / FAILURE})"
-    assert "Traceback" in (job.folder / FAILURE).read_text()
+    assert failure == f"IndexError: list index out of range ({RunFolder(job.folder).failure_file})"
+    assert "Traceback" in RunFolder(job.folder).failure_file.read_text()
     assert attempt(job) is None
-    assert not (job.folder / FAILURE).exists()
+    assert not RunFolder(job.folder).failure_file.exists()
 
 
 def test_other_settings_in_the_folder_are_a_failure_that_names_them(make_job):
@@ -180,7 +180,7 @@ def test_a_full_gpu_is_one_line_that_says_what_to_do(make_job, monkeypatch):
         "CUDA out of memory. Tried to allocate 2.25 GiB; give a smaller train.batch_size "
         "(a teacher: teacher.batch_size), or train.memory low"
     )
-    assert not (job.folder / FAILURE).exists()
+    assert not RunFolder(job.folder).failure_file.exists()
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_killed_process_is_a_failure_and_interrupted_ones_go_on_to_the_same_resu
     assert workers_of_this_process() == []
     killed = "failed: its process was killed by SIGKILL; out of memory? Try fewer --jobs"
     assert killed in capsys.readouterr().err
-    (going_on,) = [job for job in jobs if unfinished(job.folder)]
+    (going_on,) = [job for job in jobs if RunFolder(job.folder).is_interrupted]
 
     assert run_jobs(jobs, workers=1, threads=1) == [None, None]
     whole = make_job("whole", seed=going_on.config.seed)

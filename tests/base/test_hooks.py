@@ -36,7 +36,7 @@ from spikebridge.settings.parsing import config_from
 from spikebridge.settings.recorded import plain_settings
 from spikebridge.training.settings import TrainConfig
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MODULES = ("mine", "broken", "own", "my_alignment")
 SOURCE = """
 import torch
