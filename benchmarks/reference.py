@@ -24,7 +24,7 @@ from spikebridge.models.settings import StudentConfig
 from spikebridge.models.student import StudentOutput
 
 TAU, THRESHOLD, ALPHA = 2.0, 0.5, 2.0
-"""KT's neuron (METHOD.md, spiking student), and the sharpness of its surrogate QGate."""
+"""KT's neuron (equations 1 and 2), and the sharpness of its surrogate QGate."""
 
 _VGG_WIDTHS = (64, 128, 256, 256, 512, 512, 512, 512)
 _RESNET_WIDTHS = (64, 128, 256, 512)

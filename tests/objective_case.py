@@ -101,7 +101,7 @@ def steps_replaced(probability, samples=SAMPLES):
 
 
 def photo_frames(batch):
-    """METHOD.md: V = max(R, G, B), halved, repeated over polarity and time."""
+    """Equation 3: V = max(R, G, B), halved, repeated over polarity and time."""
     value_BHW = batch.photo_B3HW.amax(1)
     value_BHW = value_BHW.unflatten(1, (8, 2)).unflatten(3, (8, 2)).mean((2, 4))
     return value_BHW[None, :, None].repeat(STEPS, 1, 2, 1, 1)

@@ -10,6 +10,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from spikebridge import ckd
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -57,3 +59,13 @@ def test_the_notebook_explains_the_method(monkeypatch):
 def _pictures(notebook):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return [output for output in outputs if "image/png" in output.get("data", {})]
+
+
+def test_the_methods_first_page_holds_the_example():
+    """The step that the package shows is the one that the examples train by."""
+    shown = [line.strip() for line in (ckd.__doc__ or "").partition("::\n")[2].splitlines()]
+    step = (EXAMPLES / "ckd_loop.py").read_text().replace("digits.TIME_STEPS", "time_steps")
+    lines = [line.strip() for line in step.splitlines()]
+    places = [lines.index(line) for line in shown if line]
+    assert len(places) > 15
+    assert places == sorted(places)

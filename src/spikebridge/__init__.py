@@ -65,25 +65,26 @@ __all__ = [
 ]
 
 _MODULES = {
-    "data.camera": ("Simulator",),
-    "data.events": ("Events", "read_events"),
-    "data.frames": ("frame_events", "network_input"),
-    "data.prepared": ("prepare",),
-    "data.simulate": ("simulate_photo",),
-    "errors": ("UserError",),
-    "losses": ("TemporalCoefficient", "alignment_loss", "kd_loss", "linear_cka", "tet_loss"),
-    "neurons": ("LIF", "surrogate"),
-    "recipes": ("read_recipe",),
-    "runs": ("load_run", "train_student"),
-    "schedule": ("DistillationSchedule", "ReplacementSchedule"),
-    "settings": ("config_from",),
-    "streams": (
+    "base.errors": ("UserError",),
+    "ckd.losses": ("TemporalCoefficient", "alignment_loss", "kd_loss", "linear_cka", "tet_loss"),
+    "ckd.schedules": ("DistillationSchedule", "ReplacementSchedule"),
+    "ckd.streams": (
         "HybridBatch",
         "photo_sequence",
         "replace_samples",
         "replace_steps",
         "replace_tails",
     ),
+    "data.events": ("Events", "read_events"),
+    "data.frames": ("frame_events", "network_input"),
+    "data.prepared": ("prepare",),
+    "data.simulation.camera": ("Simulator",),
+    "data.simulation.simulate": ("simulate_photo",),
+    "models.neurons": ("LIF", "surrogate"),
+    "results.trained": ("load_run",),
+    "runs.train": ("train_student",),
+    "settings.parsing": ("config_from",),
+    "settings.presets": ("read_recipe",),
 }
 
 

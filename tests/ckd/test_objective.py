@@ -43,7 +43,7 @@ TERMS = {
     "sim-pretrain": ["hybrid", "dvs", "dvs"],
     "tmkt": ["hybrid dvs alignment modality ratio"] * 3,
 }
-"""Losses that METHOD.md gives each method at the three points of PROGRESS."""
+"""Losses that equation 11 gives each method at the three points of PROGRESS."""
 
 
 @pytest.mark.parametrize("method", method_names())

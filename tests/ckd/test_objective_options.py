@@ -1,4 +1,4 @@
-"""The objective's options beyond METHOD.md's defaults."""
+"""The objective's options beyond the method's defaults."""
 
 import copy
 import dataclasses

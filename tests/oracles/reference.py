@@ -1,4 +1,4 @@
-"""METHOD.md's equations written down once more, slowly and without spikebridge."""
+"""The equations of docs/method.md written down once more, slowly and without spikebridge."""
 
 import math
 
@@ -185,7 +185,7 @@ def spike(x: Tensor, surrogate: str, alpha: float) -> Tensor:
 def eager_lif(
     current_TN: Tensor, tau: float, threshold: float, surrogate: str, alpha: float
 ) -> tuple[Tensor, Tensor]:
-    """Spikes and potentials before reset of METHOD.md's LIF, differentiated by autograd."""
+    """Spikes and potentials before reset of equation 1's LIF, differentiated by autograd."""
     v_N = torch.zeros_like(current_TN[0])
     spikes, membranes = [], []
     for current_N in current_TN:

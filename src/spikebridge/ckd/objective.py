@@ -1,4 +1,4 @@
-"""The CKD objective: two streams in, a dictionary of named losses out (METHOD.md, losses)."""
+"""The CKD objective: two streams in, a dictionary of named losses out (equation 11)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

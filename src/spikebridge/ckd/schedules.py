@@ -10,7 +10,7 @@ from spikebridge.base.hooks import Hook, bare, check_setting, resolve
 
 @dataclass(frozen=True)
 class ReplacementSchedule:
-    """Probability P(u) that a hybrid sample is replaced by its DVS sample (METHOD.md, streams)."""
+    """Probability P(u) that a hybrid sample is replaced by its DVS sample (equation 4)."""
 
     shape: Literal["power", "linear", "cosine", "sigmoid", "step", "never", "always"] | Hook = (
         "power"
@@ -57,7 +57,7 @@ class ReplacementSchedule:
 
 @dataclass(frozen=True)
 class DistillationSchedule:
-    """Weight W(u) of the teacher's guidance (METHOD.md, loss 5: phased distillation)."""
+    """Weight W(u) of the teacher's guidance (phased distillation, equation 10)."""
 
     shape: Literal["phased", "tied", "constant", "cosine", "none"] | Hook = "phased"
     """`phased` is CKD's; `tied` is 1 − P(u); `constant` is naive distillation; module:name is your

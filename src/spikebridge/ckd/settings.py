@@ -10,7 +10,7 @@ from spikebridge.ckd.schedules import DistillationSchedule, ReplacementSchedule
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What is minimised: the switches that make CKD and its baselines (METHOD.md, losses)."""
+    """What is minimised: the switches that make CKD and its baselines (equation 11)."""
 
     dvs_from: float = 0.0
     """Progress u from which the DVS stream is trained."""

@@ -27,7 +27,7 @@ class HybridBatch:
 def photo_sequence(photo_BCHW: Tensor, time_steps: int) -> Tensor:
     """Static photos as input of a two-polarity network over T steps.
 
-    RGB becomes the HSV value channel max(R, G, B) (KT), repeated over polarities and T.
+    RGB becomes the HSV value channel max(R, G, B) (KT; equation 3), repeated over polarities and T.
 
     Args:
         photo_BCHW: Photos in [0, 1], with 3 (RGB) or 1 channels.
@@ -47,7 +47,7 @@ def replace_samples(
     generator: torch.Generator,
     share: Share | None = None,
 ) -> HybridBatch:
-    """Semantically similar replacement (METHOD.md, streams).
+    """Semantically similar replacement (CKD, KT; equation 4).
 
     Every sample is replaced, independently with ``probability``, by the DVS sample at its
     position, which has the same class.
@@ -75,7 +75,7 @@ def replace_steps(
     generator: torch.Generator,
     share: Share | None = None,
 ) -> HybridBatch:
-    """Time-step mixup (TMKT; METHOD.md, streams).
+    """Time-step mixup (TMKT).
 
     Every time step of every sample is replaced, independently with ``probability``, by that step of
     the DVS sample at its position. Arguments and errors are those of `replace_samples`.

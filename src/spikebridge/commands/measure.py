@@ -4,8 +4,6 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from spikebridge.run_folder import RunFolder
-
 
 def _evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", help="folder of a trained run")
@@ -18,6 +16,7 @@ def _evaluate(given: Namespace) -> None:
     """Measure a trained run again on its own validation or test split."""
     from spikebridge.data.manifest import SELECTED_ON_TEST, UNPROVED
     from spikebridge.results.trained import evaluate_run
+    from spikebridge.run_folder import RunFolder
 
     evaluation = evaluate_run(Path(given.run), given.split)
     result = RunFolder(Path(given.run)).result()

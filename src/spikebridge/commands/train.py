@@ -7,8 +7,6 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from spikebridge.run_folder import RunFolder
-
 _RECIPE_HELP = "a recipe file (YAML), or the name of a shipped one: {}"
 
 
@@ -62,6 +60,7 @@ def _teacher(given: Namespace) -> None:
     """
     from spikebridge.base.distributed import main_first, processes, rank
     from spikebridge.data.prepared import prepare
+    from spikebridge.run_folder import RunFolder
     from spikebridge.runs.train import train_teacher
     from spikebridge.settings.recorded import with_sources
 
@@ -87,6 +86,7 @@ def _train(given: Namespace) -> None:
     from spikebridge.base.distributed import main_first, processes, rank
     from spikebridge.data.prepared import prepare
     from spikebridge.results.export import warn_before_training
+    from spikebridge.run_folder import RunFolder
     from spikebridge.runs.train import train_student
     from spikebridge.settings.recorded import with_sources
 

@@ -70,7 +70,7 @@ class ResNetBackbone(Backbone):
 def resnet18_snn(
     classes: int, size: tuple[int, int], width: float, neuron: Neuron, *, two_heads: bool = True
 ) -> Student:
-    """Spiking ResNet-18 (KT on CEP-DVS; METHOD.md, spiking student); see `vgg_snn`."""
+    """Spiking ResNet-18 (KT on CEP-DVS; docs/method.md, the student); see `vgg_snn`."""
     if min(size) < 8:
         raise UserError(
             f"resnet18-snn needs at least 8×8 pixels, got {size[0]}×{size[1]}; raise data.size"

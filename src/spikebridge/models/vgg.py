@@ -70,7 +70,7 @@ class VGGBackbone(Backbone):
 def vgg_snn(
     classes: int, size: tuple[int, int], width: float, neuron: Neuron, *, two_heads: bool = True
 ) -> Student:
-    """VGG-SNN (KT; METHOD.md, spiking student).
+    """VGG-SNN (KT; docs/method.md, the student).
 
     Args:
         classes: C.

@@ -98,7 +98,7 @@ def interval_95(values: Sequence[float]) -> float:
 
 
 def compare(runs: Sequence[Path], split: str = "test") -> list[Row]:
-    """Group runs by data, label budget, method and settings; order as in METHOD.md.
+    """Group runs by data, label budget, method and settings, in the order of the methods.
 
     Args:
         runs: Folders of finished runs.

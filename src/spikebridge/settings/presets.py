@@ -11,17 +11,17 @@ from spikebridge.base.errors import UserError
 from spikebridge.base.hooks import look_in
 from spikebridge.settings.config import Config
 
-_FOLDER = Path(__file__).parent
+_RECIPES, _METHODS = (Path(__file__).parent / name for name in ("recipes", "methods"))
 
 
 def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
-    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+    return sorted(path.stem for path in _RECIPES.glob("*.yaml"))
 
 
 def method_names() -> list[str]:
     """Names of the method presets."""
-    return sorted(path.stem for path in (_FOLDER / "methods").glob("*.yaml"))
+    return sorted(path.stem for path in _METHODS.glob("*.yaml"))
 
 
 def find_recipe(name: str) -> Path:
@@ -30,7 +30,7 @@ def find_recipe(name: str) -> Path:
     Raises:
         UserError: neither a file nor a shipped recipe.
     """
-    shipped = _FOLDER / f"{name}.yaml"
+    shipped = _RECIPES / f"{name}.yaml"
     if Path(name).is_file():
         return Path(name)
     if shipped.is_file():
@@ -67,7 +67,7 @@ def read_recipe(name: str, method: str | None = None) -> dict[str, Any]:
 
 def method_settings(method: str) -> dict[str, Any]:
     """The switches of a method preset; none for another name, a teacher's say."""
-    return _read(_FOLDER / "methods" / f"{method}.yaml") if method in method_names() else {}
+    return _read(_METHODS / f"{method}.yaml") if method in method_names() else {}
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

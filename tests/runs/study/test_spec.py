@@ -12,7 +12,7 @@ from factories import refused
 from spikebridge.runs.study.plan import plan
 from spikebridge.runs.study.spec import Study, read_study
 
-RECIPES = Path(spikebridge.settings.presets.__file__).parent
+RECIPES = Path(spikebridge.settings.presets.__file__).parent / "recipes"
 
 
 def test_arms_are_laid_over_recipe_and_label_budget(make_study, tiny_file):

@@ -13,7 +13,7 @@ _EPSILON = 1e-8
 
 
 def linear_cka(x_BN: Tensor, y_BN: Tensor, *, debiased: bool = False) -> Tensor:
-    """Linear CKA of two representations of the same batch.
+    """Linear CKA of two representations of the same batch (equation 6).
 
     Computed in float32 at least, also under autocast. The biased estimate lies in [0, 1] and is
     inflated when N is much larger than B; the debiased one is centred on 0 for unrelated inputs
@@ -74,7 +74,7 @@ def _centred_debiased(k_BB: Tensor) -> Tensor:
 
 
 def alignment_loss(cka_T: Tensor, coefficient_T: Tensor) -> Tensor:
-    """Domain alignment L_DA = mean_t c_t (1 − |CKA_t|) (METHOD.md, losses 2 and 3).
+    """Domain alignment L_DA = mean_t c_t (1 − |CKA_t|) (CKD, KT; equation 7).
 
     Args:
         cka_T: CKA of the two streams at each time step.

@@ -15,7 +15,7 @@ def kd_loss(
     per_step: bool = False,
     weight_B: Tensor | None = None,
 ) -> Tensor:
-    """τ² · KL(softmax(z_teacher/τ) ‖ softmax(z_student/τ)), averaged over the batch.
+    """τ² · KL(softmax(z_teacher/τ) ‖ softmax(z_student/τ)), averaged over the batch (equation 9).
 
     Args:
         student_TBC: Student logits per time step.

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class TemporalCoefficient(nn.Module):
-    """One coefficient per time step, c_t = sigmoid(a_t) (METHOD.md, loss 3).
+    """One coefficient per time step, c_t = sigmoid(a_t) (CKD, KT; equation 8).
 
     It weighs the alignment of step t, and 1 − c_t weighs the DVS stream's classification.
 

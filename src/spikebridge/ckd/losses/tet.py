@@ -15,7 +15,7 @@ def tet_loss(
     target: float = 0.5,
     step_weight_T: Tensor | None = None,
 ) -> Tensor:
-    """Temporal efficient training (Deng et al., ICLR 2022), as KT uses it.
+    """Temporal efficient training (Deng et al., ICLR 2022), as KT uses it (equation 5).
 
     L = mean_t w_t [(1 − λ) CE(z_t, y) + λ MSE(z_t, φ)].
 
