@@ -36,9 +36,19 @@ def test_what_needs_a_gpu_is_skipped_and_says_how_to_run_it(tmp_path, switch, vi
         shutil.copy(Path(__file__).with_name(name), tmp_path)
     (tmp_path / "test_it.py").write_text(TESTS.format(visible=visible))
     settings = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "."]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-rs",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        os.devnull,
+    ]
     done = subprocess.run(
-        [*command, f"--basetemp={tmp_path / 'made'}", "-o", "markers=gpu: needs a GPU"],
+        [*command, f"--basetemp={tmp_path / 'made'}", "-o", "markers=gpu: needs a GPU", "."],
         cwd=tmp_path,
         env={**settings, "CUDA_VISIBLE_DEVICES": "-1", "SPIKEBRIDGE_GPU": switch},
         capture_output=True,
