@@ -53,9 +53,9 @@ def test_the_wheel_works_without_the_repository(built, tmp_path):
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "import spikebridge\n"
-        "from spikebridge.settings.presets import method_names, read_recipe, recipe_names\n"
+        "from spikebridge.settings.presets import methods, read_recipe, recipe_names\n"
         "print(spikebridge.__file__)\n"
-        "print([read_recipe(r, m)['method'] for r in recipe_names() for m in method_names()][0])\n"
+        "print([read_recipe(r, m)['method'] for r in recipe_names() for m in methods()][0])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True

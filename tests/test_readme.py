@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from spikebridge.settings.presets import method_names, recipe_names
+from spikebridge.settings.presets import methods, recipe_names
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,5 +29,5 @@ def test_every_file_that_the_readme_names_exists():
 
 
 def test_every_recipe_and_method_is_named():
-    for name in (*recipe_names(), *method_names()):
+    for name in (*recipe_names(), *methods()):
         assert f"`{name}`" in README, name

@@ -24,7 +24,7 @@ from objective_case import (
     steps_replaced,
 )
 from oracles import reference
-from spikebridge.settings.presets import method_names
+from spikebridge.settings.presets import methods
 
 PROGRESS = [0.0, 0.55, 0.95]
 TERMS = {
@@ -46,7 +46,7 @@ TERMS = {
 """Losses that equation 11 gives each method at the three points of PROGRESS."""
 
 
-@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize("method", methods())
 @pytest.mark.parametrize("point", range(3))
 def test_each_method_has_its_losses_and_their_sum(method, point):
     u = PROGRESS[point]
@@ -87,7 +87,7 @@ def test_each_method_has_its_losses_and_their_sum(method, point):
     assert len(teacher.asked) == ("kd" in terms)
 
 
-@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize("method", methods())
 def test_each_stream_that_counts_is_run_once(method):
     for u, terms in zip(PROGRESS, TERMS[method], strict=True):
         objective, student = make(method)
@@ -101,7 +101,7 @@ def test_each_stream_that_counts_is_run_once(method):
         assert sorted(streams) == expected
 
 
-@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize("method", methods())
 def test_the_teacher_is_needed_only_where_it_is_ever_asked(method):
     objective, student = make(method)
     teacher = CountingTeacher()

@@ -27,7 +27,7 @@ from objective_case import (
 from oracles import reference
 from spikebridge.ckd.streams import change_probability
 from spikebridge.settings.parsing import config_from
-from spikebridge.settings.presets import method_names
+from spikebridge.settings.presets import methods
 
 
 def seen_by(objective, student, batch, u):
@@ -288,7 +288,7 @@ def test_switches_that_cannot_work_are_refused(switches, words):
 
 
 def test_evaluation_waits_for_the_dvs_stream_unless_it_never_comes():
-    froms = {method: make(method)[0].config.evaluate_from for method in method_names()}
+    froms = {method: make(method)[0].config.evaluate_from for method in methods()}
     assert froms.pop("pretrain-finetune") == froms.pop("sim-pretrain") == 0.5
     assert set(froms.values()) == {0.0}
 

@@ -11,7 +11,7 @@ from spikebridge.data.prepared import prepare
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
 from spikebridge.runs.tasks import teacher_task
-from spikebridge.settings.presets import method_names
+from spikebridge.settings.presets import methods
 from spikebridge.training.loop import learning_rate
 from spikebridge.training.packing import unpacked
 from spikebridge.training.step import TrainingStep, make_optimiser
@@ -21,7 +21,7 @@ WANTED = os.environ.get("SPIKEBRIDGE_GPU")
 PAIRS = [
     (method, ("vgg-snn", "resnet18-snn")[i % 2], ("float32", "bfloat16")[i // 2 % 2],
      ("normal", "low")[(i + i // 4) % 2])
-    for i, method in enumerate(method_names())
+    for i, method in enumerate(methods())
 ]  # fmt: skip
 """Each method once; every two values of the others meet."""
 NEAR = {"float32": 0.02, "bfloat16": 0.15}

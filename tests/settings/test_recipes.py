@@ -1,26 +1,31 @@
 """Every shipped recipe parses with every method, and its networks build and run."""
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
 import yaml
 from jsonargparse import Namespace
 
+from factories import refused
 from spikebridge.base.errors import UserError
 from spikebridge.commands.train import experiment
 from spikebridge.data.datasets.catalog import open_collection
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
+from spikebridge.results import comparable
+from spikebridge.results.report import palette
 from spikebridge.runs.train import teacher_settings
+from spikebridge.settings import presets
 from spikebridge.settings.parsing import config_from
-from spikebridge.settings.presets import method_names, read_recipe, recipe_names
+from spikebridge.settings.presets import methods, read_recipe, recipe_names
 
 
 def test_recipes_and_methods_that_the_readme_promises():
     promised = {"digits", "nmnist", "caltech101", "ncaltech101", "cep-dvs", "cifar10-dvs"}
     assert promised <= set(recipe_names())
-    assert set(method_names()) == {
+    assert set(methods()) == {
         "scratch",
         "scratch+tet",
         "pretrain-finetune",
@@ -35,6 +40,51 @@ def test_recipes_and_methods_that_the_readme_promises():
         "ann-on-frames",
         "ckd-plus",
     }
+
+
+@pytest.fixture
+def more_methods(tmp_path, monkeypatch):
+    """Adds method presets to the shipped ones."""
+    caches = (presets.methods, palette._styles, comparable._defaults)
+
+    def add(**files: str) -> None:
+        shutil.copytree(presets._METHODS, tmp_path / "methods")
+        monkeypatch.setattr(presets, "_METHODS", tmp_path / "methods")
+        for name, text in files.items():
+            (tmp_path / "methods" / f"{name}.yaml").write_text(text)
+        for one in caches:
+            one.cache_clear()
+
+    yield add
+    for one in caches:
+        one.cache_clear()
+
+
+LATE = """
+title: Late CKD
+order: 55
+style: {light: "#123456", dark: "#abcdef", marker: "o", glyph: "○"}
+objective: {replacement: {power: 9}}
+"""
+
+
+def test_a_method_is_one_file(more_methods):
+    more_methods(late=LATE, plain="objective: {kd_weight: 0.5}")
+    config = config_from(read_recipe("digits", "late"), "digits")
+    assert config.method == "late"
+    assert config.objective.replacement.power == 9
+    names = list(methods())
+    assert names.index("late") == names.index("sim-only") + 1
+    assert names[-1] == "plain"
+    assert palette.style_of("late").light == "#123456"
+    assert "--m-late: #abcdef;" in palette.stylesheet("dark")
+    assert palette.style_of("plain") == palette.style_of("nobody's")
+    assert comparable.name_variants("late", [{"objective.replacement.power": 9}]) == [""]
+
+
+def test_a_methods_file_has_no_other_keys(more_methods):
+    more_methods(late=LATE.replace("order", "ordr"))
+    refused(methods, "late.yaml", "unknown key ordr")
 
 
 @pytest.mark.parametrize("recipe", ["ncaltech101", "cep-dvs", "cifar10-dvs", "nmnist"])
@@ -54,7 +104,7 @@ def test_recipes_of_the_data_folder_look_where_the_variable_says(recipe, tmp_pat
         open_collection(data)
 
 
-@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize("method", methods())
 @pytest.mark.parametrize("recipe", recipe_names())
 def test_recipe_parses(recipe, method):
     config = config_from(read_recipe(recipe, method), recipe)
@@ -109,7 +159,7 @@ def test_a_preset_lies_over_the_recipe_and_the_users_settings_over_both(tmp_path
 def test_every_method_of_a_recipe_has_the_same_teacher():
     teachers = {
         yaml.safe_dump(dataclasses.asdict(teacher_settings(config_from(settings, "digits"))))
-        for settings in (read_recipe("digits", method) for method in method_names())
+        for settings in (read_recipe("digits", method) for method in methods())
     }
     assert len(teachers) == 1
 

@@ -18,7 +18,7 @@ from spikebridge.results.trained import evaluate_run
 from spikebridge.run_folder import RunFolder
 from spikebridge.runs.tasks import student_task
 from spikebridge.runs.train import train_student
-from spikebridge.settings.presets import method_names
+from spikebridge.settings.presets import methods
 from spikebridge.training.loop import fit
 from spikebridge.training.tasks import StudentTask, TeacherTask
 
@@ -27,7 +27,7 @@ def records(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize("method", methods())
 def test_method_learns(make_config, tmp_path, method):
     config = make_config(method, train={"batches_per_epoch": 40}, teacher={"epochs": 4})
     data = prepare(config.data, config.seed, simulated_source=config.needs_simulated_source)

@@ -18,7 +18,7 @@ from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
 from spikebridge.runs.tasks import student_task, teacher_task
 from spikebridge.runs.train import train_student
-from spikebridge.settings.presets import method_names
+from spikebridge.settings.presets import methods
 from spikebridge.training import loop
 from spikebridge.training.packing import unpacked
 from spikebridge.training.step import TrainingStep
@@ -49,7 +49,7 @@ def captured_soon(monkeypatch):
 
 
 @pytest.mark.parametrize("student", ["vgg-snn", "resnet18-snn"])
-@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize("method", methods())
 def test_every_method_is_captured_and_computes_what_a_cpu_does(
     make_config, captured_soon, method, student
 ):

@@ -5,14 +5,14 @@
 | hybrid stream, semantically similar replacement | `streams.replace_samples` | 3, 4 |
 | replacement probability P(u) | `schedules.ReplacementSchedule` | 4 |
 | classification of each stream (TET) | `losses.tet_loss` | 5 |
-| domain alignment (CKA of membrane potentials) | `losses.linear_cka`, `losses.alignment_loss` | 6, 7 |
+| domain alignment (CKA of membrane potentials) | `losses.alignment_loss` | 6, 7 |
 | spatio-temporal regulariser | `losses.TemporalCoefficient` | 8 |
 | cross-architecture distillation | `losses.kd_loss` | 9 |
 | phased distillation W(u) | `schedules.DistillationSchedule` | 10 |
 | what is minimised | `objective.CKDObjective` | 11 |
 
-The equations, their defaults and sources are in docs/method.md. A training step is no more than this
-(examples/ckd_loop.py trains networks of other libraries by it)::
+The equations, their defaults and sources are in docs/method.md. A training step is no more than
+this; examples/ckd_loop.py trains networks of other libraries by it::
 
     u = step / steps
     # The hybrid stream: photos, of which more and more give way to recordings.

@@ -10,7 +10,7 @@ from typing import Any
 from spikebridge.base.files import json_text, settings_key
 from spikebridge.base.hooks import bare
 from spikebridge.settings.config import Config
-from spikebridge.settings.presets import merge, method_settings
+from spikebridge.settings.presets import merge, methods
 
 _IGNORED = (
     "method", "data.split.protocol", "data.split.labelled_per_class",  # columns of their own
@@ -93,7 +93,8 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _defaults(method: str) -> dict[str, Any]:
     """Every setting's default, with a method's switches laid over it."""
     settings = json.loads(json_text(dataclasses.asdict(Config())))
-    return flat(merge(settings, method_settings(method)))
+    preset = methods().get(method)
+    return flat(merge(settings, preset.settings) if preset else settings)
 
 
 def _without_folder(name: str, value: Any) -> Any:

@@ -17,11 +17,8 @@ from spikebridge.data.manifest import SELECTED_ON_TEST, Manifest
 from spikebridge.results.comparable import key_of, name_variants, settings_that_matter
 from spikebridge.results.tables import MARK, MARK_MEANS, RUN_COLUMNS, Table, csv_text, run_cells
 from spikebridge.run_folder import RunFolder
-from spikebridge.settings.presets import method_names
+from spikebridge.settings.presets import methods
 
-ORDER = ("teacher", "scratch", "scratch+tet", "ann-on-frames", "pretrain-finetune", "sim-only",
-         "sim-pretrain", "kt", "tmkt", "naive-kd", "kd-no-replacement", "kd-no-alignment", "ckd",
-         "ckd-plus")  # fmt: skip
 _TOLD = 7
 """Words of a command that a caption takes."""
 
@@ -201,7 +198,7 @@ def _row(members: list[_Run], variant: str, split: str) -> Row:
 
 
 def _place(row: Row) -> tuple:
-    known = (*ORDER, *(m for m in method_names() if m not in ORDER))
+    known = ["teacher", *methods()]
     place = known.index(row.method) if row.method in known else len(known)
     labelled = math.inf if row.labelled_per_class is None else row.labelled_per_class
     return row.data, row.protocol, labelled, row.labelled, place, row.variant

@@ -14,9 +14,7 @@ class Config:
     """One experiment."""
 
     method: str = "ckd"
-    """Method preset, laid over the recipe: scratch, scratch+tet, ann-on-frames, pretrain-finetune,
-    sim-only, sim-pretrain, kt, tmkt, naive-kd, kd-no-replacement, kd-no-alignment, ckd or
-    ckd-plus."""
+    """Method preset, laid over the recipe: ckd, ckd-plus, kt, scratch, … (README lists them)."""
     seed: int = 0
     """Seed of everything random."""
     data: DataConfig = field(default_factory=DataConfig)

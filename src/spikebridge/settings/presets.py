@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -12,6 +13,8 @@ from spikebridge.base.hooks import look_in
 from spikebridge.settings.config import Config
 
 _RECIPES, _METHODS = (Path(__file__).parent / name for name in ("recipes", "methods"))
+_LAST = 1000
+"""Place in tables of a method that names none."""
 
 
 def recipe_names() -> list[str]:
@@ -19,9 +22,52 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in _RECIPES.glob("*.yaml"))
 
 
-def method_names() -> list[str]:
-    """Names of the method presets."""
-    return sorted(path.stem for path in _METHODS.glob("*.yaml"))
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """How a method is drawn."""
+
+    light: str
+    """Colour on a light page."""
+    dark: str
+    """Colour on a dark page."""
+    marker: str
+    """Matplotlib's name."""
+    glyph: str
+    """The same sign as a character."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A method preset: one YAML file of ``methods/``."""
+
+    name: str
+    title: str
+    """What sentences call it."""
+    order: int
+    """Its place in tables."""
+    style: Style | None
+    """None where it has none of its own."""
+    settings: dict[str, Any]
+    """The switches that are laid over a recipe."""
+
+
+@cache
+def methods() -> dict[str, Method]:
+    """The method presets by name, in the order of tables.
+
+    Raises:
+        UserError: a file is not YAML, or has an unknown key.
+    """
+    found = [_method(path) for path in _METHODS.glob("*.yaml")]
+    return {one.name: one for one in sorted(found, key=lambda one: (one.order, one.name))}
+
+
+def _method(path: Path) -> Method:
+    settings = _read(path)
+    title, order = settings.pop("title", path.stem), settings.pop("order", _LAST)
+    style = settings.pop("style", None)
+    check_keys(settings, Config, str(path))
+    return Method(path.stem, title, order, style and Style(**style), settings)
 
 
 def find_recipe(name: str) -> Path:
@@ -55,19 +101,14 @@ def read_recipe(name: str, method: str | None = None) -> dict[str, Any]:
     look_in(path.parent)
     settings = _read(path)
     settings["method"] = method or settings.get("method", "ckd")
-    if settings["method"] not in method_names():
+    if settings["method"] not in methods():
         raise UserError(
-            f"method {settings['method']!r} is unknown; known are {', '.join(method_names())}"
-            + _nearest(str(settings["method"]), method_names())
+            f"method {settings['method']!r} is unknown; known are {', '.join(methods())}"
+            + _nearest(str(settings["method"]), list(methods()))
         )
-    merged = merge(settings, method_settings(settings["method"]))
+    merged = merge(settings, methods()[settings["method"]].settings)
     check_keys(merged, Config, str(path))
     return merged
-
-
-def method_settings(method: str) -> dict[str, Any]:
-    """The switches of a method preset; none for another name, a teacher's say."""
-    return _read(_METHODS / f"{method}.yaml") if method in method_names() else {}
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from spikebridge.base.errors import UserError
 from spikebridge.results.report import write_report
 from spikebridge.results.report.palette import style_of
 from spikebridge.results.report.read import binned, read_run
-from spikebridge.settings.presets import method_names
+from spikebridge.settings.presets import methods
 
 Report = Callable[[Sequence[Path]], str]
 
@@ -263,7 +263,7 @@ def test_a_page_is_not_written_half(runs: list[Path], tmp_path: Path) -> None:
 
 
 def test_every_shipped_method_has_its_own_style() -> None:
-    styles = [style_of(method) for method in method_names()]
+    styles = [style_of(method) for method in methods()]
     assert style_of("") not in styles
     for kind in ("light", "dark", "glyph", "marker"):
         assert len({getattr(style, kind) for style in styles}) == len(styles), kind

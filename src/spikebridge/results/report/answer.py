@@ -12,10 +12,10 @@ from spikebridge.results.comparable import flat
 from spikebridge.results.compare import Row, interval_95
 from spikebridge.results.report.read import Run
 from spikebridge.results.tables import MARK, MARK_MEANS
-from spikebridge.settings.presets import method_names, read_recipe
+from spikebridge.settings.presets import methods, read_recipe
 
 BASELINE = "scratch"
-SUBJECTS = {"ckd": "CKD", "ckd-plus": "CKD-plus"}
+SUBJECTS = ("ckd", "ckd-plus")
 """What the page is about: the first of these that is there."""
 
 
@@ -30,7 +30,8 @@ def baseline_of(rows: Sequence[Row]) -> Row | None:
 
 
 def _title(row: Row) -> str:
-    return SUBJECTS.get(row.method, row.method) + row.name.removeprefix(row.method)
+    preset = methods().get(row.method)
+    return (preset.title if preset else row.method) + row.name.removeprefix(row.method)
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def _different_settings(runs: Sequence[Run]) -> list[str]:
 
 def _switches(method: str) -> set[str]:
     """Settings that a method's preset sets."""
-    if method not in method_names():
+    if method not in methods():
         return set()
     own, plain = (flat(read_recipe("digits", m)) for m in (method, BASELINE))
     return {name for name in own if own[name] != plain.get(name)}

@@ -1,14 +1,17 @@
 """Colours of the report: one per method, the same in every figure, table and legend.
 
 Figures are drawn in the colours for a light page; `theme` replaces each by a CSS variable, whose
-value `stylesheet` sets for light and for dark pages. Hues are Okabe and Ito's.
+value `stylesheet` sets for light and for dark pages. A method's colours stand in its preset; hues
+are Okabe and Ito's.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from functools import cache
+
+from spikebridge.settings.presets import Style, methods
 
 INK = "#010203"
 """Drawn for text and axes; becomes the page's text colour."""
@@ -22,34 +25,7 @@ OFF_RGB = (86, 180, 233)
 EMPTY_RGB = (38, 42, 47)
 
 
-@dataclass(frozen=True)
-class Style:
-    """How a method is drawn."""
-
-    light: str
-    dark: str
-    marker: str
-    """Matplotlib's name."""
-    glyph: str
-    """The same sign as a character."""
-
-
-_STYLES = {
-    "teacher": Style("#222222", "#eeeeee", "s", "■"),
-    "scratch": Style("#7a7f87", "#a3a9b2", "o", "●"),
-    "scratch+tet": Style("#2b9bd6", "#56b4e9", "v", "▼"),
-    "pretrain-finetune": Style("#e69f00", "#e69f01", "^", "▲"),
-    "kt": Style("#0072b2", "#4aa3df", "D", "◆"),
-    "naive-kd": Style("#cc79a7", "#cc79a8", "P", "✚"),
-    "kd-no-replacement": Style("#009e73", "#1fb98d", "<", "◀"),
-    "kd-no-alignment": Style("#a89a00", "#f0e442", ">", "▶"),
-    "ckd": Style("#d55e00", "#ee7a20", "X", "✖"),
-    "tmkt": Style("#7b5ea7", "#a98fd6", "*", "★"),
-    "ann-on-frames": Style("#5f7f1f", "#a9cf5a", "h", "⬢"),
-    "sim-only": Style("#0b8a8a", "#3fc8c8", "d", "⧫"),
-    "sim-pretrain": Style("#3f3fbf", "#9a9cff", "H", "⬣"),
-    "ckd-plus": Style("#8f0f8f", "#e57de5", "p", "⬟"),
-}
+_TEACHER = Style("#222222", "#eeeeee", "s", "■")
 _OTHER = Style("#8c6d46", "#b8956a", "8", "⬤")
 _SPARE = tuple(
     Style(light, dark, marker, glyph)
@@ -65,10 +41,17 @@ _SPARE = tuple(
 _spare: ContextVar[dict[str, int]] = ContextVar("_spare")
 
 
+@cache
+def _styles() -> dict[str, Style]:
+    """Those of the teacher and of the method presets."""
+    own = {name: method.style for name, method in methods().items() if method.style}
+    return {"teacher": _TEACHER, **own}
+
+
 @contextmanager
 def names_styled(names: Iterable[str]) -> Iterator[None]:
     """Within it, names that are no method's have a style of their own each, as far as there are."""
-    others = [name for name in dict.fromkeys(names) if name not in _STYLES]
+    others = [name for name in dict.fromkeys(names) if name not in _styles()]
     token = _spare.set({name: place for place, name in enumerate(others) if place < len(_SPARE)})
     try:
         yield
@@ -80,14 +63,14 @@ def style_of(method: str) -> Style:
     """The method's style; unknown ones share one, but within `names_styled`."""
     if (place := _spare.get({}).get(method)) is not None:
         return _SPARE[place]
-    return _STYLES.get(method, _OTHER)
+    return _styles().get(method, _OTHER)
 
 
 def variable(method: str) -> str:
     """Name of the CSS variable that holds the method's colour."""
     if (place := _spare.get({}).get(method)) is not None:
         return f"--m-spare-{place}"
-    return "--m-" + (re.sub(r"\W+", "-", method) if method in _STYLES else "other")
+    return "--m-" + (re.sub(r"\W+", "-", method) if method in _styles() else "other")
 
 
 def theme(svg: str) -> str:
@@ -105,6 +88,6 @@ def stylesheet(scheme: str) -> str:
 
 
 def _by_variable() -> dict[str, Style]:
-    styles = {variable(method): style for method, style in _STYLES.items()}
+    styles = {variable(method): style for method, style in _styles().items()}
     styles |= {f"--m-spare-{place}": style for place, style in enumerate(_SPARE)}
     return styles | {"--m-other": _OTHER}

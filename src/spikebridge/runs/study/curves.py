@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spikebridge.base.errors import UserError
-from spikebridge.results.report.palette import Style
 from spikebridge.results.report.read import validation_curve
 from spikebridge.results.report.svg import drawing, new_figure, save
 from spikebridge.run_folder import RunFolder
 from spikebridge.runs.study.figures import arm_styles, file_name
 from spikebridge.runs.study.table import Outcome, Row
+from spikebridge.settings.presets import Style
 
 _COLUMNS = 2
 

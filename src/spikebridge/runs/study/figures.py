@@ -11,15 +11,13 @@ from matplotlib.ticker import NullLocator
 
 from spikebridge.data.manifest import SELECTED_ON_TEST
 from spikebridge.results.report.answer import signed
-from spikebridge.results.report.palette import INK, Style, style_of
+from spikebridge.results.report.palette import INK, style_of
 from spikebridge.results.report.svg import drawing, new_figure, save
 from spikebridge.results.tables import MARK
 from spikebridge.runs.study.spec import Study
 from spikebridge.runs.study.table import Row
+from spikebridge.settings.presets import Style, methods
 
-_METHODS = ("kt", "ckd", "naive-kd", "kd-no-replacement", "pretrain-finetune", "tmkt", "scratch",
-            "scratch+tet", "kd-no-alignment")  # fmt: skip
-"""Whose colours arms without one of their own may take where the method itself is not shown."""
 _MORE = ("#8b1e4b", "#3b3b98", "#5c4033", "#00818a", "#6b8e23")
 _MARKERS = "oD^sv<>hpX"
 
@@ -64,7 +62,7 @@ def arm_styles(arms: Sequence[str]) -> dict[str, Style]:
     """A style for each arm: a method's own where the arm is named so, others in turn."""
     unknown = style_of("")
     found = {arm: style_of(arm) for arm in arms}
-    colours = [*_MORE, *(style_of(method).light for method in _METHODS if method not in found)]
+    colours = [*_MORE, *(style_of(method).light for method in methods() if method not in found)]
     others = [arm for arm, style in found.items() if style == unknown]
     for place, arm in enumerate(others):
         colour, marker = colours[place % len(colours)], _MARKERS[place % len(_MARKERS)]
