@@ -93,8 +93,8 @@ def schedules() -> Figure:
     default.text(0.2, 0.88, "W(u)", color=COLOURS["W"])
     for at, name in ((0.2, "phase I"), (0.6, "switching"), (0.9, "phase II")):
         default.text(at, 1.06, name, ha="center", fontsize=8.5)
-    shapes: tuple[Any, ...] = ("linear", "cosine", "sigmoid", "step")
-    for shape, style in zip(shapes, ("-", "--", "-.", ":"), strict=True):
+    shapes: tuple[Any, ...] = ("linear", "step")
+    for shape, style in zip(shapes, ("-", ":"), strict=True):
         curve = ReplacementSchedule(shape)
         others.plot(u, [curve(x) for x in u], style, color=COLOURS["P"], label=shape)
     others.legend(loc="lower right")

@@ -2,27 +2,19 @@
 
 import copy
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
-import spikebridge.settings.presets
 from spikebridge.ckd.objective import CKDObjective
 from spikebridge.data.feed.batches import Batch
 from spikebridge.models.build import build_student
 from spikebridge.settings.parsing import config_from
-from spikebridge.settings.presets import merge
+from spikebridge.settings.presets import merge, methods
 
 STEPS, SAMPLES, CLASSES, SIZE = 3, 8, 5, (8, 8)
 THRESHOLD = 0.6
 SEED = 11
-
-
-def preset(method):
-    path = Path(spikebridge.settings.presets.__file__).parent / "methods" / f"{method}.yaml"
-    return yaml.safe_load(path.read_text())
 
 
 def make(method="ckd", **switches):
@@ -31,7 +23,7 @@ def make(method="ckd", **switches):
         "data": {"time_steps": STEPS, "size": list(SIZE)},
         "student": {"width": 1 / 16, "threshold": THRESHOLD},
     }
-    settings = merge(merge(settings, preset(method)), {"objective": switches})
+    settings = merge(merge(settings, methods()[method].settings), {"objective": switches})
     config = config_from(settings, "test")
     torch.manual_seed(0)
     student = build_student(config.student, CLASSES, SIZE, two_heads=config.objective.two_heads)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         photo_sequence,
         replace_samples,
         replace_steps,
-        replace_tails,
     )
     from spikebridge.data.events import Events, read_events
     from spikebridge.data.frames import frame_events, network_input
@@ -57,7 +56,6 @@ __all__ = [
     "read_recipe",
     "replace_samples",
     "replace_steps",
-    "replace_tails",
     "simulate_photo",
     "surrogate",
     "tet_loss",
@@ -73,7 +71,6 @@ _MODULES = {
         "photo_sequence",
         "replace_samples",
         "replace_steps",
-        "replace_tails",
     ),
     "data.events": ("Events", "read_events"),
     "data.frames": ("frame_events", "network_input"),

@@ -219,41 +219,16 @@ def test_kd_on_rgb_leaves_replaced_samples_out():
     assert found != pytest.approx(everything, rel=1e-2)
 
 
-@pytest.mark.parametrize("cka", ["biased", "debiased"])
-def test_align_on_rgb_leaves_replaced_samples_out(cka):
-    objective, student = make(align_on="rgb", cka=cka, replacement={"shape": "linear"})
-    batch = make_batch()
-    replaced_B = rows_replaced(0.3)
-    _, v_hybrid, _, v_dvs = outputs(student, batch, hybrid_frames(batch, replaced_B))
-    rows = ~replaced_B.numpy()
-    assert 4 <= rows.sum() < SAMPLES
-    c_T = np.full(STEPS, sigmoid(1.0))
-    result = objective(student, CountingTeacher(), batch, 0.3, generator())
-    found = result.losses["alignment"].item()
-    debiased = cka == "debiased"
-    rgb = 0.5 * reference.alignment(v_hybrid[:, rows], v_dvs[:, rows], c_T, debiased=debiased)
-    everything = 0.5 * reference.alignment(v_hybrid, v_dvs, c_T, debiased=debiased)
-    assert found == pytest.approx(rgb, rel=1e-4)
-    assert found != pytest.approx(everything, rel=1e-2)
-    expected = [reference.cka_biased(x, y) for x, y in zip(v_hybrid, v_dvs, strict=True)]
-    assert result.logged["cka"] == pytest.approx(expected, rel=1e-4)
-
-
-@pytest.mark.parametrize("cka", ["biased", "debiased"])
-def test_with_everything_replaced_rgb_losses_vanish_and_training_goes_on(cka):
+def test_with_everything_replaced_distillation_on_rgb_vanishes_and_training_goes_on():
     objective, student = make(
-        align_on="rgb",
         kd_on="rgb",
-        cka=cka,
         replacement={"shape": "always"},
         distillation={"shape": "constant"},
     )
     result = objective(student, CountingTeacher(), make_batch(), 0.5, generator())
-    assert result.losses.keys() == {"hybrid", "kd", "dvs"}
     assert result.losses["kd"].item() == 0
     result.total.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in student.parameters())
-    assert objective.coefficient.logit_T.grad is None
 
 
 @pytest.mark.parametrize("cka", ["biased", "debiased"])

@@ -11,7 +11,6 @@ from factories import refused
 from objective_case import (
     CLASSES,
     SAMPLES,
-    STEPS,
     CountingTeacher,
     generator,
     hybrid_frames,
@@ -21,11 +20,9 @@ from objective_case import (
     perceived,
     photo_frames,
     rows_replaced,
-    sigmoid,
     steps_replaced,
 )
 from oracles import reference
-from spikebridge.ckd.streams import change_probability
 from spikebridge.settings.parsing import config_from
 from spikebridge.settings.presets import methods
 
@@ -93,16 +90,6 @@ def test_time_step_mixup_replaces_steps_and_logs_their_share():
     assert logged["replacement"] == 0.4
 
 
-def test_tails_are_replaced_where_asked_for():
-    objective, student = make(replace="tail", replacement={"shape": "linear"})
-    batch = make_batch()
-    p = change_probability(0.4, STEPS)
-    replaced_TB = (torch.rand(STEPS, SAMPLES, generator=generator()) < p).cummax(0).values
-    frames, logged = seen_by(objective, student, batch, 0.4)
-    torch.testing.assert_close(frames, hybrid_frames(batch, replaced_TB))
-    assert logged["replaced"] == pytest.approx(replaced_TB.float().mean().item())
-
-
 def test_kd_on_rgb_weighs_samples_by_their_share_of_photo_steps():
     objective, student = make(replace="time-step", kd_on="rgb", replacement={"shape": "linear"})
     batch = make_batch()
@@ -114,20 +101,6 @@ def test_kd_on_rgb_weighs_samples_by_their_share_of_photo_steps():
     each = [reference.kd(z_hybrid, logits_BC, 4.0, rows=[b]) for b in range(SAMPLES)]
     found = objective(student, CountingTeacher(), batch, 0.3, generator()).losses["kd"].item()
     assert found == pytest.approx(np.average(each, weights=weight_B), rel=1e-4)
-
-
-def test_align_on_rgb_takes_samples_of_which_less_than_half_is_replaced():
-    objective, student = make(replace="time-step", align_on="rgb", replacement={"shape": "linear"})
-    batch = make_batch()
-    replaced_TB = steps_replaced(0.4)
-    rows = replaced_TB.sum(0).numpy() <= 1
-    assert 2 < rows.sum() < SAMPLES
-    _, v_hybrid, _, v_dvs = outputs(student, batch, hybrid_frames(batch, replaced_TB))
-    expected = 0.5 * reference.alignment(
-        v_hybrid[:, rows], v_dvs[:, rows], np.full(STEPS, sigmoid(1.0))
-    )
-    result = objective(student, CountingTeacher(), batch, 0.4, generator())
-    assert result.losses["alignment"].item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("switch", ["modality", "ratio"])
@@ -186,56 +159,6 @@ def test_confidence_weighs_each_samples_distillation(kd_on):
     each = [reference.kd(z_hybrid, logits_BC, 4.0, rows=[b]) for b in range(SAMPLES)]
     losses = objective(student, lambda _: varied_logits(), batch, 0.3, generator()).losses
     assert losses["kd"].item() == pytest.approx(np.average(each, weights=weight_B), rel=1e-4)
-
-
-@pytest.mark.parametrize("cka", ["biased", "debiased"])
-def test_class_wise_alignment_compares_the_classes_means(cka):
-    objective, student = make(align="class", cka=cka)
-    batch = make_batch()
-    label_B = batch.label_B.numpy()
-    _, v_hybrid, _, v_dvs = outputs(student, batch, photo_frames(batch))
-    means = (
-        np.stack([reference.class_means(v_BN, label_B) for v_BN in v]) for v in (v_hybrid, v_dvs)
-    )
-    c_T = np.full(STEPS, sigmoid(1.0))
-    expected = 0.5 * reference.alignment(*means, c_T, debiased=cka == "debiased")
-    result = objective(student, CountingTeacher(), batch, 0.0, generator())
-    assert result.losses["alignment"].item() == pytest.approx(expected, rel=1e-3)
-    single = 0.5 * reference.alignment(v_hybrid, v_dvs, c_T, debiased=cka == "debiased")
-    assert result.losses["alignment"].item() != pytest.approx(single, rel=1e-2)
-    one_by_one = [reference.cka_biased(x, y) for x, y in zip(v_hybrid, v_dvs, strict=True)]
-    assert result.logged["cka"].tolist() == pytest.approx(one_by_one, rel=1e-4)
-
-
-def test_class_wise_alignment_on_rgb_averages_photo_rows_beside_all_recordings():
-    objective, student = make(align="class", align_on="rgb", replacement={"shape": "linear"})
-    batch = make_batch()
-    label_B = batch.label_B.numpy()
-    kept = ~rows_replaced(0.3).numpy()
-    _, v_hybrid, _, v_dvs = outputs(student, batch, hybrid_frames(batch, rows_replaced(0.3)))
-    present = np.isin(label_B, label_B[kept])
-    assert kept.sum() < present.sum() <= SAMPLES
-    assert len(set(label_B[kept].tolist())) >= 3
-    means = (
-        np.stack([reference.class_means(v_BN[rows], label_B[rows]) for v_BN in v])
-        for v, rows in ((v_hybrid, kept), (v_dvs, present))
-    )
-    expected = 0.5 * reference.alignment(*means, np.full(STEPS, sigmoid(1.0)))
-    losses = objective(student, CountingTeacher(), batch, 0.3, generator()).losses
-    assert losses["alignment"].item() == pytest.approx(expected, rel=1e-3)
-
-
-@pytest.mark.parametrize(("classes", "cka", "aligned"), [
-    (2, "biased", False), (3, "biased", True), (3, "debiased", False), (4, "debiased", True),
-])  # fmt: skip
-def test_class_wise_alignment_needs_three_classes_and_the_debiased_four(classes, cka, aligned):
-    objective, student = make(align="class", cka=cka)
-    batch = make_batch()
-    batch = dataclasses.replace(batch, label_B=batch.label_B % classes)
-    result = objective(student, CountingTeacher(), batch, 0.0, generator())
-    assert ("alignment" in result.losses) == aligned
-    result.total.backward()
-    assert (objective.coefficient.logit_T.grad is not None) == aligned
 
 
 def test_the_contrastive_loss_reads_both_streams_mean_features():

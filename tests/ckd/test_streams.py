@@ -7,11 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikebridge.ckd.streams import (
-    change_probability,
     photo_sequence,
     replace_samples,
     replace_steps,
-    replace_tails,
 )
 
 
@@ -110,7 +108,7 @@ def test_a_higher_probability_only_adds_replacements():
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 2, 4, 5), (3, 7, 2, 4, 5), (3, 8, 2, 5, 4)])
-@pytest.mark.parametrize("replace", [replace_samples, replace_steps, replace_tails])
+@pytest.mark.parametrize("replace", [replace_samples, replace_steps])
 def test_different_shapes_are_refused(shape, replace):
     _, dvs_TBCHW = sequences()
     with pytest.raises(ValueError, match="shapes differ"):
@@ -126,31 +124,12 @@ def test_mixed_steps_are_the_recordings_and_the_others_the_source():
     assert set(batch.replaced_TB.sum(0).tolist()) == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("replace", [replace_steps, replace_tails])
 @pytest.mark.parametrize("probability", [0.0, 0.027, 0.5, 1.0])
-def test_the_share_of_mixed_steps_follows_the_probability(replace, probability):
+def test_the_share_of_mixed_steps_follows_the_probability(probability):
     source_TBCHW, dvs_TBCHW = sequences(steps=10, batch=2_000, size=(1, 1))
-    share_B = replace(source_TBCHW, dvs_TBCHW, probability, seeded()).share_B
+    share_B = replace_steps(source_TBCHW, dvs_TBCHW, probability, seeded()).share_B
     deviation = share_B.std().item() / 2_000**0.5
     assert abs(share_B.mean().item() - probability) <= 4 * deviation + 1e-9
-
-
-def test_a_tail_is_photos_then_events():
-    source_TBCHW, dvs_TBCHW = sequences(batch=64)
-    replaced_TB = replace_tails(source_TBCHW, dvs_TBCHW, 0.5, seeded()).replaced_TB
-    assert (replaced_TB[:-1] <= replaced_TB[1:]).all()
-    assert set(replaced_TB.sum(0).tolist()) == {0, 1, 2, 3}
-
-
-def test_the_change_of_a_tail_is_geometric():
-    # Over two steps the share is 1 - ((1 - p) + (1 - p)²) / 2.
-    p = change_probability(1 - (0.7 + 0.49) / 2, 2)
-    assert p == pytest.approx(0.3, abs=1e-9)
-    source_TBCHW, dvs_TBCHW = sequences(steps=2, batch=8_000, size=(1, 1))
-    replaced_TB = replace_tails(source_TBCHW, dvs_TBCHW, 1 - (0.7 + 0.49) / 2, seeded()).replaced_TB
-    # 4.5 deviations among 8,000.
-    assert replaced_TB[0].float().mean().item() == pytest.approx(0.3, abs=0.023)
-    assert replaced_TB[1].float().mean().item() == pytest.approx(0.51, abs=0.025)
 
 
 def test_steps_are_mixed_independently_of_each_other():

@@ -440,7 +440,7 @@ def test_a_setting_that_came_after_a_run_has_its_default_there(
     run: Path, originals: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = yaml.safe_load((run / "config.yaml").read_text())
-    del settings["teacher"]["channels"]
+    del settings["teacher"]["input_size"]
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
     before = (run / "model.safetensors").stat().st_mtime_ns
     assert main(["train", str(originals / "recipe.yaml"), "--out", str(run)]) == 0

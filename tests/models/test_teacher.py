@@ -146,15 +146,6 @@ def test_timm_photos_are_scaled_as_the_model_wants(timm):
     torch.testing.assert_close(found, (photo_B3HW - mean) / std)
 
 
-def test_a_teacher_on_the_value_channel_sees_no_colour(timm):
-    photo_B3HW = photos(size=32)
-    built = teacher(TINY, channels="value")
-    mean, std = (torch.tensor(built.network.default_cfg[k]).view(3, 1, 1) for k in ("mean", "std"))
-    value_B1HW = photo_B3HW.max(dim=1, keepdim=True).values
-    found = seen_by_the_network(built, photo_B3HW)
-    torch.testing.assert_close(found, (value_B1HW - mean) / std)
-
-
 @pytest.mark.parametrize("size", [10, 24])
 def test_input_size_scales_photos_of_another_size(size):
     photo_B3HW = photos(size=16)

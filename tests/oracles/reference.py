@@ -162,11 +162,6 @@ def contrast(x_BF: np.ndarray, y_BF: np.ndarray, label_B: np.ndarray, temperatur
     return float(np.mean(terms))
 
 
-def class_means(x_BN: np.ndarray, label_B: np.ndarray) -> np.ndarray:
-    """Mean row of each class that occurs, in order of the classes."""
-    return np.array([x_BN[label_B == c].mean(0) for c in sorted(set(label_B.tolist()))])
-
-
 def spike(x: Tensor, surrogate: str, alpha: float) -> Tensor:
     """H(x) whose derivative is the surrogate's, by adding a primitive of it and its negative."""
     match surrogate:

@@ -89,10 +89,8 @@ def test_every_method_is_captured_and_computes_what_a_cpu_does(
             }
         },
         {"objective": {"kd_loss": "dist", "contrast_weight": 0.3, "cka": "debiased"}},
-        {"objective": {"replace": "tail", "classification": "ce", "coefficient": "fixed"}},
+        {"objective": {"replace": "time-step", "classification": "ce", "coefficient": "fixed"}},
         {"objective": {"source": "staged", "replace": "time-step"}},
-        {"objective": {"align_on": "rgb"}},
-        {"objective": {"align": "class"}},
         {"student": {"neuron": "relu"}},
         {"student": {"neuron_backend": "eager", "surrogate": "sigmoid"}},
         {"train": {"batches_per_epoch": None, "batch_size": 5, "epochs": 7}},

@@ -33,20 +33,20 @@ def locked(folder: Path, name: str = _NAME, *, waiting: str | None = None) -> It
 
 
 @contextmanager
-def alone(folder: Path, *, waiting: str | None = None) -> Iterator[None]:
+def alone(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Keep other processes from training in a run's folder.
 
     Args:
         folder: Made where there is none.
-        waiting: What to say before waiting for another process; None refuses.
+        wait: Wait for another process, and say so.
 
     Raises:
-        UserError: another process is within this block for the same folder.
+        UserError: another process is within this block for the same folder, and is not waited for.
     """
     lock = try_lock(folder)
-    if lock is None and waiting is None:
+    if lock is None and not wait:
         raise UserError(f"{folder}: another process trains this run; wait for it")
-    with lock or locked(folder, waiting=waiting):
+    with lock or locked(folder, waiting=f"{folder}: waiting for another process, which trains it"):
         yield
 
 

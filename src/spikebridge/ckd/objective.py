@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spikebridge.base.devices import all_to_device, to_device
+from spikebridge.base.devices import all_to_device
 from spikebridge.base.distributed import gather
 from spikebridge.base.errors import UserError
 from spikebridge.base.hooks import bare, is_hook, require_tensor, resolve
@@ -18,7 +17,6 @@ from spikebridge.ckd.losses import (
     MixupHeads,
     TemporalCoefficient,
     alignment_loss,
-    class_means,
     confidence,
     contrast_loss,
     dist_loss,
@@ -37,7 +35,6 @@ from spikebridge.ckd.streams import (
     HybridBatch,
     draw_samples,
     draw_steps,
-    draw_tails,
     photo_sequence,
     replaced,
 )
@@ -45,8 +42,7 @@ from spikebridge.data.feed.batches import Batch, Share
 from spikebridge.models.student import Student, StudentOutput
 
 _MIN_CKA_ROWS = {"biased": 2, "debiased": 4}
-_MIN_CKA_CLASSES = 3
-_DRAW = {"sample": draw_samples, "time-step": draw_steps, "tail": draw_tails}
+_DRAW = {"sample": draw_samples, "time-step": draw_steps}
 _KD_LOSSES = {"kl": kd_loss, "dist": dist_loss}
 
 
@@ -69,8 +65,6 @@ class Draws:
     """Samples of a `staged` source that are simulated recordings."""
     guidance: Tensor | None = None
     """w_KD W(u), a scalar."""
-    kept_B: np.ndarray | None = None
-    """Under `align_on: rgb`, the samples of which less than half is replaced."""
 
 
 class CKDObjective(nn.Module):
@@ -101,13 +95,6 @@ class CKDObjective(nn.Module):
         )
         perceives = (config.modality_weight or config.ratio_weight) and config.hybrid_until
         self.mixup_heads = MixupHeads(features) if perceives else None
-
-    @property
-    def waits(self) -> bool:
-        """Whether a step reads the device, or has shapes that depend on what was drawn."""
-        return self.coefficient is not None and (
-            self.config.align == "class" or self.config.align_on == "rgb"
-        )
 
     def forward(
         self,
@@ -175,7 +162,6 @@ class CKDObjective(nn.Module):
             replaced_TB,
             simulated_B,
             torch.tensor(guidance, dtype=torch.float64) if guidance else None,
-            (share_B < 0.5).numpy() if config.align_on == "rgb" else None,
         )
         return draws, logged
 
@@ -225,7 +211,7 @@ class CKDObjective(nn.Module):
                 step_weight_T = 1 - coefficient_T
                 result.logged["coefficient"] = coefficient_T.detach()
                 result.logged |= _logged_cka(hybrid.membrane_TBN, dvs.membrane_TBN)
-                alignment = self._alignment(hybrid, dvs, batch, draws.kept_B, coefficient_T)
+                alignment = self._alignment(hybrid, dvs, batch, coefficient_T)
                 if alignment is not None:
                     result.losses["alignment"] = config.alignment_weight * alignment
                 else:
@@ -301,37 +287,16 @@ class CKDObjective(nn.Module):
         hybrid: StudentOutput,
         dvs: StudentOutput,
         batch: Batch,
-        kept: np.ndarray | None,
         coefficient_T: Tensor,
     ) -> Tensor | None:
-        """L_DA of the two streams' membrane potentials; None if the rows are too few.
-
-        Under `align_on: rgb` the hybrid rows are those that ``kept`` names.
-        """
+        """L_DA of the two streams' membrane potentials; None if the rows are too few."""
         config = self.config
         x_TBN, y_TBN, label_B = hybrid.membrane_TBN, dvs.membrane_TBN, batch.label_B
-        needed = _MIN_CKA_ROWS[config.cka]
-        kept_B = None if kept is None else torch.from_numpy(kept)
         if config.gather_alignment and batch.share:
             whole = batch.share.batch
             x_TBN, y_TBN = gather(x_TBN, 1, whole), gather(y_TBN, 1, whole)
             label_B = gather(label_B, 0, whole)
-            kept_B = None if kept_B is None else gather(kept_B, 0, whole)
-        if config.align == "class":
-            needed = max(needed, _MIN_CKA_CLASSES)
-            kept_label_B = label_B
-            if kept_B is not None:
-                kept_label_B = label_B.where(to_device(kept_B, label_B.device), -1)
-            classes_K = kept_label_B.unique()  # Waits for the device.
-            classes_K = classes_K[classes_K >= 0]
-            x_TBN = class_means(x_TBN, kept_label_B, classes_K)
-            y_TBN = class_means(y_TBN, label_B, classes_K)
-            label_B = classes_K
-        elif kept_B is not None:
-            # A mask on the device would have to be counted there, and waited for.
-            rows_K = to_device(kept_B.nonzero()[:, 0], x_TBN.device)
-            x_TBN, y_TBN, label_B = x_TBN[:, rows_K], y_TBN[:, rows_K], label_B[rows_K]
-        if x_TBN.shape[1] < needed:
+        if x_TBN.shape[1] < _MIN_CKA_ROWS[config.cka]:
             return None
         if is_hook(config.alignment):
             loss_T = _own_loss(config.alignment, x_TBN.shape[:1], x_TBN, y_TBN, label_B)

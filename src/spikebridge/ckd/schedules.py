@@ -12,21 +12,17 @@ from spikebridge.base.hooks import Hook, bare, check_setting, resolve
 class ReplacementSchedule:
     """Probability P(u) that a hybrid sample is replaced by its DVS sample (equation 4)."""
 
-    shape: Literal["power", "linear", "cosine", "sigmoid", "step", "never", "always"] | Hook = (
-        "power"
-    )
+    shape: Literal["power", "linear", "step", "never", "always"] | Hook = "power"
     """Form of the rise from 0 to 1; `power` with exponent 3 is KT's; module:name is your own."""
     power: float = 3.0
     """Exponent of `power`."""
-    slope: float = 12.0
-    """Steepness of `sigmoid`, which crosses one half at u = 0.5."""
     step_at: float = 0.5
     """Progress at which `step` jumps from 0 to 1."""
 
     def __post_init__(self) -> None:
         check_setting(self, "shape", "replacement.shape")
-        if not (0 < self.power < math.inf and 0 < self.slope < math.inf):
-            raise ValueError("replacement: power and slope must be positive and finite")
+        if not 0 < self.power < math.inf:
+            raise ValueError("replacement: power must be positive and finite")
         if not 0 <= self.step_at <= 1:
             raise ValueError("replacement: step_at must lie in [0, 1]")
 
@@ -42,10 +38,6 @@ class ReplacementSchedule:
                 return u**self.power
             case "linear":
                 return u
-            case "cosine":
-                return 0.5 * (1 - math.cos(math.pi * u))
-            case "sigmoid":
-                return _sigmoid_rise(u, self.slope)
             case "step":
                 return float(u >= self.step_at)
             case "never":

@@ -26,9 +26,9 @@ class ObjectiveConfig:
     and then the other (`staged`: photo, simulated, recorded)."""
     staging: ReplacementSchedule = field(default_factory=lambda: ReplacementSchedule("linear"))
     """Probability S(u) that a `staged` sample's source is the simulated recording."""
-    replace: Literal["sample", "time-step", "tail"] = "sample"
-    """What P(u) replaces: whole samples, each of their time steps by itself (TMKT's time-step
-    mixup), or all steps from a drawn one on."""
+    replace: Literal["sample", "time-step"] = "sample"
+    """What P(u) replaces: whole samples, or each of their time steps by itself (TMKT's time-step
+    mixup)."""
     classification: Literal["tet", "ce"] = "tet"
     """TET on every step, or cross-entropy of the mean logits."""
     tet_regularisation: float = 1e-3
@@ -56,12 +56,8 @@ class ObjectiveConfig:
     """What is aligned at each time step: 1 − |CKA|, or module:name of your own loss."""
     cka: Literal["biased", "debiased"] = "biased"
     """Estimate of CKA that is trained on; both are logged."""
-    align_on: Literal["all", "rgb"] = "all"
-    """Align all positions, or only those of which less than half is replaced."""
     gather_alignment: bool = False
     """Under torchrun, align the whole batch, not each process's share by itself."""
-    align: Literal["sample", "class"] = "sample"
-    """Align the streams' samples one by one, or the means of each class in the batch."""
     coefficient: Literal["learned", "fixed"] = "learned"
     """Spatio-temporal coefficient c_t."""
     coefficient_start: float = 1.0

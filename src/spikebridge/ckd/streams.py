@@ -86,25 +86,6 @@ def replace_steps(
     )
 
 
-def replace_tails(
-    source_TBCHW: Tensor,
-    dvs_TBCHW: Tensor,
-    probability: float,
-    generator: torch.Generator,
-    share: Share | None = None,
-) -> HybridBatch:
-    """Time-step mixup in which a sample changes once: photos, then events to the end.
-
-    So a second-hand summary tells TMKT's "replacement point". The change comes at each step with
-    the same probability, which is chosen so that ``probability`` is the expected share of replaced
-    steps. Arguments and errors are those of `replace_samples`.
-    """
-    steps, batch = dvs_TBCHW.shape[:2]
-    return replaced(
-        source_TBCHW, dvs_TBCHW, draw_tails(steps, batch, probability, generator, share)
-    )
-
-
 def draw_samples(
     steps: int,
     batch: int,
@@ -126,35 +107,6 @@ def draw_steps(
 ) -> Tensor:
     """Draw which time steps `replace_steps` replaces, replaced_TB on the CPU."""
     return _uniform((steps,), batch, generator, share) < probability
-
-
-def draw_tails(
-    steps: int,
-    batch: int,
-    probability: float,
-    generator: torch.Generator,
-    share: Share | None = None,
-) -> Tensor:
-    """Draw which time steps `replace_tails` replaces, replaced_TB on the CPU."""
-    draws_TB = _uniform((steps,), batch, generator, share)
-    return (draws_TB < change_probability(probability, steps)).cumsum(0) > 0
-
-
-def change_probability(expected_share: float, steps: int) -> float:
-    """p for which 1 − mean_t (1 − p)^t, t = 1 … T, is the expected share of steps after a change.
-
-    Args:
-        expected_share: In [0, 1].
-        steps: T.
-    """
-    low, high = 0.0, 1.0
-    if expected_share in (low, high):
-        return expected_share
-    for _ in range(50):
-        middle = (low + high) / 2
-        share = 1 - sum((1 - middle) ** t for t in range(1, steps + 1)) / steps
-        low, high = (middle, high) if share < expected_share else (low, middle)
-    return high
 
 
 def _uniform(

@@ -50,8 +50,6 @@ class TeacherConfig:
     """File of starting weights for a timm model (.safetensors, or .pth without pickled code)."""
     trainable: Literal["all", "head"] = "all"
     """Fine-tune all weights, or train the head on frozen features."""
-    channels: Literal["rgb", "value"] = "rgb"
-    """What the teacher sees of a photo: its colours, or the value channel that the student sees."""
     input_size: int | None = None
     """Side in pixels to which the teacher scales photos; null leaves them as they are kept."""
     width: float = 1.0

@@ -29,7 +29,6 @@ class Teacher(nn.Module):
         head_prefix: Start of the names of the classifier's parameters.
         mean: Per-channel mean taken off.
         std: Per-channel deviation divided by.
-        channels: "value" puts max(R, G, B), all that a student sees, in the place of each colour.
         input_size: Side in pixels to which photos are scaled, or None.
         trainable: "head" freezes all but the classifier, batch statistics included.
     """
@@ -44,13 +43,11 @@ class Teacher(nn.Module):
         *,
         mean: tuple[float, ...] = _IMAGENET_MEAN,
         std: tuple[float, ...] = _IMAGENET_STD,
-        channels: str = "rgb",
         input_size: int | None = None,
         trainable: str = "all",
     ) -> None:
         super().__init__()
         self.network = network
-        self.sees_colour = channels == "rgb"
         self.input_size = input_size
         self.frozen_features = trainable == "head"
         self.register_buffer("mean_C11", torch.tensor(mean)[:, None, None], persistent=False)
@@ -61,8 +58,6 @@ class Teacher(nn.Module):
 
     def forward(self, photo_B3HW: Tensor) -> Tensor:
         """Logits of RGB photos in [0, 1]."""
-        if not self.sees_colour:
-            photo_B3HW = photo_B3HW.amax(1, keepdim=True).expand_as(photo_B3HW)
         if self.input_size and photo_B3HW.shape[-2:] != (self.input_size, self.input_size):
             photo_B3HW = F.interpolate(
                 photo_B3HW, (self.input_size, self.input_size), mode="bilinear", antialias=True
@@ -108,7 +103,6 @@ def build_teacher(config: TeacherConfig, classes: int, *, pretrained: bool = Tru
             function makes no network.
     """
     options = {
-        "channels": config.channels,
         "input_size": config.input_size,
         "trainable": config.trainable,
     }

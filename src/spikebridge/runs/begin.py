@@ -34,13 +34,13 @@ def precision_of(folder: Path, config: Config, device: torch.device) -> Precisio
     return resolve(config.train.precision, device)
 
 
-def open_run(folder: Path, config: Config, resume: bool | None) -> dict[str, Any] | None:
+def open_run(folder: Path, config: Config, *, resume: bool) -> dict[str, Any] | None:
     """Check a run's folder; the result when the run is already finished.
 
     Args:
         folder: The run's folder.
         config: Its settings.
-        resume: Go on with an interrupted run; None where there is one.
+        resume: Go on with an interrupted run.
 
     Raises:
         UserError: it holds a run with other settings or an interrupted one that ``resume`` does not
@@ -55,7 +55,7 @@ def open_run(folder: Path, config: Config, resume: bool | None) -> dict[str, Any
             )
         if run.is_finished:
             return run.result()
-        if run.is_interrupted and resume is False:
+        if run.is_interrupted and not resume:
             raise UserError(
                 f"{folder}: holds an interrupted run; add --resume, or delete it to start again"
             )
@@ -66,29 +66,30 @@ def open_run(folder: Path, config: Config, resume: bool | None) -> dict[str, Any
 
 @contextmanager
 def begun(
-    folder: Path, config: Config, resume: bool | None, *, waiting: str | None = None
+    folder: Path, config: Config, *, resume: bool, shared: bool = False
 ) -> Iterator[tuple[dict[str, Any] | None, bool]]:
     """A run's folder to oneself, on all ranks; made where there is none.
 
     Args:
         folder: The run's folder.
         config: Its settings.
-        resume: As for `open_run`.
-        waiting: What to say before waiting for another process that trains it; None refuses.
+        resume: Go on with an interrupted run.
+        shared: Other processes may need it, too: wait for one that trains it, and go on with a run
+            that was interrupted.
 
     Yields:
         What `open_run` returns, and whether there is something to go on with.
 
     Raises:
-        UserError: as `open_run`, or another process trains this run.
+        UserError: as `open_run`, or another process trains this run, which is not shared.
     """
 
     def look() -> tuple[dict[str, Any] | None, bool]:
-        there = RunFolder(folder).is_interrupted
-        return open_run(folder, config, resume), there if resume is None else resume
+        going_on = resume or (shared and RunFolder(folder).is_interrupted)
+        return open_run(folder, config, resume=going_on), going_on
 
     with ExitStack() as stack:
-        on_main(lambda: stack.enter_context(alone(folder, waiting=waiting)))
+        on_main(lambda: stack.enter_context(alone(folder, wait=shared)))
         yield on_main(look)
 
 

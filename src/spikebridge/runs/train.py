@@ -68,10 +68,10 @@ def train_student(
         Interrupted: Ctrl-C.
     """
     config = with_sources(config)
-    if (finished := on_main(partial(open_run, folder, config, resume))) is not None:
+    if (finished := on_main(partial(open_run, folder, config, resume=resume))) is not None:
         return finished
     task, teacher = _student_task(config, data, teacher_folder, teacher_config)
-    with begun(folder, config, resume) as (finished, _):
+    with begun(folder, config, resume=resume) as (finished, _):
         if finished is not None:
             return finished
         precision = _begin(folder, config, task, teacher)
@@ -138,8 +138,8 @@ def train_teacher(
     data: PreparedData,
     folder: Path,
     *,
-    resume: bool | None = False,
-    waiting: str | None = None,
+    resume: bool = False,
+    shared: bool = False,
 ) -> dict[str, Any]:
     """Train a teacher on the legal photos, as `train_student` trains a student.
 
@@ -147,8 +147,9 @@ def train_teacher(
         config: Settings.
         data: Prepared data.
         folder: The run's folder.
-        resume: As for `open_run`.
-        waiting: What to say before waiting for another process that trains it; None refuses.
+        resume: Continue an interrupted run.
+        shared: Several runs may need it at once: wait for a process that trains it, and continue a
+            run that was interrupted.
 
     Returns:
         What ``result.json`` holds.
@@ -158,13 +159,14 @@ def train_teacher(
         Interrupted: Ctrl-C.
     """
     config = with_sources(teacher_settings(config))
-    if (finished := on_main(partial(open_run, folder, config, resume))) is not None:
+    going_on = resume or (shared and RunFolder(folder).is_interrupted)
+    if (finished := on_main(partial(open_run, folder, config, resume=going_on))) is not None:
         return finished
     device = pick_device(config.train.device)
     torch.manual_seed(config.seed)
     teacher = build_teacher(config.teacher, len(data.classes))
     task = teacher_task(config, data, teacher, device)
-    with begun(folder, config, resume, waiting=waiting) as (finished, going_on):
+    with begun(folder, config, resume=resume, shared=shared) as (finished, going_on):
         if finished is not None:
             return finished
         precision = _begin(folder, config, task)
@@ -200,8 +202,7 @@ def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Trained:
     given = config.teacher.checkpoint
     if given is None:
         try:
-            words = f"{folder}: waiting for this teacher, which another process trains"
-            train_teacher(config, data, folder, resume=None, waiting=words)
+            train_teacher(config, data, folder, shared=True)
         except Interrupted as stop:
             raise Interrupted(stop.stopped, option="") from stop
     path = folder if given is None else expand_path(given)

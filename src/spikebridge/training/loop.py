@@ -5,8 +5,8 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -148,96 +148,150 @@ def fit(
         Interrupted: Ctrl-C was pressed; the run can be resumed.
         UserError: the checkpoint cannot be read or written, or other processes wrote it.
     """
-    trained = [
-        p for module in (task.model, task.extras) for p in module.parameters() if p.requires_grad
-    ]
     keep_freed_memory()
-    optimiser = make_optimiser(trained, settings.lr, settings.weight_decay, task.device)
-    average = WeightAverage(task.model, settings.ema)
-    best, start = Best(), 0
-    checkpoint = RunFolder(folder).checkpoint_file
-    recorder_position = 0
-    began = time.monotonic()
-    if resume:
-        state = load_checkpoint(checkpoint)
-        _require_processes(checkpoint, state["world_size"])
-        task.model.load_state_dict(state["model"])
-        task.extras.load_state_dict(state["extras"])
-        # The groups are this device's: what computes a step, and where its rate is.
-        optimiser.load_state_dict({**optimiser.state_dict(), "state": state["optimiser"]})
-        average.load_state_dict(state["average"])
-        _set_random_state(state["random"][rank()], task.device)
-        best, start = Best(**state["best"]), state["step"]
-        recorder_position = state["recorded_bytes"]
-        began -= state["seconds"]
+    training = _Training(task, settings, folder, on_evaluation)
+    start = training.restore() if resume else 0
     broadcast_(task.model)
     broadcast_(task.extras)
-    recorder = Recorder(folder, recorder_position, start) if rank() == 0 else NoRecorder()
+    take = TrainingStep(
+        task.losses, training.trained, training.optimiser, task.device, capture=task.captures
+    )
+    task.model.train()
+    with (
+        training.recording(start) as recorder,
+        StopOnInterrupt() as stop,
+        _progress_bar() as bar,
+        _batches(task, settings) as batches,
+    ):
+        shown = bar.add_task(description, total=settings.steps, completed=start, note="")
+        for step in range(start, settings.steps):
+            inputs, lr = batches(step), learning_rate(step, settings)
+            recorder.write(_step_record(inputs, lr, settings), take(inputs.tensors, lr))
+            training.average.update()
+            epoch, batch = divmod(step + 1, settings.batches_per_epoch)
+            last = step + 1 == settings.steps
+            due = batch == 0 and epoch % settings.evaluate_every == 0
+            if last or (due and step / settings.steps >= task.evaluate_from):
+                training.evaluate(epoch - 1, step)
+            best = f"best {task.selecting} {max(training.best.top1, 0):.1f} %"
+            bar.update(shown, advance=1, note=best)
+            late, stopping = any_of(training.is_checkpoint_due, stop.requested)
+            if last or late or stopping:
+                training.save(step + 1)
+            if stopping and not last:
+                raise Interrupted(f"stopped after step {step + 1} of {settings.steps}")
+    return training.best, training.seconds
 
-    def evaluate(epoch: int, step: int) -> None:
-        nonlocal best
-        evaluation = task.validate()
-        if best.improved_by(evaluation):
+
+class _Training:
+    """What is trained, the epoch that was selected, and all that a checkpoint holds of both."""
+
+    def __init__(
+        self,
+        task: Task,
+        settings: LoopSettings,
+        folder: Path,
+        on_evaluation: Callable[[int, Evaluation], None] | None,
+    ) -> None:
+        self.task, self.settings, self.folder = task, settings, RunFolder(folder)
+        self.on_evaluation = on_evaluation
+        modules = (task.model, task.extras)
+        self.trained = [p for m in modules for p in m.parameters() if p.requires_grad]
+        self.optimiser = make_optimiser(
+            self.trained, settings.lr, settings.weight_decay, task.device
+        )
+        self.average = WeightAverage(task.model, settings.ema)
+        self.best = Best()
+        self.recorder: Recorder | NoRecorder = NoRecorder()
+        self._recorded_bytes = 0
+        self._began = self._saved = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Duration so far, before interruptions included."""
+        return time.monotonic() - self._began
+
+    @property
+    def is_checkpoint_due(self) -> bool:
+        """Whether the last checkpoint is older than the settings want."""
+        return time.monotonic() - self._saved > 60 * self.settings.checkpoint_minutes
+
+    def restore(self) -> int:
+        """Take up the checkpoint; returns the step to go on with."""
+        path = self.folder.checkpoint_file
+        state = load_checkpoint(path)
+        _require_processes(path, state["world_size"])
+        self.task.model.load_state_dict(state["model"])
+        self.task.extras.load_state_dict(state["extras"])
+        # The groups are this device's: what computes a step, and where its rate is.
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state["optimiser"]})
+        self.average.load_state_dict(state["average"])
+        _set_random_state(state["random"][rank()], self.task.device)
+        self.best = Best(**state["best"])
+        self._recorded_bytes = state["recorded_bytes"]
+        self._began -= state["seconds"]
+        return state["step"]
+
+    @contextmanager
+    def recording(self, start: int) -> Iterator[Recorder | NoRecorder]:
+        """The recorder, at rank 0, from a step on."""
+        if rank() == 0:
+            self.recorder = Recorder(self.folder.path, self._recorded_bytes, start)
+        try:
+            yield self.recorder
+        finally:
+            self.recorder.close()
+
+    def evaluate(self, epoch: int, step: int) -> None:
+        """Evaluate the averaged weights by statistics of the latest batches, and select."""
+        again = partial(_run_again, self.task, step)
+        with self.average.applied(), measured_statistics(self.task.model, again):
+            on_main(partial(self._select, epoch, step))
+
+    def _select(self, epoch: int, step: int) -> None:
+        evaluation = self.task.validate()
+        if self.best.improved_by(evaluation):
             weights = {
-                k: v.detach().to("cpu", copy=True) for k, v in task.model.state_dict().items()
+                k: v.detach().to("cpu", copy=True) for k, v in self.task.model.state_dict().items()
             }
-            best = Best(epoch, evaluation.top1, evaluation.loss, weights)
-        recorder.write(_evaluation_record(task, evaluation, epoch, step, settings))
-        recorder.flush()
-        if on_evaluation is not None:
-            on_evaluation(epoch, evaluation)
+            self.best = Best(epoch, evaluation.top1, evaluation.loss, weights)
+        self.recorder.write(_evaluation_record(self.task, evaluation, epoch, step, self.settings))
+        self.recorder.flush()
+        if self.on_evaluation is not None:
+            self.on_evaluation(epoch, evaluation)
 
-    def keep(step: int, random: list[dict[str, Tensor]]) -> None:
+    def save(self, step: int) -> None:
+        """Write the checkpoint from which training goes on with a step."""
+        random = each_ones(_random_state(self.task.device))
+        on_main(partial(self._save, step, random))
+        self._saved = time.monotonic()
+
+    def _save(self, step: int, random: list[dict[str, Tensor]]) -> None:
         save_checkpoint(
-            checkpoint,
+            self.folder.checkpoint_file,
             {
                 "world_size": size(),
-                "model": task.model.state_dict(),
-                "extras": task.extras.state_dict(),
-                "optimiser": optimiser.state_dict()["state"],
-                "average": average.state_dict(),
+                "model": self.task.model.state_dict(),
+                "extras": self.task.extras.state_dict(),
+                "optimiser": self.optimiser.state_dict()["state"],
+                "average": self.average.state_dict(),
                 "random": random,
-                "best": vars(best),
+                "best": vars(self.best),
                 "step": step,
-                "seconds": time.monotonic() - began,
-                "recorded_bytes": recorder.position(),
+                "seconds": self.seconds,
+                "recorded_bytes": self.recorder.position(),
             },
         )
 
-    saved_at = time.monotonic()
-    take = TrainingStep(task.losses, trained, optimiser, task.device, capture=task.captures)
-    task.model.train()
-    try:
-        with StopOnInterrupt() as stop, _progress_bar() as bar, ExitStack() as stack:
-            batches = task.batch
-            if task.device.type == "cuda":  # On a CPU the thread would take its time from the step.
-                batches = stack.enter_context(Ahead(task.batch, settings.steps, task.device))
-            shown = bar.add_task(description, total=settings.steps, completed=start, note="")
-            for step in range(start, settings.steps):
-                inputs, lr = batches(step), learning_rate(step, settings)
-                recorder.write(_step_record(inputs, lr, settings), take(inputs.tensors, lr))
-                average.update()
-                epoch, batch = divmod(step + 1, settings.batches_per_epoch)
-                last = step + 1 == settings.steps
-                due = batch == 0 and epoch % settings.evaluate_every == 0
-                if last or (due and step / settings.steps >= task.evaluate_from):
-                    again = partial(_run_again, task, step)
-                    with average.applied(), measured_statistics(task.model, again):
-                        on_main(partial(evaluate, epoch - 1, step))
-                bar.update(
-                    shown, advance=1, note=f"best {task.selecting} {max(best.top1, 0):.1f} %"
-                )
-                late = time.monotonic() - saved_at > 60 * settings.checkpoint_minutes
-                late, stopping = any_of(late, stop.requested)
-                if last or late or stopping:
-                    states = each_ones(_random_state(task.device))
-                    on_main(partial(keep, step + 1, states))
-                    saved_at = time.monotonic()
-                if stopping and not last:
-                    raise Interrupted(f"stopped after step {step + 1} of {settings.steps}")
-    finally:
-        recorder.close()
-    return best, time.monotonic() - began
+
+@contextmanager
+def _batches(task: Task, settings: LoopSettings) -> Iterator[Callable[[int], StepInputs]]:
+    """What makes a step's inputs; for a GPU, in a thread that is some steps ahead."""
+    if task.device.type != "cuda":  # On a CPU the thread would take its time from the step.
+        yield task.batch
+        return
+    with Ahead(task.batch, settings.steps, task.device) as ahead:
+        yield ahead
 
 
 def _run_again(task: Task, step: int) -> None:

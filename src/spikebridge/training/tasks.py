@@ -63,7 +63,7 @@ class StudentTask(Task):
         self.student, self.data, self.seed, self.device = student, data, seed, device
         self.selecting = data.manifest.selecting
         self.autocast, self.augment = make_autocast(train.precision, device), augment
-        self._captures = train.cuda_graph
+        self.captures = train.cuda_graph
         self.batches = PairedBatches(
             data.events["train"],
             data.photos["train"],
@@ -105,11 +105,6 @@ class StudentTask(Task):
         batch = self.batches.assembled(drawn)
         with self.autocast():
             return self.objective.losses(self.student, self._guidance(batch), batch, draws)
-
-    @property
-    def captures(self) -> bool:
-        """Whether a step can be captured as a CUDA graph."""
-        return self._captures and not self.objective.waits
 
     def _guidance(self, batch: Batch) -> Callable[[Tensor], Tensor] | None:
         """Teacher logits of a batch's photos; photos that never move are shown to it once."""

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from sklearn.metrics.pairwise import linear_kernel
 from sklearn.preprocessing import KernelCenterer
 
-from oracles import reference as oracle
 from oracles.reference import alignment, cka_biased, cka_debiased
-from spikebridge.ckd.losses import alignment_loss, class_means, linear_cka
+from spikebridge.ckd.losses import alignment_loss, linear_cka
 
 ESTIMATES = pytest.mark.parametrize("debiased", [False, True])
 
@@ -230,30 +229,3 @@ def test_alignment_of_representations_gradient_is_the_numerical_one(debiased):
         lambda x, y, c: alignment_loss(linear_cka(x, y, debiased=debiased), c),
         (x_TBN, y_TBN, coefficient_T),
     )
-
-
-def test_class_means_are_numpys_at_each_step():
-    x_TBN = normal(3, 8, 5)
-    label_B = torch.tensor([4, 0, 2, 2, 0, 7, 2, 4])
-    found = class_means(x_TBN, label_B, label_B.unique())
-    for x_KN, x_BN in zip(found, x_TBN, strict=True):
-        np.testing.assert_allclose(x_KN, oracle.class_means(x_BN.numpy(), label_B.numpy()))
-
-
-def test_samples_of_other_classes_do_not_count_in_class_means():
-    x_BN = normal(4, 3)
-    found = class_means(x_BN, torch.tensor([5, -1, 5, 1]), torch.tensor([5]))
-    torch.testing.assert_close(found, (x_BN[:1] + x_BN[2:3]) / 2)
-
-
-def test_cka_of_class_means_does_not_see_the_order_within_a_class():
-    x_BN, y_BN = related(10, 6)
-    label_B = torch.arange(10) % 5
-    swapped_BN = y_BN[torch.tensor([5, 6, 7, 8, 9, 0, 1, 2, 3, 4])]
-    classes_K = torch.arange(5)
-    first, second = (
-        linear_cka(class_means(x_BN, label_B, classes_K), class_means(z_BN, label_B, classes_K))
-        for z_BN in (y_BN, swapped_BN)
-    )
-    torch.testing.assert_close(first, second)
-    assert not torch.isclose(linear_cka(x_BN, y_BN), linear_cka(x_BN, swapped_BN), rtol=0.05)

@@ -1,7 +1,7 @@
 """Losses: tensors in, a tensor out."""
 
 from spikebridge.ckd.losses._logits import confidence
-from spikebridge.ckd.losses.cka import alignment_loss, class_means, linear_cka
+from spikebridge.ckd.losses.cka import alignment_loss, linear_cka
 from spikebridge.ckd.losses.contrast import contrast_loss
 from spikebridge.ckd.losses.dist import dist_loss
 from spikebridge.ckd.losses.dkd import dkd_loss
@@ -14,7 +14,6 @@ __all__ = [
     "MixupHeads",
     "TemporalCoefficient",
     "alignment_loss",
-    "class_means",
     "confidence",
     "contrast_loss",
     "dist_loss",

@@ -81,15 +81,3 @@ def alignment_loss(cka_T: Tensor, coefficient_T: Tensor) -> Tensor:
         coefficient_T: Spatio-temporal coefficient c_t in (0, 1).
     """
     return (coefficient_T * (1 - cka_T.abs())).mean()
-
-
-def class_means(x_BN: Tensor, label_B: Tensor, classes_K: Tensor) -> Tensor:
-    """Mean representation of each class, x_KN, as rows for `linear_cka`.
-
-    Args:
-        x_BN: Representations; leading dimensions before B are kept.
-        label_B: Class indices.
-        classes_K: Classes to average; each has a sample. Samples of others do not count.
-    """
-    share_KB = (classes_K[:, None] == label_B).to(x_BN.dtype)
-    return share_KB / share_KB.sum(-1, keepdim=True) @ x_BN
