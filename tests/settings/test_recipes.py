@@ -1,7 +1,9 @@
 """Every shipped recipe parses with every method, and its networks build and run."""
 
 import dataclasses
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,12 +62,9 @@ def more_methods(tmp_path, monkeypatch):
         one.cache_clear()
 
 
-LATE = """
-title: Late CKD
-order: 55
-style: {light: "#123456", dark: "#abcdef", marker: "o", glyph: "○"}
-objective: {replacement: {power: 9}}
-"""
+ROOT = Path(__file__).parents[2]
+[LATE] = re.findall(r"```yaml\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+"""The file that CONTRIBUTING shows."""
 
 
 def test_a_method_is_one_file(more_methods):
@@ -74,12 +73,20 @@ def test_a_method_is_one_file(more_methods):
     assert config.method == "late"
     assert config.objective.replacement.power == 9
     names = list(methods())
-    assert names.index("late") == names.index("sim-only") + 1
+    assert names.index("ckd") + 1 == names.index("late") == names.index("ckd-plus") - 1
     assert names[-1] == "plain"
-    assert palette.style_of("late").light == "#123456"
-    assert "--m-late: #abcdef;" in palette.stylesheet("dark")
+    assert palette.style_of("late").light == "#6b4c9a"
+    assert "--m-late: #b39ddb;" in palette.stylesheet("dark")
     assert palette.style_of("plain") == palette.style_of("nobody's")
     assert comparable.name_variants("late", [{"objective.replacement.power": 9}]) == [""]
+
+
+def test_the_lines_that_contributing_changes_are_there():
+    shown = re.findall(r"```diff\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    lines = [line[1:] for diff in shown for line in diff.splitlines() if line.startswith("-")]
+    source = "".join(f.read_text() for f in (ROOT / "src").rglob("*.py"))
+    assert len(lines) == 2
+    assert all(line in source for line in lines)
 
 
 def test_a_methods_file_has_no_other_keys(more_methods):
