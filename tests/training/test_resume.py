@@ -13,6 +13,7 @@ from run_checks import same_run
 from safetensors.torch import load_file
 
 from spikebridge.base.errors import Interrupted, UserError
+from spikebridge.cli import main
 from spikebridge.data.prepared import prepare
 from spikebridge.runs.train import train_student, train_teacher
 from spikebridge.training.tasks import StudentTask, TeacherTask
@@ -104,30 +105,25 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_command_stopped_by_ctrl_c_resumes(recipe, tmp_path):
+def test_command_stopped_by_ctrl_c_resumes(recipe, tmp_path, capsys):
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe))
 
-    def command(out, *more, how=("-m", "spikebridge")):
-        words = ["train", str(file), "--method", "kt", "--out", str(tmp_path / out), *more]
-        return subprocess.run(
-            [sys.executable, *how, *words],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-        )
-
-    whole = command("whole")
-    assert whole.returncode == 0, whole.stderr
-    stopped = command("parts", how=("-c", _CTRL_C))
+    words = ["train", str(file), "--method", "kt", "--out"]
+    assert main([*words, str(tmp_path / "whole")]) == 0
+    parts = [*words, str(tmp_path / "parts")]
+    stopped = subprocess.run(
+        [sys.executable, "-c", _CTRL_C, *parts],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
     assert stopped.returncode == 130, stopped.stderr
     assert "--resume" in stopped.stderr.splitlines()[-1]
     assert "Traceback" not in stopped.stderr
-    refused = command("parts")
-    assert refused.returncode == 2
-    assert "--resume" in refused.stderr
-    resumed = command("parts", "--resume")
-    assert resumed.returncode == 0, resumed.stderr
+    assert main(parts) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert main([*parts, "--resume"]) == 0
     same_run(tmp_path / "whole", tmp_path / "parts")
 
 
