@@ -338,10 +338,10 @@ def test_too_few_recordings(refuse: Refuse, data: Path) -> None:
 
 
 def test_a_gpu_without_memory(refuse: Refuse, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has …")
 
-    monkeypatch.setattr("spikebridge.runs.train.StudentTask", fail)
+    monkeypatch.setattr("spikebridge.runs.tasks.StudentTask", fail)
     line = refuse(*_train(_write_recipe(data)))
     _holds(line, "Tried to allocate 20.00 MiB;", "train.batch_size", "train.memory low")
     assert "GPU 0" not in line

@@ -175,7 +175,8 @@ def test_ctrl_c_leaves_no_half_answer(
 
 def test_ctrl_c_ends_the_reading_process_with_the_program(recording: Path) -> None:
     code = (
-        "import sys, time; from spikebridge.data import foreign, events; import os\n"
+        "import os, sys, time\n"
+        "from spikebridge.data import events; from spikebridge.data.formats import foreign\n"
         "events.read_events(sys.argv[1]); print(foreign._IDLE[os.getpid()][0].pid, flush=True)\n"
         "time.sleep(60)"
     )

@@ -128,7 +128,7 @@ def test_processes_find_all_data_prepared_simulated_sources_too(make_job, tmp_pa
         assert not np.array_equal(*views)
         raise Interrupted("all there")
 
-    monkeypatch.setattr("spikebridge.runs.workers.run_in_processes", run_here)
+    monkeypatch.setattr("spikebridge.runs.execute.run_in_processes", run_here)
     with pytest.raises(Interrupted, match="all there"):
         run_jobs(jobs, workers=2)
 
@@ -194,7 +194,7 @@ def test_a_full_gpu_is_one_line_that_says_what_to_do(make_job, monkeypatch):
 )
 def test_runs_that_would_share_a_gpu_are_not_run_side_by_side(monkeypatch, gpu, devices, one):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    monkeypatch.setattr("spikebridge.runs.queue.cores", lambda: 5)
+    monkeypatch.setattr("spikebridge.runs.execute.cores", lambda: 5)
     assert default_workers(devices) == (1 if one else 5)
 
 

@@ -101,7 +101,7 @@ def read_recipe(name: str, method: str | None = None) -> dict[str, Any]:
     look_in(path.parent)
     settings = _read(path)
     settings["method"] = method or settings.get("method", "ckd")
-    if settings["method"] not in methods():
+    if str(settings["method"]) not in methods():
         raise UserError(
             f"method {settings['method']!r} is unknown; known are {', '.join(methods())}"
             + _nearest(str(settings["method"]), list(methods()))

@@ -62,7 +62,7 @@ def test_ckd_plus_stands_for_ckd_where_that_is_missing(make_run: MakeRun, report
     made = [make_run("scratch", 0, 70.0), make_run("kt", 0, 90.0), make_run("ckd-plus", 0, 75.0)]
     html = plain(report(made))
     assert "CKD-plus reaches 75.0 % on the test recordings" in html
-    assert "The highest mean of the 3 students here is that of kt: 90.0 %." in html
+    assert "The highest mean of the 3 students here is that of KT: 90.0 %." in html
     assert "Training loss of ckd-plus" in html
     assert "CKA of ckd-plus" in html
     made.append(make_run("ckd", 0, 95.0))
