@@ -2,12 +2,13 @@
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from spikebridge.cli import main
+from spikebridge import cli
 from spikebridge.commands.train import add_recipe_arguments, experiment
 
 
@@ -155,5 +156,11 @@ COMMANDS = {
 }
 _DESCRIPTION = "Measure speed, each figure beside a plain baseline in the same run."
 
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one benchmark; arguments, result and errors are those of `spikebridge.cli.main`."""
+    return cli.main(arguments, COMMANDS, "python -m benchmarks", _DESCRIPTION)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], COMMANDS, "python -m benchmarks", _DESCRIPTION))
+    sys.exit(main())

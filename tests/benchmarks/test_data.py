@@ -8,9 +8,9 @@ import yaml
 from hypothesis import given
 
 from benchmarks import data as bench
+from benchmarks.__main__ import main
 from benchmarks.baselines import frame_by_add_at, frame_by_loop, read_bin_by_loop
 from factories import as_events, as_rows, event_lists, packed, photo_folder
-from spikebridge.cli import main
 from spikebridge.data.events import Events, read_events
 from spikebridge.data.frames import frame_events
 
@@ -46,7 +46,7 @@ def test_the_command_prints_and_writes_the_same_figures(tmp_path, monkeypatch, c
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
     written = tmp_path / "figures.json"
-    assert main(["bench", "data", str(tmp_path / "mine.yaml"), "--json", str(written)]) == 0
+    assert main(["data", str(tmp_path / "mine.yaml"), "--json", str(written)]) == 0
     page = capsys.readouterr().out
     found = json.loads(written.read_text())
     rates = {name: row["samples_per_s"] for name, row in found["rows"].items()}

@@ -9,10 +9,10 @@ import torch
 import yaml
 
 from benchmarks import run, run_rows
+from benchmarks.__main__ import main
 from benchmarks.run_rows import PARTS, Clock, DenseFiles
 from factories import photo_folder, refused
 from spikebridge.ckd.settings import ObjectiveConfig
-from spikebridge.cli import main
 from spikebridge.data.prepared import prepare
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
@@ -73,7 +73,7 @@ def test_the_command_prints_and_writes_the_same_figures(recipe, tmp_path, monkey
 
     monkeypatch.setattr(run, "_in_a_process", fake)
     file = tmp_path / "found.json"
-    assert main(["bench", "run", str(recipe), "--json", str(file)]) == 0
+    assert main(["run", str(recipe), "--json", str(file)]) == 0
     found, page = json.loads(file.read_text()), capsys.readouterr().out
     assert found["steps"] == 4
     assert found["ratios"] == dict.fromkeys([*PARTS, "whole"], 3.0)
