@@ -140,7 +140,7 @@ def test_a_deployed_student_predicts_as_the_student_does(gpu, name, kind):
         expected = student(x_TBCHW).logits_TBC.float().mean(0)
         found = [network(x_TBCHW).logits_TBC.mean(0) for _ in range(6)]
     assert network._graphs._captured
-    near = 0.02 if kind == torch.float32 else 0.2
+    near = 0.02 if kind == torch.float32 else 0.8  # Of unlike logits: 1.1. Rounding moves spikes.
     for one in found:
         assert (one - expected).abs().mean() < near * expected.std()
         # A CPU's bfloat16 convolutions round by how tensors lie in memory.
