@@ -351,6 +351,7 @@ def pretend(memory: int = 2**34) -> Iterator[None]:
 
     fake, state = _kernels(native), torch.zeros(16, dtype=torch.uint8)
     grouped = Optimizer._group_tensors_by_device_and_dtype
+    autocasts, autocast_to = torch.is_autocast_enabled, torch.get_autocast_dtype
     cuda = {
         "is_available": lambda: True,
         "device_count": lambda: 1,
@@ -385,6 +386,8 @@ def pretend(memory: int = 2**34) -> Iterator[None]:
         patch(Tensor, "is_pinned", lambda _: False)
         patch(F, "one_hot", _one_hot)  # Whose own would make a tensor of the host's.
         patch(torch, "autocast", lambda kind, *a, **k: _autocast("cpu", *a, **k))
+        patch(torch, "is_autocast_enabled", lambda kind=None: autocasts("cpu"))
+        patch(torch, "get_autocast_dtype", lambda kind: autocast_to("cpu"))
         patch(Optimizer, "_accelerator_graph_capture_health_check", _capturable)
         patch(
             Optimizer,
