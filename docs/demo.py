@@ -12,7 +12,7 @@ from matplotlib import rc_context
 from spikebridge.base.files import atomic_path, write_text
 from spikebridge.results.compare import compare
 from spikebridge.results.report.figures import accuracy
-from spikebridge.results.report.svg import drawing
+from spikebridge.results.report.svg import PALE, drawing
 from spikebridge.runs.demo import markdown_table
 
 HERE = Path(__file__).parent
@@ -30,7 +30,7 @@ def main(demo: Path) -> None:
     if not found:
         sys.exit(f"{README}: has no lines <!-- demo: … --> and <!-- end demo --> for the table")
     write_text(README, text)
-    with drawing(), rc_context({"font.family": "sans-serif", "grid.color": "#dfe2e6"}):
+    with drawing(), rc_context({"font.family": "sans-serif", "grid.color": PALE}):
         figure = accuracy(rows)
     with atomic_path(HERE / "demo.png") as temporary:
         figure.savefig(temporary, format="png", dpi=160, facecolor="white")

@@ -10,7 +10,9 @@ import pytest
 from factories import refused
 from spikebridge.base.locks import alone
 from spikebridge.data.prepared import prepare
-from spikebridge.runs.train import train_student, train_teacher
+from spikebridge.run_folder import RunFolder
+from spikebridge.runs.begin import open_run
+from spikebridge.runs.train import teacher_settings, train_student, train_teacher
 
 
 @pytest.fixture
@@ -56,6 +58,25 @@ def test_a_teacher_that_another_process_trains_is_waited_for(
     thread.join()
     assert ended.is_set()
     assert not (teacher / "metrics.jsonl").exists()  # It was not trained again.
+
+
+def test_a_teacher_may_become_interrupted_while_one_looks(make_config, data, tmp_path, monkeypatch):
+    config, folder = teacher_settings(make_config()), tmp_path / "teacher"
+    train_teacher(config, data, folder)
+    (folder / "result.json").unlink()
+    checkpoint = folder / "checkpoint.pt"
+    written = checkpoint.read_bytes()
+    checkpoint.unlink()
+
+    def settings_of(run):
+        """Another process writes its checkpoint just now."""
+        checkpoint.write_bytes(written)
+        return original(run)
+
+    original = RunFolder.settings
+    monkeypatch.setattr(RunFolder, "settings", settings_of)
+    assert open_run(folder, config, shared=True) is None
+    refused(lambda: open_run(folder, config), folder, "interrupted run", "--resume")
 
 
 def test_a_file_system_without_locks_trains(make_config, data, tmp_path, monkeypatch):

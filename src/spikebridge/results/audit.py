@@ -69,8 +69,8 @@ def audit(path: Path, cache: Path) -> Audit:
     Raises:
         UserError: neither a run nor a manifest there.
     """
-    file = RunFolder(path).manifest_file if path.is_dir() else path
-    manifest = Manifest.read(file)
+    run = RunFolder(path) if path.is_dir() else None
+    manifest = run.manifest() if run else Manifest.read(path)
     leaks = list(_recordings_in_two_splits(manifest))
     unproved: list[str] = []
     checks = [
@@ -90,14 +90,14 @@ def audit(path: Path, cache: Path) -> Audit:
         ("this split's photos", manifest.seen_photos),
     ]
     origin = None
-    if path.is_dir():
-        result, selection, doubts = _selection(RunFolder(path), manifest)
+    if run is not None:
+        result, selection, doubts = _selection(run, manifest)
         origin = result.get("origin")
         leaks += selection
         unproved += doubts
         unproved += result.get("unproved", [])
-        checks.append(f"selection: every evaluation of {path / 'metrics.jsonl'}")
-        teacher, doubts = _teacher(RunFolder(path), result, manifest)
+        checks.append(f"selection: every evaluation of {run.metrics_file}")
+        teacher, doubts = _teacher(run, result, manifest)
         unproved += doubts
         if teacher is not None:
             seen.append(("the teacher's photos", teacher.seen_photos))

@@ -5,17 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spikebridge.base.devices import pick_device
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import json_text, write_json
 from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import prepare
 from spikebridge.data.settings import DataConfig
 from spikebridge.models.student import Student
-from spikebridge.results.trained import load_run
+from spikebridge.results.trained import evaluate, load_run
 from spikebridge.run_folder import RunFolder
-from spikebridge.training.evaluate import evaluate_student
-from spikebridge.training.precision import make_autocast
 
 
 def retest(folder: Path, name: str, data: DataConfig) -> dict[str, Any]:
@@ -40,21 +37,14 @@ def retest(folder: Path, name: str, data: DataConfig) -> dict[str, Any]:
     trained = load_run(folder)
     if not isinstance(trained.model, Student):
         raise UserError(f"{folder}: holds a teacher; only students are evaluated on changed data")
-    config = dataclasses.replace(trained.config, data=data)
     run = RunFolder(folder)
-    there = prepare(run.data_from_here(data), config.seed)
+    there = prepare(run.data_from_here(data), trained.config.seed)
     if _tested(there.manifest) != _tested(run.manifest()):
         raise UserError(
             f"{folder}: under {name!r} other recordings are tested than those of this run; change "
             "only how recordings are made or framed"
         )
-    device = pick_device(config.train.device)
-    evaluation = evaluate_student(
-        trained.model.to(device),
-        there.events["test"],
-        device=device,
-        autocast=make_autocast(config.train.precision, device),
-    )
+    evaluation = evaluate(trained, there, "test")
     result = {
         "data": _settings(data),
         "test_top1": evaluation.top1,

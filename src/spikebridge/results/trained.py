@@ -111,10 +111,15 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
         UserError: no finished run, or its data have changed since.
     """
     trained = load_run(folder)
-    config, data = trained.config, data_of_run(folder, trained)
-    device = pick_device(config.train.device)
-    autocast = make_autocast(config.train.precision, device)
+    data = data_of_run(folder, trained)
     with working(f"evaluating on {split}"):
-        if isinstance(model := trained.model.to(device), Teacher):
-            return evaluate_teacher(model, data.photos[split], device=device, autocast=autocast)
-        return evaluate_student(model, data.events[split], device=device, autocast=autocast)
+        return evaluate(trained, data, split)
+
+
+def evaluate(trained: Trained, data: PreparedData, split: str) -> Evaluation:
+    """Evaluate a network on a split of any data, in its own precision and on its own device."""
+    device = pick_device(trained.config.train.device)
+    autocast = make_autocast(trained.config.train.precision, device)
+    if isinstance(model := trained.model.to(device), Teacher):
+        return evaluate_teacher(model, data.photos[split], device=device, autocast=autocast)
+    return evaluate_student(model, data.events[split], device=device, autocast=autocast)

@@ -34,17 +34,20 @@ def precision_of(folder: Path, config: Config, device: torch.device) -> Precisio
     return resolve(config.train.precision, device)
 
 
-def open_run(folder: Path, config: Config, *, resume: bool) -> dict[str, Any] | None:
+def open_run(
+    folder: Path, config: Config, *, resume: bool = False, shared: bool = False
+) -> dict[str, Any] | None:
     """Check a run's folder; the result when the run is already finished.
 
     Args:
         folder: The run's folder.
         config: Its settings.
-        resume: Go on with an interrupted run.
+        resume: Go on with an interrupted run, which must be there.
+        shared: Go on with an interrupted run, if there is one; another process may train it.
 
     Raises:
-        UserError: it holds a run with other settings or an interrupted one that ``resume`` does not
-            go on with, or there is nothing to resume.
+        UserError: it holds a run with other settings or an interrupted one that is not to go on, or
+            there is nothing to resume.
     """
     settings, run = plain_settings(config), RunFolder(folder)
     if run.config_file.exists():
@@ -55,7 +58,7 @@ def open_run(folder: Path, config: Config, *, resume: bool) -> dict[str, Any] | 
             )
         if run.is_finished:
             return run.result()
-        if run.is_interrupted and not resume:
+        if run.is_interrupted and not (resume or shared):
             raise UserError(
                 f"{folder}: holds an interrupted run; add --resume, or delete it to start again"
             )
@@ -85,8 +88,8 @@ def begun(
     """
 
     def look() -> tuple[dict[str, Any] | None, bool]:
-        going_on = resume or (shared and RunFolder(folder).is_interrupted)
-        return open_run(folder, config, resume=going_on), going_on
+        finished = open_run(folder, config, resume=resume, shared=shared)
+        return finished, resume or (shared and RunFolder(folder).is_interrupted)
 
     with ExitStack() as stack:
         on_main(lambda: stack.enter_context(alone(folder, wait=shared)))

@@ -140,7 +140,7 @@ def is_finished(job: Job) -> bool:
         UserError: the folder holds a run with other settings, or a damaged one.
     """
     config = teacher_settings(job.config) if job.kind == "teacher" else job.config
-    return open_run(job.folder, config, resume=RunFolder(job.folder).is_interrupted) is not None
+    return open_run(job.folder, config, shared=True) is not None
 
 
 def is_complete(job: Job) -> bool:

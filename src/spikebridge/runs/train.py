@@ -159,8 +159,8 @@ def train_teacher(
         Interrupted: Ctrl-C.
     """
     config = with_sources(teacher_settings(config))
-    going_on = resume or (shared and RunFolder(folder).is_interrupted)
-    if (finished := on_main(partial(open_run, folder, config, resume=going_on))) is not None:
+    there = partial(open_run, folder, config, resume=resume, shared=shared)
+    if (finished := on_main(there)) is not None:
         return finished
     device = pick_device(config.train.device)
     torch.manual_seed(config.seed)

@@ -17,6 +17,8 @@ from spikebridge.models.fast.inference import deploy
 from spikebridge.models.student import Student
 from spikebridge.training.precision import Autocast
 
+_BATCH = 100
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -60,7 +62,6 @@ def evaluate_student(
     student: Student,
     events: EventSet,
     *,
-    batch_size: int = 100,
     device: torch.device,
     autocast: Autocast,
 ) -> Evaluation:
@@ -72,7 +73,7 @@ def evaluate_student(
         with autocast():
             network = deploy(student)
     logits, found = [], []
-    for rows in _batches(len(events.label_N), batch_size):
+    for rows in _batches(len(events.label_N)):
         frames_BTCHW = torch.from_numpy(events.input(rows))
         with autocast():
             output = network(frames_BTCHW.to(device).transpose(0, 1))
@@ -91,7 +92,6 @@ def evaluate_teacher(
     teacher: torch.nn.Module,
     photos: PhotoSet,
     *,
-    batch_size: int = 100,
     device: torch.device,
     autocast: Autocast,
 ) -> Evaluation:
@@ -99,7 +99,7 @@ def evaluate_teacher(
     training = teacher.training
     teacher.eval()
     logits = []
-    for rows in _batches(len(photos.label_N), batch_size):
+    for rows in _batches(len(photos.label_N)):
         photo_B3HW = torch.from_numpy(photos.photos_N3HW[rows].astype(np.float32))
         with autocast():
             logits.append(teacher(photo_B3HW.to(device).div_(255)).float())
@@ -107,6 +107,6 @@ def evaluate_teacher(
     return Evaluation(torch.cat(logits).cpu(), photos.label_N, photos.files, {})
 
 
-def _batches(count: int, size: int) -> Iterator[slice]:
-    for start in range(0, count, size):
-        yield slice(start, start + size)
+def _batches(count: int) -> Iterator[slice]:
+    for start in range(0, count, _BATCH):
+        yield slice(start, start + _BATCH)

@@ -6,17 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from factories import tiny_recipe
 from spikebridge.runs.sweep.spec import Sweep, read_sweep
-
-
-@pytest.fixture(scope="session")
-def tiny_file(tmp_path_factory) -> Path:
-    """A recipe file `tiny.yaml`."""
-    root = tmp_path_factory.mktemp("tiny")
-    file = root / "tiny.yaml"
-    file.write_text(yaml.safe_dump(tiny_recipe(root)))
-    return file
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from spikebridge.results.report.palette import GRID, INK, theme
 WIDTH = 4.6
 """Width of every figure in inches: 331 units of the SVG, about a phone's width."""
 
-_PALE = "#dfe2e6"
+PALE = "#dfe2e6"
+"""Grid lines where no page gives them a colour."""
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10.0,
@@ -85,5 +86,5 @@ def save(figure: Figure, path: Path, title: str) -> Path:
     metadata: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with matplotlib.rc_context({"svg.hashsalt": path.stem, "font.family": "sans-serif"}):
         figure.savefig(text, format="svg", facecolor="white", metadata=metadata | {"Title": title})
-    write_text(path, text.getvalue().replace(GRID, _PALE))
+    write_text(path, text.getvalue().replace(GRID, PALE))
     return path
