@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
 from report_fakes import TOP1, MakeRun, fake_files, fake_run
 
 from spikebridge.results.report import write_report
@@ -69,3 +71,13 @@ def report(tmp_path: Path) -> Callable[[Sequence[Path]], str]:
         return path.read_text(encoding="utf-8")
 
     return make
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made, but their words alone are on the page: to draw them takes most of its time."""
+
+    def words(figure: Figure, name: str, label: str) -> Markup:
+        return Markup(f'<svg id="{name}" aria-label="{escape(label)}"></svg>')
+
+    monkeypatch.setattr("spikebridge.results.report.drawings.inline", words)

@@ -78,6 +78,7 @@ def test_the_answer_comes_first_and_is_one_sentence(html: str) -> None:
     assert html.index(sentence) < html.index("<h2")
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_one_seed_has_no_interval(make_run: MakeRun, report: Report) -> None:
     html = plain(report([make_run("scratch", 0, 70.0), make_run("ckd", 0, 68.0)]))
     assert "CKD reaches 68.0 % on the test recordings" in html
@@ -87,6 +88,7 @@ def test_one_seed_has_no_interval(make_run: MakeRun, report: Report) -> None:
     assert _Page(html).rows[2][1:] == ["68.0", "−2.0", "68.0"]
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     "methods", [["scratch"], ["kt"], ["teacher"], ["ckd"], ["scratch", "kt"], ["ann-on-frames"]]
 )
@@ -150,6 +152,7 @@ def test_text_is_escaped(html: str) -> None:
     assert "dog & <b>" not in html
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_recordings_that_are_gone_are_replaced_by_a_sentence(
     make_run: MakeRun, report: Report, files: Path, tmp_path: Path
 ) -> None:
@@ -167,6 +170,7 @@ def test_recordings_that_are_gone_are_replaced_by_a_sentence(
     assert "could not be compared; restore them and repeat the audit" in html
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_values_that_were_not_finite_are_left_out(make_run: MakeRun, report: Report) -> None:
     run = make_run("ckd", 0, 80.0)
     lines = (run / "metrics.jsonl").read_text().splitlines()

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from markupsafe import Markup
 from report_fakes import MakeRun, mean_and_interval, plain
 
 from spikebridge.results.compare import compare
@@ -16,10 +15,7 @@ from spikebridge.results.report.read import read_run
 Report = Callable[[Sequence[Path]], str]
 
 
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To draw them takes most of a page's time."""
-    monkeypatch.setattr("spikebridge.results.report.drawings.inline", lambda *_: Markup(""))
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,7 @@ def test_the_page_shows_gain_matrix_and_worst_pair(html: str) -> None:
     assert section.count('src="data:image/png;base64,') == 4  # A photo and frames of both.
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_most_frequent_pairs_are_shown_whichever_seed_made_them(
     make_run: MakeRun, report: Callable[[Sequence[Path]], str]
 ) -> None:
@@ -116,6 +117,7 @@ def test_the_most_frequent_pairs_are_shown_whichever_seed_made_them(
     assert section.count('src="data:image/png;base64,') == 8
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_without_recordings_the_pairs_are_told_in_words(
     make_run: MakeRun, report: Callable[[Sequence[Path]], str], files: Path, tmp_path: Path
 ) -> None:

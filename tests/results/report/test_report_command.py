@@ -12,6 +12,7 @@ from spikebridge.cli import main
 from spikebridge.results.report import write_report
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_command_writes_the_page(
     make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -24,6 +25,7 @@ def test_the_command_writes_the_page(
     assert f"spikebridge report {' '.join(runs)} --out &#39;{page}&#39;" in html
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_progress_is_told_while_spikes_are_counted_and_figures_drawn(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +55,7 @@ def test_bad_input_gets_one_line_and_exit_code_2(
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_folder_as_page_is_refused(make_run: MakeRun, tmp_path: Path, capsys) -> None:
     run = make_run("scratch", 0, 70.0)
     assert main(["report", str(run), "--out", str(tmp_path)]) == 2
@@ -64,6 +67,7 @@ def test_clean_runs_are_counted(html: str) -> None:
     assert 'class="leak"' not in html
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_leaks_are_shown_first_and_verdicts_per_run(make_run: MakeRun, tmp_path: Path) -> None:
     clean, leaking = make_run("scratch", 0, 70.0), make_run("ckd", 0, 80.0)
     page = tmp_path / "report.html"
@@ -87,6 +91,7 @@ def test_leaks_are_shown_first_and_verdicts_per_run(make_run: MakeRun, tmp_path:
     assert "read once" not in html
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_kt_is_said_to_select_on_test(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run("ckd", 0, 80.0)
     manifest = run / "manifest.csv"
