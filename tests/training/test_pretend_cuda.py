@@ -57,7 +57,7 @@ def test_every_method_is_captured_and_computes_what_a_cpu_does(
         return make_config(
             method,
             student={"name": student, "width": 0.05},
-            train={"memory": memory, "epochs": 2, "batches_per_epoch": 3},
+            train={"memory": memory, "epochs": 1, "batches_per_epoch": 5},
         )
 
     config = configured("normal")
