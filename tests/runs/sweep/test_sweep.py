@@ -155,8 +155,8 @@ def test_trial_of_another_command_is_told_from_one_whose_process_died(make_sweep
         other = Trials(sweep, out, other_study, other_storage, {}, 1)
         assert alive.take() is not None
         assert other.take() is None
-        for claim in alive._claims.values():
-            claim.close()  # as the end of its process does
+        for lock in alive._locks.values():
+            lock.close()  # as the end of its process does
         job = other.take()
         assert job is not None
         assert job.folder.name == "0001"

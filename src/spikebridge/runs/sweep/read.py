@@ -12,7 +12,6 @@ _STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
 }
 
 
