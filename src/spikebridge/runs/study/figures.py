@@ -15,14 +15,14 @@ from spikebridge.results.report.palette import INK, style_of
 from spikebridge.results.report.svg import drawing, new_figure, save
 from spikebridge.results.tables import MARK
 from spikebridge.runs.study.spec import Study
-from spikebridge.runs.study.table import Row
+from spikebridge.runs.study.table import ArmRow
 from spikebridge.settings.presets import Style, methods
 
 _MORE = ("#8b1e4b", "#3b3b98", "#5c4033", "#00818a", "#6b8e23")
 _MARKERS = "oD^sv<>hpX"
 
 
-def write_figures(study: Study, rows: Sequence[Row], out: Path) -> list[tuple[str, Path]]:
+def write_figures(study: Study, rows: Sequence[ArmRow], out: Path) -> list[tuple[str, Path]]:
     """Draw a study.
 
     Args:
@@ -75,7 +75,7 @@ def file_name(words: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", words)
 
 
-def _over_labels(rows: Sequence[Row], styles: dict[str, Style]) -> Figure:
+def _over_labels(rows: Sequence[ArmRow], styles: dict[str, Style]) -> Figure:
     budgets = list(dict.fromkeys(row.labelled for row in rows))
     arms = list(dict.fromkeys(row.arm for row in rows))
     figure = new_figure(3.2 + 0.19 * math.ceil(len(arms) / 2))
@@ -105,7 +105,7 @@ def _over_labels(rows: Sequence[Row], styles: dict[str, Style]) -> Figure:
     return figure
 
 
-def _by_arm(rows: Sequence[Row], styles: dict[str, Style]) -> Figure:
+def _by_arm(rows: Sequence[ArmRow], styles: dict[str, Style]) -> Figure:
     figure = new_figure(0.7 + 0.32 * len(rows))
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
@@ -120,7 +120,7 @@ def _by_arm(rows: Sequence[Row], styles: dict[str, Style]) -> Figure:
     return figure
 
 
-def _differences(rows: Sequence[Row], against: str, styles: dict[str, Style]) -> Figure | None:
+def _differences(rows: Sequence[ArmRow], against: str, styles: dict[str, Style]) -> Figure | None:
     several = len({row.budget for row in rows}) > 1
     lines = [(row, one) for row in rows for one in row.paired if one.against == against]
     if not lines:

@@ -85,7 +85,7 @@ class Paired:
 
 
 @dataclass(frozen=True)
-class Row:
+class ArmRow:
     """One arm on one recipe, label budget and set of test recordings."""
 
     recipe: str
@@ -150,7 +150,7 @@ def read_outcomes(planned: Sequence[Planned], failures: dict[Path, str]) -> list
     return found
 
 
-def make_rows(study: Study, outcomes: Sequence[Outcome]) -> list[Row]:
+def make_rows(study: Study, outcomes: Sequence[Outcome]) -> list[ArmRow]:
     """The table's rows, in the order of the study."""
     groups: dict[tuple[str, str, str], list[Outcome]] = {}
     for one in outcomes:
@@ -173,7 +173,7 @@ def _row(
     place: tuple[str, str, str | None, str],
     members: Sequence[Outcome],
     baselines: dict[str, list[Outcome]],
-) -> Row:
+) -> ArmRow:
     recipe, budget, tested_on, arm = place
     tested = {m.planned.seed: m.tested(tested_on) for m in members}
     top1 = {seed: result["test_top1"] for seed, result in tested.items() if result}
@@ -188,7 +188,7 @@ def _row(
             paired.append(Paired(against, common, differences, proved))
     done = [m for m in members if m.result]
     known = [m.labelled for m in done if m.labelled is not None]
-    return Row(
+    return ArmRow(
         recipe,
         budget,
         in_words(known) if known else members[0].planned.labelled,

@@ -14,7 +14,7 @@ from spikebridge.results.report.answer import signed
 from spikebridge.results.tables import MARK, MARK_MEANS, RUN_COLUMNS, Table, csv_text, run_cells
 from spikebridge.runs.study.hard import Tested, as_csv, never_right
 from spikebridge.runs.study.spec import Study
-from spikebridge.runs.study.table import NOT_RUN, Outcome, Paired, Row
+from spikebridge.runs.study.table import NOT_RUN, ArmRow, Outcome, Paired
 
 _SOFTWARE = ("spikebridge", "torch", "numpy", "scipy", "eventcv")
 TABLE = "table.md"
@@ -23,7 +23,7 @@ TABLE = "table.md"
 
 def write_tables(
     study: Study,
-    rows: Sequence[Row],
+    rows: Sequence[ArmRow],
     outcomes: Sequence[Outcome],
     tested: Sequence[Tested],
     out: Path,
@@ -44,7 +44,7 @@ def write_tables(
     return text
 
 
-def markdown(study: Study, rows: Sequence[Row], tested: Sequence[Tested] = ()) -> str:
+def markdown(study: Study, rows: Sequence[ArmRow], tested: Sequence[Tested] = ()) -> str:
     """The table in Markdown, with a line for every run that failed.
 
     Args:
@@ -55,7 +55,7 @@ def markdown(study: Study, rows: Sequence[Row], tested: Sequence[Tested] = ()) -
     return table(study, rows, tested).markdown()
 
 
-def table(study: Study, rows: Sequence[Row], tested: Sequence[Tested] = ()) -> Table:
+def table(study: Study, rows: Sequence[ArmRow], tested: Sequence[Tested] = ()) -> Table:
     """The table as text; `markdown` describes it."""
     spiking = any(not math.isnan(row.spikes) for row in rows)
     counted = any(not math.isnan(row.energy_nj) for row in rows)
@@ -120,7 +120,7 @@ def _number(value: float, form: str) -> str:
     return "–" if math.isnan(value) else format(value, form)
 
 
-def _csv_rows(study: Study, rows: Sequence[Row]) -> list[list[Any]]:
+def _csv_rows(study: Study, rows: Sequence[ArmRow]) -> list[list[Any]]:
     head = ["data", "labelled_per_class", "tested_on", "arm", "protocol", "n", "mean",
             "interval95", "seeds", "test_top1"]  # fmt: skip
     for arm in study.against:
@@ -142,7 +142,7 @@ def _csv_rows(study: Study, rows: Sequence[Row]) -> list[list[Any]]:
     return lines
 
 
-def _per_run(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> list[list[Any]]:
+def _per_run(rows: Sequence[ArmRow], outcomes: Sequence[Outcome]) -> list[list[Any]]:
     """A row for each run on each set of test recordings, failed ones included."""
     head = ["data", "labelled_per_class", "tested_on", "arm", "protocol", *RUN_COLUMNS]
     lines: list[list[Any]] = [[*head, "energy_nj", "failure"]]
@@ -165,7 +165,7 @@ def _exact(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
-def _as_json(study: Study, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _as_json(study: Study, rows: Sequence[ArmRow], outcomes: Sequence[Outcome]) -> dict[str, Any]:
     versions = {"python": platform.python_version()} | {name: version(name) for name in _SOFTWARE}
     return {
         "name": study.name,
@@ -178,7 +178,7 @@ def _as_json(study: Study, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> 
     }
 
 
-def _row_json(row: Row) -> dict[str, Any]:
+def _row_json(row: ArmRow) -> dict[str, Any]:
     paired = [
         vars(one) | {"mean": one.mean, "interval95": one.interval, "p": one.p} for one in row.paired
     ]

@@ -14,12 +14,12 @@ from spikebridge.runs.sweep.spec import Sweep
 from spikebridge.runs.sweep.storage import opened, require_same
 from spikebridge.runs.sweep.trial import without_test
 from spikebridge.runs.sweep.trials import Trials
-from spikebridge.runs.sweep.write import Report, write_report
+from spikebridge.runs.sweep.write import SweepReport, write_report
 
 
 def run_sweep(
     sweep: Sweep, out: Path, *, workers: int, trials: int | None = None, command: str = ""
-) -> Report:
+) -> SweepReport:
     """Run trials until there are enough, and write the report.
 
     Several calls, in processes of their own, may work on the same folder.

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from spikebridge.base.files import json_text, write_text
 from spikebridge.results.tables import Table, csv_text
 from spikebridge.runs.sweep.figures import draw_history, draw_importance
-from spikebridge.runs.sweep.read import Trial, read_trial
+from spikebridge.runs.sweep.read import TrialRow, read_trial
 from spikebridge.runs.sweep.space import nested
 from spikebridge.runs.sweep.spec import Sweep
 from spikebridge.runs.sweep.trials import FAILURE
@@ -23,17 +23,17 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Report:
+class SweepReport:
     """What a sweep found."""
 
-    trials: tuple[Trial, ...]
+    trials: tuple[TrialRow, ...]
     text: str
     """Markdown."""
-    best: Trial | None
+    best: TrialRow | None
     """Highest mean; of several, that of the lowest validation loss."""
 
 
-def write_report(sweep: Sweep, study: optuna.Study, out: Path, command: str = "") -> Report:
+def write_report(sweep: Sweep, study: optuna.Study, out: Path, command: str = "") -> SweepReport:
     """Write all that is known of a sweep so far.
 
     Args:
@@ -63,7 +63,7 @@ def write_report(sweep: Sweep, study: optuna.Study, out: Path, command: str = ""
             )
     text = _markdown(sweep, trials, best, pictures, command)
     write_text(out / "sweep.md", text)
-    return Report(trials, text, best)
+    return SweepReport(trials, text, best)
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
@@ -78,7 +78,7 @@ def importance(study: optuna.Study) -> dict[str, float]:
     return {name: share for name, share in found.items() if share == share}
 
 
-def best_yaml(sweep: Sweep, best: Trial) -> str:
+def best_yaml(sweep: Sweep, best: TrialRow) -> str:
     """The best trial's settings, to be laid over the recipe."""
     where = [f"method {sweep.base.method}", f"recipe {sweep.recipe}"]
     lines = [
@@ -89,12 +89,12 @@ def best_yaml(sweep: Sweep, best: Trial) -> str:
     return "\n".join(lines) + "\n" + yaml.safe_dump(nested(best.values), sort_keys=False)
 
 
-def _merit(trial: Trial) -> tuple[float, float]:
+def _merit(trial: TrialRow) -> tuple[float, float]:
     assert trial.value is not None
     return trial.value, -trial.notes["val_loss"]
 
 
-def _csv(sweep: Sweep, trials: Sequence[Trial]) -> str:
+def _csv(sweep: Sweep, trials: Sequence[TrialRow]) -> str:
     names = [setting.name for setting in sweep.space]
     by_seed = [f"val_top1_seed{seed}" for seed in sweep.seeds]
     head = ["trial", "state", "val_top1", *by_seed, "val_loss", "epochs", "running_mean", "seconds"]
@@ -116,8 +116,8 @@ def _csv(sweep: Sweep, trials: Sequence[Trial]) -> str:
 
 def _markdown(
     sweep: Sweep,
-    trials: Sequence[Trial],
-    best: Trial | None,
+    trials: Sequence[TrialRow],
+    best: TrialRow | None,
     pictures: Sequence[str],
     command: str,
 ) -> str:
