@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from spikebridge.data.manifest import SELECTED_ON_TEST
-from spikebridge.results.report.answer import signed
 from spikebridge.results.report.palette import INK, style_of
 from spikebridge.results.report.svg import drawing, new_figure, save
-from spikebridge.results.tables import MARK
+from spikebridge.results.tables import with_interval
 from spikebridge.runs.study.spec import Study
 from spikebridge.runs.study.table import ArmRow
 from spikebridge.settings.presets import Style, methods
@@ -111,8 +110,7 @@ def _by_arm(rows: Sequence[ArmRow], styles: dict[str, Style]) -> Figure:
     for place, row in enumerate(rows):
         style = styles[row.arm]
         axes.plot(row.top1, [place + 0.28] * len(row.top1), "|", color=style.light, ms=4, mew=1)
-        text = f"{row.mean:.1f}" + ("" if math.isnan(row.interval) else f" ± {row.interval:.1f}")
-        text += "" if all(row.proved) else MARK
+        text = with_interval(f"{row.mean:.1f}", row.interval, all(row.proved))
         _dot(axes, place, row.mean, row.interval, style, text)
     _name_lines(axes, [row.name for row in rows])
     axes.set_xlim(max(0.0, axes.get_xlim()[0]), min(101.0, axes.get_xlim()[1]))
@@ -131,9 +129,7 @@ def _differences(rows: Sequence[ArmRow], against: str, styles: dict[str, Style])
     axes = figure.add_subplot()
     axes.axvline(0, color=INK, lw=0.8)
     for place, (row, one) in enumerate(lines):
-        text = signed(one.mean) + ("" if math.isnan(one.interval) else f" ± {one.interval:.1f}")
-        text += "" if one.proved else MARK
-        _dot(axes, place, one.mean, one.interval, styles[row.arm], text)
+        _dot(axes, place, one.mean, one.interval, styles[row.arm], one.text)
     names = [row.name + (f", k = {row.labelled}" if several else "") for row, _ in lines]
     _name_lines(axes, names)
     axes.set_xlabel(f"test top-1 minus that of {against}, points")

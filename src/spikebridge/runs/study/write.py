@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from spikebridge.base.files import write_json, write_text
-from spikebridge.results.compare import in_words
-from spikebridge.results.report.answer import signed
-from spikebridge.results.tables import MARK, MARK_MEANS, RUN_COLUMNS, Table, csv_text, run_cells
+from spikebridge.results.compare import Paired, in_words
+from spikebridge.results.tables import (
+    MARK,
+    MARK_MEANS,
+    RUN_COLUMNS,
+    Table,
+    csv_text,
+    run_cells,
+    with_interval,
+)
 from spikebridge.runs.study.hard import Tested, as_csv, never_right
 from spikebridge.runs.study.spec import Study
-from spikebridge.runs.study.table import NOT_RUN, ArmRow, Outcome, Paired
+from spikebridge.runs.study.table import NOT_RUN, ArmRow, Outcome
 
 _SOFTWARE = ("spikebridge", "torch", "numpy", "scipy", "eventcv")
 TABLE = "table.md"
@@ -71,8 +78,9 @@ def table(study: Study, rows: Sequence[ArmRow], tested: Sequence[Tested] = ()) -
         total = len({*row.seeds, *(seed for seed, _ in row.failures)})
         seeds = str(total) if len(row.seeds) == total else f"{len(row.seeds)} of {total}"
         paired = {one.against: one for one in row.paired}
-        each = (f"{value:.1f}{_mark(p)}" for value, p in zip(row.top1, row.proved, strict=True))
-        mean = _interval(f"{row.mean:.1f}", row.interval) + _mark(all(row.proved))
+        marks = ("" if proved else MARK for proved in row.proved)
+        each = (f"{value:.1f}{mark}" for value, mark in zip(row.top1, marks, strict=True))
+        mean = with_interval(_number(row.mean, ".1f"), row.interval, all(row.proved))
         lines.append(
             [*start, row.name, seeds, mean,
              *(_difference(paired.get(arm)) for arm in study.against), " ".join(each) or "–",
@@ -101,19 +109,11 @@ def table(study: Study, rows: Sequence[ArmRow], tested: Sequence[Tested] = ()) -
     return Table(head, [place >= len(names) for place in range(len(head))], lines, notes)
 
 
-def _mark(proved: bool) -> str:
-    return "" if proved else MARK
-
-
 def _difference(paired: Paired | None) -> str:
     if paired is None:
         return "–"
     p = "" if math.isnan(paired.p) else f" ({'<0.001' if paired.p < 0.001 else f'{paired.p:.3f}'})"
-    return _interval(signed(paired.mean), paired.interval) + _mark(paired.proved) + p
-
-
-def _interval(mean: str, interval: float) -> str:
-    return mean.replace("nan", "–") + ("" if math.isnan(interval) else f" ± {interval:.1f}")
+    return paired.text + p
 
 
 def _number(value: float, form: str) -> str:
