@@ -41,29 +41,24 @@ def write_tables(
     Returns:
         The table in Markdown.
     """
-    text = markdown(study, rows, tested)
-    write_text(out / TABLE, text)
-    write_text(out / "table.tex", table(study, rows, tested).latex(study.title, command))
+    whole = table(study, rows, tested)
+    write_text(out / TABLE, whole.markdown())
+    write_text(out / "table.tex", whole.latex(study.title, command))
     write_text(out / "table.csv", csv_text(_csv_rows(study, rows)))
     write_text(out / "per-run.csv", csv_text(_per_run(rows, outcomes)))
     write_text(out / "never-right.csv", as_csv(tested))
     write_json(out / "results.json", _as_json(study, rows, outcomes))
-    return text
+    return whole.markdown()
 
 
-def markdown(study: Study, rows: Sequence[ArmRow], tested: Sequence[Tested] = ()) -> str:
-    """The table in Markdown, with a line for every run that failed.
+def table(study: Study, rows: Sequence[ArmRow], tested: Sequence[Tested] = ()) -> Table:
+    """The table as text, with a line for every run that failed.
 
     Args:
         study: What is compared.
         rows: The table.
         tested: What was said of each test recording.
     """
-    return table(study, rows, tested).markdown()
-
-
-def table(study: Study, rows: Sequence[ArmRow], tested: Sequence[Tested] = ()) -> Table:
-    """The table as text; `markdown` describes it."""
     spiking = any(not math.isnan(row.spikes) for row in rows)
     counted = any(not math.isnan(row.energy_nj) for row in rows)
     names = ["data", "labelled per class", *(["tested on"] if study.evaluate_at else []), "arm"]

@@ -74,8 +74,8 @@ def _select(run: Job, judge: Callable[[int, Evaluation], None] | None) -> Best:
             run.config,
             without_test(data_of(run)),
             run.folder,
-            teacher_folder=run.teacher.folder if run.teacher else run.folder / "teacher",
-            teacher_config=run.teacher.config if run.teacher else None,
+            teacher_folder=run.teacher_folder,
+            teacher_config=run.teacher and run.teacher.config,
             on_evaluation=judge,
         )
     finally:
