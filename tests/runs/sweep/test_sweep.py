@@ -184,6 +184,14 @@ def test_impossible_combinations_are_failed_trials(make_sweep, tmp_path):
         assert all("dvs_from must not come after" in one.user_attrs["failure"] for one in failed)
 
 
+def test_a_storage_that_breaks_during_a_trial_is_one_line(make_sweep, tmp_path):
+    with opened(tmp_path, 2) as (study, storage):
+        trials = Trials(make_sweep(), tmp_path, study, storage, {}, 2)
+        assert trials.take() is not None
+        (tmp_path / STORAGE).write_bytes(b"no database" * 100)
+        refused(trials.close, STORAGE, "not a database")
+
+
 def test_importance_needs_enough_trials_that_differ():
     study = optuna.create_study(direction="maximize")
     space = {"a": optuna.distributions.FloatDistribution(0, 1),
