@@ -15,6 +15,7 @@ from benchmarks.baselines import (
     frame_by_tonic,
     read_bin_by_loop,
 )
+from benchmarks.measure import ratio_table, ratios, table
 from spikebridge.base.devices import pick_device
 from spikebridge.data.events import Events, read_events
 from spikebridge.data.feed.cache import CachedArrays
@@ -71,23 +72,25 @@ def bench_data(config: Config, scratch: Path) -> DataBench:
         **_caching(data, scratch),
         **_loading(config, data),
     }
-    pairs = [(a, b) for a, others in _COMPARED.items() for b in others if a in rows and b in rows]
     frames = data.events["test"].frames_NTCHW
     assert isinstance(frames, CachedArrays)
     return DataBench(
         rows,
-        {f"{ours} / {theirs}": rows[ours] / rows[theirs] for ours, theirs in pairs},
+        ratios(_COMPARED, rows),
         frames.stored_bytes / len(frames),
         4 * int(np.prod(frames.shape[1:])),
     )
 
 
-_COMPARED = {
-    "read raw": ["read raw, loop over events"],
-    "frame": ["frame, loop over events", "frame, np.add.at", "frame, tonic ToFrame"],
-    "cache": ["cache, dense float32 .npy"],
-    "loader": ["loader, raw files and np.add.at", "student"],
-}
+_COMPARED = (
+    ("read raw", "read raw, loop over events"),
+    ("frame", "frame, loop over events"),
+    ("frame", "frame, np.add.at"),
+    ("frame", "frame, tonic ToFrame"),
+    ("cache", "cache, dense float32 .npy"),
+    ("loader", "loader, raw files and np.add.at"),
+    ("loader", "student"),
+)
 
 
 def _reading(files: Sequence[str], sensor: tuple[int, int] | None) -> dict[str, float]:
@@ -183,11 +186,10 @@ def _rate(act: Callable[[Any], Any], items: Sequence[Any]) -> float:
 
 def describe(found: DataBench) -> str:
     """The figures as a Markdown table."""
-    lines = ["| what | samples/s |", "| --- | ---: |"]
-    lines += [f"| {name} | {value:,.0f} |" for name, value in found.rows.items()]
-    lines += ["", "| ratio | |", "| --- | ---: |"]
-    lines += [f"| {name} | {value:.2f} |" for name, value in found.ratios.items()]
-    share = found.bytes_per_recording / found.dense_bytes
-    lines += ["", f"{found.bytes_per_recording:,.0f} bytes per recording in the cache, "
-              f"{found.dense_bytes:,} as dense float32 ({share:.1%})."]  # fmt: skip
-    return "\n".join(lines) + "\n"
+    rates = ([name, f"{value:,.0f}"] for name, value in found.rows.items())
+    size = (
+        f"{found.bytes_per_recording:,.0f} bytes per recording in the cache, "
+        f"{found.dense_bytes:,} as dense float32 "
+        f"({found.bytes_per_recording / found.dense_bytes:.1%}).\n"
+    )
+    return "\n".join([table(["what", "samples/s"], rates), ratio_table(found.ratios), size])

@@ -6,7 +6,7 @@ running statistics of random recordings, so that every layer fires.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measure import (
-    Job,
-    Timing,
+    Bench,
+    Measurement,
     choose,
-    footer,
     machine,
     measure,
-    notes,
     ratio_table,
+    ratios,
+    table,
 )
 from benchmarks.problem import BenchSettings, initial_weights, random_batch
 from benchmarks.reference import PlainStudent, ReferenceParts
@@ -42,15 +42,8 @@ _RECORDINGS = 8
 
 
 @dataclass(frozen=True)
-class InferenceBench:
+class InferenceBench(Bench):
     """What the rows took."""
-
-    settings: BenchSettings
-    repeats: int
-    machine: dict[str, Any]
-    rows: dict[str, Timing]
-    left_out: dict[str, str]
-    """Rows that cannot be measured here, and why."""
 
     @property
     def latencies(self) -> dict[str, tuple[float, float]]:
@@ -64,10 +57,7 @@ class InferenceBench:
     @property
     def ratios(self) -> dict[str, float]:
         """Of medians, for the rows that are there."""
-        found = self.latencies
-        return {
-            f"{a} / {b}": found[a][0] / found[b][0] for a, b in _RATIOS if a in found and b in found
-        }
+        return ratios(_RATIOS, {name: p50 for name, (p50, _) in self.latencies.items()})
 
     def as_json(self) -> dict[str, Any]:
         """For a JSON file."""
@@ -83,9 +73,7 @@ class InferenceBench:
                 for name, (p50, p99) in self.latencies.items()
             },
             "ratios": self.ratios,
-            "notes": notes(self.rows, self.left_out),
-            "machine": self.machine,
-            "settings": {**asdict(self.settings), "repeats": self.repeats},
+            **self.about(),
         }
 
 
@@ -106,7 +94,7 @@ def bench_inference(
         raise UserError(f"bench inference: --repeats must be at least {MIN_CALLS}")
     chosen, left_out = choose(rows, ROWS)
     here = machine(settings)
-    found = measure({name: Job(__name__, name, settings, repeats) for name in chosen})
+    found = measure({name: Measurement(__name__, name, settings, repeats) for name in chosen})
     return InferenceBench(settings, repeats, here, found, left_out)
 
 
@@ -156,15 +144,11 @@ def settled_weights(settings: BenchSettings, x_TBCHW: Tensor) -> dict[str, Tenso
 
 def describe(found: InferenceBench) -> str:
     """The figures as Markdown tables."""
-    lines = [
-        "| row | cold, ms | of it C kernels built, s | p50, ms | p99, ms | peak, MiB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for name, (p50, p99) in found.latencies.items():
-        row = found.rows[name]
-        lines.append(
-            f"| {name} | {row.ms_cold:,.0f} | {row.build_s:.1f} | {p50:,.2f} | {p99:,.2f} | "
-            f"{row.peak_mib:,.0f} |"
-        )
-    lines += ["", *ratio_table(found.ratios), ""]
-    return "\n".join([*lines, *footer(found.machine, notes(found.rows, found.left_out))])
+    head = ["row", "cold, ms", "of it C kernels built, s", "p50, ms", "p99, ms", "peak, MiB"]
+    rows = ((name, found.rows[name], *of_calls) for name, of_calls in found.latencies.items())
+    lines = (
+        [name, f"{row.ms_cold:,.0f}", f"{row.build_s:.1f}", f"{p50:,.2f}", f"{p99:,.2f}",
+         f"{row.peak_mib:,.0f}"]
+        for name, row, p50, p99 in rows
+    )  # fmt: skip
+    return "\n".join([table(head, lines), ratio_table(found.ratios), found.footer()])

@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from benchmarks.problem import BenchSettings
 from spikebridge.base.console import each
 from spikebridge.base.devices import pick_device
 from spikebridge.base.errors import UserError
+from spikebridge.results.tables import Table
 from spikebridge.training.precision import make_autocast
 
 ROUNDS = 5
@@ -34,7 +35,7 @@ _CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR"
 
 
 @dataclass(frozen=True)
-class Job:
+class Measurement:
     """One row to measure."""
 
     module: str
@@ -57,7 +58,7 @@ class Timing:
     turns: list[list[float]]
     """Milliseconds of each warm call, by turn."""
     peak_mib: float
-    """Most memory; see `benchmarks.worker.Row`."""
+    """Most memory; see `TimedRow.peak_mib` in `benchmarks.worker`."""
     note: str
     """How the row was run."""
 
@@ -67,21 +68,48 @@ class Timing:
         return min(statistics.median(turn) for turn in self.turns)
 
 
-def measure(jobs: dict[str, Job]) -> dict[str, Timing]:
-    """Measure jobs beside each other; all have the same number of repeats.
+@dataclass(frozen=True)
+class Bench:
+    """What the rows of a benchmark took."""
+
+    settings: BenchSettings
+    repeats: int
+    machine: dict[str, Any]
+    rows: dict[str, Timing]
+    left_out: dict[str, str]
+    """Rows that cannot be measured here, and why."""
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """How rows were run, and why some were not."""
+        return {name: row.note for name, row in self.rows.items() if row.note} | self.left_out
+
+    def about(self, **more: Any) -> dict[str, Any]:
+        """Where, how and with which settings, for a JSON file."""
+        settings = {**asdict(self.settings), "repeats": self.repeats, **more}
+        return {"notes": self.notes, "machine": self.machine, "settings": settings}
+
+    def footer(self) -> str:
+        """Lines that say where and how."""
+        words = ", ".join(f"{key} {value}" for key, value in self.machine.items())
+        return "\n".join([*(f"{name}: {note}" for name, note in self.notes.items()), words, ""])
+
+
+def measure(measurements: dict[str, Measurement]) -> dict[str, Timing]:
+    """Measure rows beside each other; all have the same number of repeats.
 
     Raises:
         UserError: a process failed, for want of memory say.
     """
     with ExitStack() as stack:
         caches = stack.enter_context(tempfile.TemporaryDirectory())
-        environment = row_environment(caches, next(iter(jobs.values())).settings.device)
+        environment = row_environment(caches, next(iter(measurements.values())).settings.device)
 
         def begin(name: str) -> Process:
-            return stack.enter_context(closing(Process(jobs[name], environment)))
+            return stack.enter_context(closing(Process(measurements[name], environment)))
 
-        rows = dict(zip(jobs, each(begin, jobs, "building"), strict=True))
-        turns = _turns(list(jobs), next(iter(jobs.values())).repeats)
+        rows = dict(zip(measurements, each(begin, measurements, "building"), strict=True))
+        turns = _turns(list(measurements), next(iter(measurements.values())).repeats)
         taken = each(lambda turn: (turn[0], rows[turn[0]].turn(turn[1])), turns, "measuring")
         return {
             name: Timing(
@@ -128,10 +156,10 @@ class Process:
         UserError: it failed; any of the methods may say so.
     """
 
-    def __init__(self, job: Job, environment: dict[str, str]) -> None:
-        if job.settings.threads:
-            environment = {**environment, "OMP_NUM_THREADS": str(job.settings.threads)}
-        self._row, self._errors = job.row, tempfile.TemporaryFile("w+")  # noqa: SIM115
+    def __init__(self, measurement: Measurement, environment: dict[str, str]) -> None:
+        if measurement.settings.threads:
+            environment = {**environment, "OMP_NUM_THREADS": str(measurement.settings.threads)}
+        self._row, self._errors = measurement.row, tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "benchmarks.worker"],
             stdin=subprocess.PIPE,
@@ -141,7 +169,7 @@ class Process:
             env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         try:
-            self.note, self.ms_cold, self.build_s = self._ask(asdict(job))
+            self.note, self.ms_cold, self.build_s = self._ask(asdict(measurement))
         except BaseException:
             self.close()
             raise
@@ -215,22 +243,20 @@ def choose(rows: Sequence[str], known: Sequence[str]) -> tuple[list[str], dict[s
     return chosen, left_out
 
 
-def notes(rows: dict[str, Timing], left_out: dict[str, str]) -> dict[str, str]:
-    """How rows were run, and why some were not."""
-    return {**{name: row.note for name, row in rows.items() if row.note}, **left_out}
+def ratios(pairs: Iterable[tuple[str, str]], values: Mapping[str, float]) -> dict[str, float]:
+    """One row's value over another's, for the pairs of which both are there."""
+    there = ((a, b) for a, b in pairs if a in values and b in values)
+    return {f"{a} / {b}": values[a] / values[b] for a, b in there}
 
 
-def ratio_table(ratios: dict[str, float]) -> list[str]:
-    """Lines of a Markdown table."""
-    return [
-        "| ratio | |", "| --- | ---: |", *(f"| {name} | {r:.2f} |" for name, r in ratios.items())
-    ]  # fmt: skip
+def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, in which all but the first column are numbers."""
+    return Table(head, [place > 0 for place in range(len(head))], list(lines)).markdown()
 
 
-def footer(machine: dict[str, Any], notes: dict[str, str]) -> list[str]:
-    """Lines that say where and how."""
-    words = ", ".join(f"{key} {value}" for key, value in machine.items())
-    return [*(f"{name}: {note}" for name, note in notes.items()), words, ""]
+def ratio_table(ratios: Mapping[str, float]) -> str:
+    """Ratios as a Markdown table."""
+    return table(["ratio", ""], ([name, f"{ratio:.2f}"] for name, ratio in ratios.items()))
 
 
 def _cpu_name() -> str:

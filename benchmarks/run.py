@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import row_environment
+from benchmarks.measure import row_environment, table
 from benchmarks.reference import TAU, THRESHOLD
 from benchmarks.run_rows import PARTS
 from spikebridge.base.console import each
@@ -143,14 +143,13 @@ def _require_plain(config: Config) -> None:
 
 def describe(found: RunBench) -> str:
     """The figures as Markdown tables."""
-    lines = [f"{found.steps} steps", "", "| part | reference, s | ours, s | ratio | saved of the "
-             "whole |", "| --- | ---: | ---: | ---: | ---: |"]  # fmt: skip
     plain, fast = found.warm["reference"], found.warm["ours"]
+    lines = []
     for part in (*PARTS, "whole"):
         ratio = f"{found.ratios[part]:.2f}" if part in found.ratios else ""
         saved = found.saved.get(part, 1 - fast["whole"] / plain["whole"])
-        lines.append(f"| {part} | {plain[part]:.2f} | {fast[part]:.2f} | {ratio} | {saved:.1%} |")
-    lines += ["", "| first run, cold | s | of it C kernels built, s |", "| --- | ---: | ---: |"]
-    for row in ROWS:
-        lines.append(f"| {row} | {found.cold[row]['whole']:.2f} | {found.cold[row]['build']:.1f} |")
-    return "\n".join(lines) + "\n"
+        lines.append([part, f"{plain[part]:.2f}", f"{fast[part]:.2f}", ratio, f"{saved:.1%}"])
+    head = ["part", "reference, s", "ours, s", "ratio", "saved of the whole"]
+    cold = ([row, f"{s['whole']:.2f}", f"{s['build']:.1f}"] for row, s in found.cold.items())
+    cold_head = ["first run, cold", "s", "of it C kernels built, s"]
+    return "\n".join([f"{found.steps} steps\n", table(head, lines), table(cold_head, cold)])

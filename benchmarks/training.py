@@ -7,21 +7,22 @@ of it. All rows start from the same weights and see the same random batch.
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.measure import (
-    Job,
+    Bench,
+    Measurement,
     Timing,
     choose,
-    footer,
     machine,
     measure,
-    notes,
     ratio_table,
+    ratios,
+    table,
 )
 from benchmarks.problem import (
     LEARNING_RATE,
@@ -59,34 +60,22 @@ _RATIOS = (
     (EAGER, "ours"),
     (LOW, "ours"),
 )
+_PEAK_RATIOS = (("reference", "ours"), ("ours", LOW))
 
 
 @dataclass(frozen=True)
-class TrainingBench:
+class TrainingBench(Bench):
     """What the rows took."""
 
-    settings: BenchSettings
-    repeats: int
-    machine: dict[str, Any]
-    rows: dict[str, Timing]
-    left_out: dict[str, str]
-    """Rows that cannot be measured here, and why."""
     swept: dict[int, Timing]
     """Ours by T; empty where it was not asked for."""
 
     @property
     def ratios(self) -> dict[str, float]:
         """Of warm times and of peaks, for the rows that are there."""
-        rows = self.rows
-        found = {
-            f"{a} / {b}": rows[a].ms_warm / rows[b].ms_warm
-            for a, b in _RATIOS
-            if a in rows and b in rows
-        }
-        for a, b in (("reference", "ours"), ("ours", LOW)):
-            if a in rows and b in rows:
-                found[f"peak {a} / {b}"] = rows[a].peak_mib / rows[b].peak_mib
-        return found
+        times = ratios(_RATIOS, {name: row.ms_warm for name, row in self.rows.items()})
+        peaks = ratios(_PEAK_RATIOS, {name: row.peak_mib for name, row in self.rows.items()})
+        return times | {f"peak {name}": ratio for name, ratio in peaks.items()}
 
     @property
     def sweep_ratios(self) -> dict[int, float]:
@@ -109,9 +98,7 @@ class TrainingBench:
                 str(t): {"ms_warm": row.ms_warm, "ratio": self.sweep_ratios[t]}
                 for t, row in self.swept.items()
             },
-            "notes": notes(self.rows, self.left_out),
-            "machine": self.machine,
-            "settings": {**asdict(self.settings), "repeats": self.repeats, "progress": PROGRESS},
+            **self.about(progress=PROGRESS),
         }  # fmt: skip
 
 
@@ -140,24 +127,27 @@ def bench_training(
     if repeats < 1:
         raise UserError("bench training: --repeats must be at least 1")
     chosen, left_out = choose(rows, ROWS)
-    jobs: dict[str, Job] = {name: Job(__name__, name, settings, repeats) for name in chosen}
+    timed = {name: (name, settings) for name in chosen}
     if "ours" in chosen and pick_device(settings.device).type == "cuda":
-        chosen.append(EAGER)
-        jobs[EAGER] = Job(__name__, "ours", replace(settings, cuda_graph=False), repeats)
+        timed[EAGER] = "ours", replace(settings, cuda_graph=False)
     if low_memory:
-        chosen.append(LOW)
-        jobs[LOW] = Job(__name__, "ours", replace(settings, memory="low"), repeats)
-    for t in SWEPT_TIME_STEPS if sweep else ():
-        jobs[f"T = {t}"] = Job(__name__, "ours", replace(settings, time_steps=t), repeats)
+        timed[LOW] = "ours", replace(settings, memory="low")
+    by_steps = {f"T = {t}": t for t in SWEPT_TIME_STEPS if sweep}
+    swept = {name: ("ours", replace(settings, time_steps=t)) for name, t in by_steps.items()}
     here = machine(settings)
-    found = measure(jobs)
+    found = measure(
+        {
+            name: Measurement(__name__, row, given, repeats)
+            for name, (row, given) in (timed | swept).items()
+        }
+    )
     return TrainingBench(
         settings,
         repeats,
         here,
-        {name: found[name] for name in chosen},
+        {name: found[name] for name in timed},
         left_out,
-        {t: found[f"T = {t}"] for t in SWEPT_TIME_STEPS if sweep},
+        {t: found[name] for name, t in by_steps.items()},
     )
 
 
@@ -257,18 +247,15 @@ def _plain(
 
 def describe(found: TrainingBench) -> str:
     """The figures as Markdown tables."""
-    lines = [
-        "| row | cold, ms | of it C kernels built, s | warm, ms | peak, MiB |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for name, row in found.rows.items():
-        lines.append(
-            f"| {name} | {row.ms_cold:,.0f} | {row.build_s:.1f} | {row.ms_warm:,.1f} | "
-            f"{row.peak_mib:,.0f} |"
-        )
-    lines += ["", *ratio_table(found.ratios)]
+    head = ["row", "cold, ms", "of it C kernels built, s", "warm, ms", "peak, MiB"]
+    lines = (
+        [name, f"{row.ms_cold:,.0f}", f"{row.build_s:.1f}", f"{row.ms_warm:,.1f}",
+         f"{row.peak_mib:,.0f}"]
+        for name, row in found.rows.items()
+    )  # fmt: skip
+    parts = [table(head, lines), ratio_table(found.ratios)]
     if found.swept:
-        lines += ["", "| T | ours warm, ms | over T = 2 |", "| ---: | ---: | ---: |"]
-        for t, row in found.swept.items():
-            lines.append(f"| {t} | {row.ms_warm:,.1f} | {found.sweep_ratios[t]:.2f} |")
-    return "\n".join([*lines, "", *footer(found.machine, notes(found.rows, found.left_out))])
+        ts = found.sweep_ratios.items()
+        lines = ([str(t), f"{found.swept[t].ms_warm:,.1f}", f"{ratio:.2f}"] for t, ratio in ts)
+        parts.append(table(["T", "ours warm, ms", "over T = 2"], lines))
+    return "\n".join([*parts, found.footer()])

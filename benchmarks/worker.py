@@ -1,8 +1,7 @@
 """The process that one row of a benchmark runs in: it waits for its turns.
 
-Lines of JSON come in and go out: first a job for a note, the cold time and what building
-kernels took of it, then a number of calls
-for their times, and last 0 for the peak of memory.
+Lines of JSON come in and go out: first a `Measurement` for a note, the cold time and what building
+kernels took of it, then a number of calls for their times, and last 0 for the peak of memory.
 """
 
 import ctypes
@@ -22,7 +21,7 @@ from spikebridge.base import compiled
 from spikebridge.base.devices import pick_device
 
 
-class Row:
+class TimedRow:
     """Builds what is timed and makes the first, cold call.
 
     Args:
@@ -98,14 +97,14 @@ def _peak_mib(device: torch.device) -> float:
 
 
 def _main() -> None:
-    job = json.loads(sys.stdin.readline())
-    settings = BenchSettings(**job["settings"])
+    measurement = json.loads(sys.stdin.readline())
+    settings = BenchSettings(**measurement["settings"])
     if settings.threads:
         torch.set_num_threads(settings.threads)
     answers = sys.stdout
     with redirect_stdout(sys.stderr):
-        start = importlib.import_module(job["module"]).starter(job["row"], settings)
-        row = Row(start, pick_device(settings.device))
+        start = importlib.import_module(measurement["module"]).starter(measurement["row"], settings)
+        row = TimedRow(start, pick_device(settings.device))
         print(
             json.dumps([row.note, row.ms_cold, sum(compiled.seconds.values())]),
             file=answers,

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import inference, measure, relu_bound, training
 from benchmarks import run as whole_runs
 from benchmarks.__main__ import main
-from benchmarks.measure import Job, Timing
+from benchmarks.measure import Measurement, Timing
 from benchmarks.problem import PROGRESS, BenchSettings, random_batch
 from benchmarks.reference import (
     PlainStudent,
@@ -235,7 +235,7 @@ def test_cold_time_holds_the_building_and_the_peak_is_of_the_calls():
     """In a process of its own, whose allocator no other test has changed."""
     code = """
 import json, time, torch
-from benchmarks.worker import Row
+from benchmarks.worker import TimedRow
 indices = []
 
 def start():
@@ -246,7 +246,7 @@ def act(index):
     indices.append(index)
     torch.ones(64 if index == 0 else 16, 2**20)
 
-row = Row(start, torch.device("cpu"))
+row = TimedRow(start, torch.device("cpu"))
 print(json.dumps([row.ms_cold, row.note, len(row.turn(3)), indices, row.peak_mib()]))
 """
     root = Path(__file__).parents[2]
@@ -265,9 +265,9 @@ class FakeProcess:
     order = []
     factors = {"reference": 3.0, "ours": 1.0}
 
-    def __init__(self, job, environment):
-        self.note = "plain" if job.row == "reference" else ""
-        self.row, self.ms_cold = job.row, 10.0 * job.settings.time_steps
+    def __init__(self, measurement, environment):
+        self.note = "plain" if measurement.row == "reference" else ""
+        self.row, self.ms_cold = measurement.row, 10.0 * measurement.settings.time_steps
         self.build_s = 1.5
 
     def turn(self, count):
@@ -315,8 +315,8 @@ def test_the_rows_of_whole_runs_begin_as_cold_as_those_of_steps(monkeypatch, tmp
 
 
 def test_rows_take_turns_there_and_back(order):
-    jobs = {name: Job("m", name, TINY, 7) for name in ("reference", "ours")}
-    found = measure.measure(jobs)
+    measurements = {name: Measurement("m", name, TINY, 7) for name in ("reference", "ours")}
+    found = measure.measure(measurements)
     there, back = ["reference", "ours"], ["ours", "reference"]
     assert order == [*there, *back, *there, *back, *there, "end", "end"]
     assert found["reference"] == Timing(
@@ -327,7 +327,7 @@ def test_rows_take_turns_there_and_back(order):
 
 
 def test_fewer_repeats_than_rounds_make_fewer_turns(order):
-    measure.measure({"ours": Job("m", "ours", TINY, 2)})
+    measure.measure({"ours": Measurement("m", "ours", TINY, 2)})
     assert order == ["ours", "ours", "end"]
 
 
@@ -426,8 +426,8 @@ def test_a_row_whose_process_dies_is_named(monkeypatch, code, words):
     monkeypatch.setattr(
         subprocess, "Popen", lambda command, **options: popen([*command[:1], "-c", code], **options)
     )
-    job = Job("m", "ours", TINY, 3)
-    refused(lambda: measure.Process(job, dict(os.environ)), "'ours'", words, "--batch")
+    measurement = Measurement("m", "ours", TINY, 3)
+    refused(lambda: measure.Process(measurement, dict(os.environ)), "'ours'", words, "--batch")
 
 
 def test_without_spikingjelly_its_row_is_left_out(monkeypatch):

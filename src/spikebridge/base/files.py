@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from spikebridge.base.errors import UserError
 
 
@@ -75,6 +77,21 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write a JSON file atomically."""
     write_text(path, json_text(value))
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file that a person wrote.
+
+    Raises:
+        UserError: not YAML; names the line.
+        OSError: it cannot be read.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        where = "" if line is None else f" (line {line + 1})"
+        raise UserError(f"{path}: not valid YAML{where}; mend the file") from error
 
 
 def json_text(value: Any, *, indent: int | None = 2) -> str:

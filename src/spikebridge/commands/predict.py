@@ -149,9 +149,9 @@ def _live(given: Namespace, classifier: "Classifier") -> int:
     from dataclasses import asdict
 
     from spikebridge.base.console import console
-    from spikebridge.results.predict import Session, open_source
+    from spikebridge.results.predict import Session, open_live
 
-    source = open_source(given.live, classifier.trained.sensor)
+    source = open_live(given.live, classifier.trained.sensor)
     session = Session(classifier, source, given.window_ms, given.stride_ms)
     guesses = session.guesses(given.seconds)
     try:

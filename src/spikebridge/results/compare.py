@@ -3,19 +3,27 @@
 import math
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import write_json, write_text
 from spikebridge.data.manifest import SELECTED_ON_TEST, Manifest
 from spikebridge.results.comparable import key_of, name_variants, settings_that_matter
-from spikebridge.results.tables import MARK, MARK_MEANS, RUN_COLUMNS, Table, csv_text, run_cells
+from spikebridge.results.tables import (
+    MARK_MEANS,
+    RUN_COLUMNS,
+    Table,
+    csv_text,
+    run_cells,
+    signed,
+    with_interval,
+)
 from spikebridge.run_folder import RunFolder
 from spikebridge.settings.presets import methods
 
@@ -65,8 +73,7 @@ class Row:
     @property
     def text(self) -> str:
         """Mean ± interval, marked where the protocol is not proved."""
-        interval = "" if math.isnan(self.interval) else f" ± {self.interval:.1f}"
-        return f"{self.mean:.1f}{interval}{'' if self.proved else MARK}"
+        return with_interval(f"{self.mean:.1f}", self.interval, self.proved)
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,61 @@ def interval_95(values: Sequence[float]) -> float:
     if len(values) < 2:
         return math.nan
     return float(stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / len(values) ** 0.5)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Differences to another method or arm, seed by seed, in percentage points."""
+
+    against: str
+    seeds: tuple[int, ...]
+    by_seed: tuple[float, ...]
+    proved: bool = True
+    """Whether the protocol of every run of both is, as far as the runs say."""
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds that both have."""
+        return float(np.mean(self.by_seed))
+
+    @property
+    def interval(self) -> float:
+        """Half-width of the 95 % interval of the mean (Student's t); NaN for one seed."""
+        return interval_95(self.by_seed)
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of the paired t-test; NaN for one seed, and where all differ alike."""
+        seeds = len(self.by_seed)
+        if seeds < 2 or np.ptp(self.by_seed) == 0:
+            return math.nan
+        t = self.mean / (np.std(self.by_seed, ddof=1) / seeds**0.5)
+        return float(2 * stdtr(seeds - 1, -abs(t)))
+
+    @property
+    def text(self) -> str:
+        """Mean with its sign ± interval, marked where the protocol is not proved."""
+        return with_interval(signed(self.mean), self.interval, self.proved)
+
+
+def paired(
+    against: str,
+    own: Mapping[int, float],
+    other: Mapping[int, float],
+    unproved: Collection[int] = (),
+) -> Paired | None:
+    """Differences of the seeds that both have; None without a common seed.
+
+    Args:
+        against: What the other is called.
+        own: Top-1 by seed, in percent.
+        other: The same of what it is compared with.
+        unproved: Seeds of which one's or the other's protocol is not proved.
+    """
+    seeds = tuple(seed for seed in own if seed in other)
+    differences = tuple(own[seed] - other[seed] for seed in seeds)
+    proved = not set(seeds) & set(unproved)
+    return Paired(against, seeds, differences, proved) if seeds else None
 
 
 def compare(runs: Sequence[Path], split: str = "test") -> list[Row]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -80,6 +81,16 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def signed(value: float) -> str:
+    """One decimal with a sign, and a true minus."""
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
+
+
+def with_interval(mean: str, interval: float, proved: bool = True) -> str:
+    """A mean ± its interval, if it has one, marked where the protocol is not proved."""
+    return mean + ("" if math.isnan(interval) else f" ± {interval:.1f}") + ("" if proved else MARK)
 
 
 RUN_COLUMNS = (

@@ -51,44 +51,39 @@ class Job:
     """Whether the finished student's energy is counted, too."""
 
     def run(self) -> None:
-        """Do what is not done yet; other kinds of work than a run replace this.
+        """Train and evaluate, as far as it is not done yet; other kinds of work replace this.
 
         Raises:
             UserError: the data or the folder do not allow it.
             Interrupted: Ctrl-C.
         """
-        run_job(self)
+        if not is_finished(self):
+            data, resume = data_of(self), RunFolder(self.folder).is_interrupted
+            if self.kind == "teacher":
+                train_teacher(self.config, data, self.folder, resume=resume)
+            else:
+                train_student(
+                    self.config,
+                    data,
+                    self.folder,
+                    teacher_folder=self.teacher_folder,
+                    teacher_config=self.teacher and self.teacher.config,
+                    resume=resume,
+                )
+        for name, data in self.evaluate_at:
+            retest(self.folder, name, data)
+        if self.energy and not RunFolder(self.folder).energy_file.exists():
+            _count_energy(self)
+
+    @property
+    def teacher_folder(self) -> Path:
+        """Where a student's teacher is, or is trained where no job does that."""
+        return self.teacher.folder if self.teacher else self.folder / "teacher"
 
 
 def cores() -> int:
     """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def run_job(job: Job) -> None:
-    """Train and evaluate, as far as it is not done yet.
-
-    Raises:
-        UserError: the data or the folder do not allow it.
-        Interrupted: Ctrl-C.
-    """
-    if not is_finished(job):
-        data, resume = data_of(job), RunFolder(job.folder).is_interrupted
-        if job.kind == "teacher":
-            train_teacher(job.config, data, job.folder, resume=resume)
-        else:
-            train_student(
-                job.config,
-                data,
-                job.folder,
-                teacher_folder=job.teacher.folder if job.teacher else job.folder / "teacher",
-                teacher_config=job.teacher.config if job.teacher else None,
-                resume=resume,
-            )
-    for name, data in job.evaluate_at:
-        retest(job.folder, name, data)
-    if job.energy and not (RunFolder(job.folder).energy_file).exists():
-        _count_energy(job)
 
 
 def data_of(job: Job) -> PreparedData:
@@ -129,7 +124,7 @@ def attempt(job: Job) -> str | None:
             write_text(RunFolder(job.folder).failure_file, traceback.format_exc())
         words = " ".join(f"{type(error).__name__}: {error}".split())
         return f"{words[:200]} ({RunFolder(job.folder).failure_file})"
-    (RunFolder(job.folder).failure_file).unlink(missing_ok=True)
+    RunFolder(job.folder).failure_file.unlink(missing_ok=True)
     return None
 
 
@@ -150,7 +145,7 @@ def is_complete(job: Job) -> bool:
         UserError: as `is_finished`.
     """
     retested = (read_retest(job.folder, *change) is not None for change in job.evaluate_at)
-    counted = not job.energy or (RunFolder(job.folder).energy_file).exists()
+    counted = not job.energy or RunFolder(job.folder).energy_file.exists()
     return is_finished(job) and counted and all(retested)
 
 

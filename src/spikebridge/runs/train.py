@@ -282,12 +282,6 @@ def _begin(
     return precision
 
 
-def _test_selected(task: StudentTask | TeacherTask, best: Best) -> Evaluation:
-    weights: dict[str, Tensor] = best.weights or {}
-    task.model.load_state_dict(weights)
-    return task.evaluate("test")
-
-
 def _finish(
     folder: Path,
     config: Config,
@@ -305,10 +299,12 @@ def _finish(
         doubts += _doubts_of(data.manifest, config)
     elif teacher is not None:
         doubts += _doubts_of(teacher.manifest, teacher.config)
-    evaluation = _test_selected(task, best)
+    weights: dict[str, Tensor] = best.weights or {}
+    task.model.load_state_dict(weights)
+    evaluation = task.evaluate("test")
     save_model(
         run.weights_file,
-        best.weights or {},
+        weights,
         {
             "kind": kind,
             "config": settings,

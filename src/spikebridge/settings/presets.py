@@ -6,9 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-
 from spikebridge.base.errors import UserError
+from spikebridge.base.files import read_yaml
 from spikebridge.base.hooks import look_in
 from spikebridge.settings.config import Config
 
@@ -139,12 +138,7 @@ def check_keys(settings: dict[str, Any], kind: type, origin: str, prefix: str = 
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        where = "" if line is None else f" (line {line + 1})"
-        raise UserError(f"{path}: not valid YAML{where}; mend the file") from error
+    settings = read_yaml(path)
     if not isinstance(settings, dict):
         raise UserError(f"{path}: a recipe holds keys and values; see the shipped recipes")
     return settings

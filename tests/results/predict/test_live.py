@@ -22,10 +22,10 @@ from spikebridge.data.events import Events, write_bin
 from spikebridge.data.formats.columns import Columns
 from spikebridge.results.predict import (
     Classifier,
+    LiveSource,
     Session,
-    Source,
     live,
-    open_source,
+    open_live,
     sources,
     time_line,
 )
@@ -220,7 +220,7 @@ def test_events_over_udp(timestamps, monkeypatch):
     inside_N = events.x_N < 32
     looks = itertools.count(0, 1000)
     monkeypatch.setattr(sources, "_now_us", lambda: next(looks))
-    source = open_source("udp:127.0.0.1:0", SENSOR)
+    source = open_live("udp:127.0.0.1:0", SENSOR)
     send, pieces, sent = sender_of(source.name.removeprefix("udp:"), timestamps), [], 0
     ends = []
     for piece in pieces_of(events, 2000):
@@ -246,7 +246,7 @@ def test_events_over_udp(timestamps, monkeypatch):
         assert end - 500 < piece[2][-1] < end
 
 
-def read_into(pieces: list[Columns], ends: list[int], source: Source) -> None:
+def read_into(pieces: list[Columns], ends: list[int], source: LiveSource) -> None:
     """Keep what a reading gives, and the time at its end."""
     if (piece := source.read()) is not None:
         pieces.append(piece)
@@ -323,7 +323,7 @@ def test_camera(trained, run, capsys, monkeypatch, tmp_path, clock):
     assert (last["summary"]["lost"], last["summary"]["classified"]) == (3, 1)
     assert camera.made.closed
     assert asked == [(("7",), {"dt_ms": 5.0})]
-    refused(lambda: open_source("camera", (9, 9)), "DVXplorer 7", "32×24", "9×9")
+    refused(lambda: open_live("camera", (9, 9)), "DVXplorer 7", "32×24", "9×9")
     monkeypatch.setattr(eventcv, "list_cameras", list)
-    refused(lambda: open_source("camera", None), "no event camera found", "udev")
-    refused(lambda: open_source("udp:127.0.0.1:0", None), "/WIDTHxHEIGHT")
+    refused(lambda: open_live("camera", None), "no event camera found", "udev")
+    refused(lambda: open_live("udp:127.0.0.1:0", None), "/WIDTHxHEIGHT")

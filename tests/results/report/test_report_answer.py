@@ -9,8 +9,9 @@ import pytest
 from report_fakes import MakeRun, mean_and_interval, plain
 
 from spikebridge.results.compare import compare
-from spikebridge.results.report.answer import answer, caveats, overlap, signed, verdict
+from spikebridge.results.report.answer import answer, caveats, overlap, verdict
 from spikebridge.results.report.read import read_run
+from spikebridge.results.tables import signed
 
 Report = Callable[[Sequence[Path]], str]
 

@@ -16,7 +16,7 @@ from spikebridge.runs.study.hard import as_csv, read_tested
 from spikebridge.runs.study.page import update_page
 from spikebridge.runs.study.plan import plan
 from spikebridge.runs.study.table import make_rows, read_outcomes
-from spikebridge.runs.study.write import markdown, write_tables
+from spikebridge.runs.study.write import table, write_tables
 from spikebridge.runs.train import teacher_settings
 
 CKD = (90.0, 92.5, 91.0)
@@ -107,12 +107,12 @@ def test_failed_run_is_a_row_and_everything_is_written(made, tmp_path):
     (failed,) = [line for line in lines if "seed 1" in line]
     assert failed.startswith(r"| tiny | 4 | ckd, seed 1 |  | failed: out of \| memory |")
     with open(tmp_path / "table.csv") as stream:
-        table = {row["arm"]: row for row in csv.DictReader(stream)}
-    assert table["ckd"]["seeds"] == "0 2"
-    assert table["ckd"]["n"] == "2"
-    assert table["ckd"]["failures"] == "seed 1: out of | memory"
-    assert float(table["ckd"]["minus_scratch"]) == 21.5
-    assert float(table["ckd"]["minus_scratch_p"]) == pytest.approx(
+        cells = {row["arm"]: row for row in csv.DictReader(stream)}
+    assert cells["ckd"]["seeds"] == "0 2"
+    assert cells["ckd"]["n"] == "2"
+    assert cells["ckd"]["failures"] == "seed 1: out of | memory"
+    assert float(cells["ckd"]["minus_scratch"]) == 21.5
+    assert float(cells["ckd"]["minus_scratch_p"]) == pytest.approx(
         stats.ttest_rel([90, 91], [70, 68]).pvalue, rel=1e-4
     )
     results = json.loads((tmp_path / "results.json").read_text())
@@ -164,15 +164,15 @@ def test_every_run_has_a_row_failed_ones_too(made, tmp_path):
 
 def test_unproved_runs_and_their_differences_carry_a_mark(made):
     study, rows, _ = made({"ckd": CKD, "scratch": SCRATCH}, more={"proved": False})
-    table = markdown(study, rows)
-    assert "| 71.0 ± 9.0† | – | 70.0† 75.0† 68.0† |" in table
-    assert "| 91.2 ± 3.1† | +20.2 ± 6.8† (" in table
-    assert "† Unproved: that training saw nothing held out cannot be excluded" in table
+    page = table(study, rows).markdown()
+    assert "| 71.0 ± 9.0† | – | 70.0† 75.0† 68.0† |" in page
+    assert "| 91.2 ± 3.1† | +20.2 ± 6.8† (" in page
+    assert "† Unproved: that training saw nothing held out cannot be excluded" in page
 
 
 def test_proved_runs_carry_none(made):
     study, rows, _ = made({"ckd": CKD, "scratch": SCRATCH}, more={"proved": True})
-    assert "†" not in markdown(study, rows)
+    assert "†" not in table(study, rows).markdown()
 
 
 def test_where_a_manifest_splits_its_recordings_are_counted(made):
@@ -195,15 +195,15 @@ def test_run_of_other_settings_counts_as_failed(made, make_study, tmp_path):
 
 def test_protocol_kt_says_selected_on_test(made):
     study, rows, _ = made({"ckd": CKD, "scratch": SCRATCH}, protocol="kt")
-    assert "| ckd, selected on test (protocol kt) |" in markdown(study, rows)
+    assert "| ckd, selected on test (protocol kt) |" in table(study, rows).markdown()
 
 
 def test_runs_that_were_left_out_are_shown_as_such(make_study, tmp_path):
     study = make_study()
     outcomes = read_outcomes(plan(study, tmp_path), {})
-    table = markdown(study, make_rows(study, outcomes))
-    assert "| tiny | 4 | ckd | 0 of 2 | – | – | – | – |" in table
-    assert "| ckd, seed 0 |  | not run yet |" in table
+    page = table(study, make_rows(study, outcomes)).markdown()
+    assert "| tiny | 4 | ckd | 0 of 2 | – | – | – | – |" in page
+    assert "| ckd, seed 0 |  | not run yet |" in page
 
 
 def test_figures_stand_alone_and_are_alike_whenever_they_are_drawn(made, tmp_path):
@@ -237,8 +237,9 @@ def test_what_no_seed_gets_right_is_told_and_listed(made, tmp_path):
             (one.planned.job.folder / "predictions.csv").write_text(text)
     tested = read_tested(outcomes)
     # b and d of a, b, c and d; x was tested once, and scratch by one seed.
-    assert "of those that two or more test, %: tiny, k = 4: ckd 50.0." in markdown(
-        study, rows, tested
+    assert (
+        "of those that two or more test, %: tiny, k = 4: ckd 50.0."
+        in table(study, rows, tested).markdown()
     )
     assert as_csv(tested).splitlines()[1:] == [
         "tiny,4,ckd,b.bin,saw,hat; hat; cup",

@@ -155,8 +155,8 @@ def test_trial_of_another_command_is_told_from_one_whose_process_died(make_sweep
         other = Trials(sweep, out, other_study, other_storage, {}, 1)
         assert alive.take() is not None
         assert other.take() is None
-        for claim in alive._claims.values():
-            claim.close()  # as the end of its process does
+        for lock in alive._locks.values():
+            lock.close()  # as the end of its process does
         job = other.take()
         assert job is not None
         assert job.folder.name == "0001"
@@ -182,6 +182,14 @@ def test_impossible_combinations_are_failed_trials(make_sweep, tmp_path):
         trials.close()
         assert len(failed) + len(jobs) == 8
         assert all("dvs_from must not come after" in one.user_attrs["failure"] for one in failed)
+
+
+def test_a_storage_that_breaks_during_a_trial_is_one_line(make_sweep, tmp_path):
+    with opened(tmp_path, 2) as (study, storage):
+        trials = Trials(make_sweep(), tmp_path, study, storage, {}, 2)
+        assert trials.take() is not None
+        (tmp_path / STORAGE).write_bytes(b"no database" * 100)
+        refused(trials.close, STORAGE, "not a database")
 
 
 def test_importance_needs_enough_trials_that_differ():

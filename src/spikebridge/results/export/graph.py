@@ -155,10 +155,12 @@ class _Builder:
         self.nodes.append(Node(name, operation, inputs, shape))
         return name
 
-    def layer(self, name: str, layer: SpikingLayer, source: str) -> str:
-        return self.neuron(name, layer.neuron, self.synapse(f"{name}_conv", layer.synapse, source))
+    def layer(self, name: str, layer: SpikingLayer, upstream: str) -> str:
+        return self.neuron(
+            name, layer.neuron, self.synapse(f"{name}_conv", layer.synapse, upstream)
+        )
 
-    def synapse(self, name: str, synapse: OverTime, source: str) -> str:
+    def synapse(self, name: str, synapse: OverTime, upstream: str) -> str:
         convolution, norm = synapse.layers
         assert isinstance(convolution, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
@@ -166,12 +168,12 @@ class _Builder:
             x.detach().cpu().contiguous() for x in fold_batch_norm(convolution, norm)
         )
         stride, padding = convolution.stride[0], int(convolution.padding[0])
-        return self.add(name, Convolution(weight_OIHW, bias_O, stride, padding), source)
+        return self.add(name, Convolution(weight_OIHW, bias_O, stride, padding), upstream)
 
-    def neuron(self, name: str, neuron: Neuron, *sources: str) -> str:
+    def neuron(self, name: str, neuron: Neuron, *upstream: str) -> str:
         if isinstance(neuron, LIF):
-            return self.add(name, Spikes(neuron.tau, neuron.threshold), *sources)
-        return self.add(name, Activation(), *sources)
+            return self.add(name, Spikes(neuron.tau, neuron.threshold), *upstream)
+        return self.add(name, Activation(), *upstream)
 
 
 def _shape(operation: Operation, shape: tuple[int, ...]) -> tuple[int, ...]:

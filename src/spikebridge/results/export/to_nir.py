@@ -44,10 +44,10 @@ def write(graph: Graph, path: Path, about: dict[str, str]) -> None:
         if isinstance(operation, Affine):
             shape = np.array(graph.shape_of(node.inputs[0]))
             nodes["flatten"] = nir.Flatten({"input": shape}, start_dim=0, end_dim=-1)
-            edges += [(source, "flatten") for source in inputs]
+            edges += [(upstream, "flatten") for upstream in inputs]
             inputs = ("flatten",)
         nodes[node.name] = _node(node)
-        edges += [(source, node.name) for source in inputs]
+        edges += [(upstream, node.name) for upstream in inputs]
     nir.write(path, nir.NIRGraph(nodes, edges, metadata=dict(about)))
 
 

@@ -80,9 +80,9 @@ class _Writer:
 
     def _node(self, node: Node) -> None:
         name, operation = node.name, node.operation
-        source, *more = ("frame" if source == FRAMES else source for source in node.inputs)
+        upstream, *more = ("frame" if one == FRAMES else one for one in node.inputs)
         for index, other in enumerate(more):
-            source = self._add("Add", [source, other], f"{name}_sum{index}")
+            upstream = self._add("Add", [upstream, other], f"{name}_sum{index}")
         match operation:
             case Convolution():
                 weights = [
@@ -91,27 +91,27 @@ class _Writer:
                 ]
                 self._add(
                     "Conv",
-                    [source, *weights],
+                    [upstream, *weights],
                     name,
                     strides=[operation.stride] * 2,
                     pads=[operation.padding] * 4,
                 )
             case Spikes():
-                self._spikes(name, operation, source)
+                self._spikes(name, operation, upstream)
             case Activation():
-                self._add("Relu", [source], name)
+                self._add("Relu", [upstream], name)
             case AveragePool():
                 window = list(operation.window)
-                self._add("AveragePool", [source], name, kernel_shape=window, strides=window)
+                self._add("AveragePool", [upstream], name, kernel_shape=window, strides=window)
             case Affine():
-                flat = self._add("Flatten", [source], f"{name}_input", axis=1)
+                flat = self._add("Flatten", [upstream], f"{name}_input", axis=1)
                 weights = [
                     self._constant(f"{name}_weight", operation.weight_CF.numpy()),
                     self._constant(f"{name}_bias", operation.bias_C.numpy()),
                 ]
                 self._add("Gemm", [flat, *weights], name, transB=1)
 
-    def _spikes(self, name: str, operation: Spikes, source: str) -> None:
+    def _spikes(self, name: str, operation: Spikes, upstream: str) -> None:
         steps = range(self._student.time_steps)
         rate, threshold, rest = (
             self._constant(f"{name}_{word}", np.float32(value))
@@ -122,7 +122,7 @@ class _Writer:
             )
         )
         current = [f"{name}_current{t}" for t in steps]
-        self._add("Split", [source], *current, axis=0, num_outputs=len(steps))
+        self._add("Split", [upstream], *current, axis=0, num_outputs=len(steps))
         before, spikes = "", []
         for t in steps:
             if t:

@@ -39,10 +39,10 @@ class FoldedStudent(nn.Module):
         """Logits, mean over T, and those of each step."""
         found = {FRAMES: frames.transpose(0, 1).flatten(0, 1)}
         for node in self.graph.nodes:
-            source, *more = (found[name] for name in node.inputs)
+            upstream, *more = (found[name] for name in node.inputs)
             for other in more:
-                source = source + other
-            found[node.name] = self.nodes[node.name](source)
+                upstream = upstream + other
+            found[node.name] = self.nodes[node.name](upstream)
         step_logits_TBC = found[HEAD].unflatten(0, (self.graph.time_steps, -1))
         return step_logits_TBC.mean(0), step_logits_TBC.transpose(0, 1)
 

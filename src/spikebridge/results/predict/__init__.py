@@ -10,7 +10,7 @@ from spikebridge.results.predict.recordings import (
     predict,
     time_line,
 )
-from spikebridge.results.predict.sources import Source, open_source
+from spikebridge.results.predict.sources import LiveSource, open_live
 from spikebridge.results.predict.windows import Window, WindowCutter
 
 __all__ = [
@@ -18,9 +18,9 @@ __all__ = [
     "Curve",
     "Guess",
     "LiveGuess",
+    "LiveSource",
     "Prediction",
     "Session",
-    "Source",
     "Summary",
     "TimedGuess",
     "Window",
@@ -28,7 +28,7 @@ __all__ = [
     "curve_of_folder",
     "curve_of_run",
     "find_recordings",
-    "open_source",
+    "open_live",
     "predict",
     "steps_until",
     "time_line",

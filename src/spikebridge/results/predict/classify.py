@@ -31,7 +31,7 @@ class Guess:
         best = zip(self.classes, self.confidences, strict=True)
         return {
             "steps": self.steps,
-            "top": [{"class": name, "confidence": share} for name, share in best],
+            "top": [{"class": name, "confidence": confidence} for name, confidence in best],
         }
 
 

@@ -13,7 +13,7 @@ from spikebridge.base.errors import UserError
 from spikebridge.data.datasets import DATASETS
 from spikebridge.results.predict.classify import Classifier
 from spikebridge.results.predict.recordings import TimedGuess
-from spikebridge.results.predict.sources import Source
+from spikebridge.results.predict.sources import LiveSource
 from spikebridge.results.predict.windows import Window, WindowCutter
 
 _SILENCE_S = 1.0
@@ -81,7 +81,7 @@ class Session:
     def __init__(
         self,
         classifier: Classifier,
-        source: Source,
+        source: LiveSource,
         window_ms: float,
         stride_ms: float | None = None,
     ) -> None:

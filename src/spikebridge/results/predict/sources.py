@@ -18,7 +18,7 @@ _UDP = re.compile(r"udp:(.+:\d+)(?:/([1-9]\d*)x([1-9]\d*))?")
 _CAMERA = re.compile(r"camera(?::(.+))?")
 
 
-class Source(Protocol):
+class LiveSource(Protocol):
     """A stream of events, as they come."""
 
     name: str
@@ -150,7 +150,7 @@ class Udp:
         del self._receiver
 
 
-def open_source(where: str, sensor: tuple[int, int] | None) -> Source:
+def open_live(where: str, sensor: tuple[int, int] | None) -> LiveSource:
     """Open what ``--live`` names.
 
     Args:
@@ -162,7 +162,7 @@ def open_source(where: str, sensor: tuple[int, int] | None) -> Source:
             which sensor sends over UDP.
     """
     if camera := _CAMERA.fullmatch(where):
-        source: Source = Camera(camera[1])
+        source: LiveSource = Camera(camera[1])
     elif udp := _UDP.fullmatch(where):
         given = (int(udp[2]), int(udp[3])) if udp[2] else sensor
         if given is None:

@@ -3,15 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from spikebridge.results.comparable import flat
-from spikebridge.results.compare import Row, interval_95
+from spikebridge.results.compare import Paired, Row, paired
 from spikebridge.results.report.read import Run
-from spikebridge.results.tables import MARK, MARK_MEANS
+from spikebridge.results.tables import MARK_MEANS, signed
 from spikebridge.settings.presets import methods, read_recipe
 
 BASELINE = "scratch"
@@ -34,42 +31,11 @@ def _title(row: Row) -> str:
     return (preset.title if preset else row.method) + row.name.removeprefix(row.method)
 
 
-@dataclass(frozen=True)
-class Gain:
-    """Paired difference of two methods' test top-1, in percentage points."""
-
-    by_seed: tuple[float, ...]
-    proved: bool = True
-    """Whether the protocol of both is, as far as the runs say."""
-
-    @property
-    def mean(self) -> float:
-        """Mean over seeds."""
-        return float(np.mean(self.by_seed))
-
-    @property
-    def interval(self) -> float:
-        """Half-width of the 95 % interval of the mean; NaN for one seed."""
-        return interval_95(self.by_seed)
-
-    @property
-    def text(self) -> str:
-        """Mean with its sign ± interval, marked where the protocol is not proved."""
-        interval = "" if math.isnan(self.interval) else f" ± {self.interval:.1f}"
-        return f"{signed(self.mean)}{interval}{'' if self.proved else MARK}"
-
-
-def signed(value: float) -> str:
-    """One decimal with a sign, and a true minus."""
-    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
-
-
-def gain(row: Row, baseline: Row) -> Gain | None:
+def gain(row: Row, baseline: Row) -> Paired | None:
     """Differences of the seeds that both have; None without a common seed."""
-    of_baseline = dict(zip(baseline.seeds, baseline.top1, strict=True))
-    pairs = zip(row.seeds, row.top1, strict=True)
-    by_seed = tuple(top1 - of_baseline[seed] for seed, top1 in pairs if seed in of_baseline)
-    return Gain(by_seed, row.proved and baseline.proved) if by_seed else None
+    own, other = (dict(zip(one.seeds, one.top1, strict=True)) for one in (row, baseline))
+    unproved = () if row.proved and baseline.proved else row.seeds
+    return paired(baseline.name, own, other, unproved)
 
 
 def overlap(one: Row, other: Row) -> bool | None:
@@ -138,16 +104,16 @@ def _against(subject: Row, baseline: Row) -> str:
             "Train more seeds to know."
         )
     sentence = f"The two 95 % intervals {'overlap' if overlapping else 'do not overlap'}"
-    paired = gain(subject, baseline)
-    if paired is None or math.isnan(paired.interval):
+    gained = gain(subject, baseline)
+    if gained is None or math.isnan(gained.interval):
         return sentence + "; too few seeds are common to both for a paired comparison."
-    if paired.mean > paired.interval:
+    if gained.mean > gained.interval:
         meaning = f"the whole interval is above zero, so {name} is better here"
-    elif paired.mean < -paired.interval:
+    elif gained.mean < -gained.interval:
         meaning = f"the whole interval is below zero, so {name} is worse here"
     else:
         meaning = "the interval includes zero, so these seeds do not tell the two apart"
-    return f"{sentence}. {name}'s gain, paired by seed, is {paired.text} points: {meaning}."
+    return f"{sentence}. {name}'s gain, paired by seed, is {gained.text} points: {meaning}."
 
 
 def caveats(runs: Sequence[Run]) -> list[str]:

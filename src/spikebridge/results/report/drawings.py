@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from spikebridge.results.compare import Row
 from spikebridge.results.report import curves, figures, gain, raster
 from spikebridge.results.report.activity import Activity
-from spikebridge.results.report.answer import signed
 from spikebridge.results.report.read import Run, mean_rates
 from spikebridge.results.report.svg import drawing, inline
+from spikebridge.results.tables import signed
 
 Drawn = Mapping[str, tuple[Figure | None, str]]
 

@@ -172,6 +172,6 @@ def _spread(said: list[Prediction], count: int) -> list[Prediction]:
         by_class[one.label].append(one)
     ranks = [(rank, label) for label, group in by_class.items() for rank in range(len(group))]
     ordered = [by_class[label][rank] for rank, label in sorted(ranks)]
-    pool = ordered[: max(count, len(by_class))]
-    places = np.linspace(0, len(pool) - 1, min(count, len(pool))).round().astype(int)
-    return [pool[place] for place in places]
+    candidates = ordered[: max(count, len(by_class))]
+    places = np.linspace(0, len(candidates) - 1, min(count, len(candidates))).round().astype(int)
+    return [candidates[place] for place in places]

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from spikebridge.results.report.answer import signed
 from spikebridge.results.report.confusion import count_confusions
 from spikebridge.results.report.palette import INK, style_of
 from spikebridge.results.report.read import Run
 from spikebridge.results.report.svg import new_figure
+from spikebridge.results.tables import signed
 
 WHOLE, ENDS = 40, 15
 """Beyond 40 classes the 15 best and the 15 worst are drawn."""

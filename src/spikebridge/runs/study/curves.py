@@ -12,7 +12,7 @@ from spikebridge.results.report.read import validation_curve
 from spikebridge.results.report.svg import drawing, new_figure, save
 from spikebridge.run_folder import RunFolder
 from spikebridge.runs.study.figures import arm_styles, file_name
-from spikebridge.runs.study.table import Outcome, Row
+from spikebridge.runs.study.table import ArmRow, Outcome
 from spikebridge.settings.presets import Style
 
 _COLUMNS = 2
@@ -22,7 +22,7 @@ Arms = dict[str, list[list[dict[str, Any]]]]
 
 
 def write_curves(
-    rows: Sequence[Row], outcomes: Sequence[Outcome], out: Path
+    rows: Sequence[ArmRow], outcomes: Sequence[Outcome], out: Path
 ) -> list[tuple[str, Path]]:
     """Draw the students' validation accuracy over progress u, a panel for each label budget.
 

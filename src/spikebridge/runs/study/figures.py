@@ -10,19 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from spikebridge.data.manifest import SELECTED_ON_TEST
-from spikebridge.results.report.answer import signed
 from spikebridge.results.report.palette import INK, style_of
 from spikebridge.results.report.svg import drawing, new_figure, save
-from spikebridge.results.tables import MARK
+from spikebridge.results.tables import with_interval
 from spikebridge.runs.study.spec import Study
-from spikebridge.runs.study.table import Row
+from spikebridge.runs.study.table import ArmRow
 from spikebridge.settings.presets import Style, methods
 
 _MORE = ("#8b1e4b", "#3b3b98", "#5c4033", "#00818a", "#6b8e23")
 _MARKERS = "oD^sv<>hpX"
 
 
-def write_figures(study: Study, rows: Sequence[Row], out: Path) -> list[tuple[str, Path]]:
+def write_figures(study: Study, rows: Sequence[ArmRow], out: Path) -> list[tuple[str, Path]]:
     """Draw a study.
 
     Args:
@@ -75,7 +74,7 @@ def file_name(words: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", words)
 
 
-def _over_labels(rows: Sequence[Row], styles: dict[str, Style]) -> Figure:
+def _over_labels(rows: Sequence[ArmRow], styles: dict[str, Style]) -> Figure:
     budgets = list(dict.fromkeys(row.labelled for row in rows))
     arms = list(dict.fromkeys(row.arm for row in rows))
     figure = new_figure(3.2 + 0.19 * math.ceil(len(arms) / 2))
@@ -105,14 +104,13 @@ def _over_labels(rows: Sequence[Row], styles: dict[str, Style]) -> Figure:
     return figure
 
 
-def _by_arm(rows: Sequence[Row], styles: dict[str, Style]) -> Figure:
+def _by_arm(rows: Sequence[ArmRow], styles: dict[str, Style]) -> Figure:
     figure = new_figure(0.7 + 0.32 * len(rows))
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
         style = styles[row.arm]
         axes.plot(row.top1, [place + 0.28] * len(row.top1), "|", color=style.light, ms=4, mew=1)
-        text = f"{row.mean:.1f}" + ("" if math.isnan(row.interval) else f" ± {row.interval:.1f}")
-        text += "" if all(row.proved) else MARK
+        text = with_interval(f"{row.mean:.1f}", row.interval, all(row.proved))
         _dot(axes, place, row.mean, row.interval, style, text)
     _name_lines(axes, [row.name for row in rows])
     axes.set_xlim(max(0.0, axes.get_xlim()[0]), min(101.0, axes.get_xlim()[1]))
@@ -120,7 +118,7 @@ def _by_arm(rows: Sequence[Row], styles: dict[str, Style]) -> Figure:
     return figure
 
 
-def _differences(rows: Sequence[Row], against: str, styles: dict[str, Style]) -> Figure | None:
+def _differences(rows: Sequence[ArmRow], against: str, styles: dict[str, Style]) -> Figure | None:
     several = len({row.budget for row in rows}) > 1
     lines = [(row, one) for row in rows for one in row.paired if one.against == against]
     if not lines:
@@ -131,9 +129,7 @@ def _differences(rows: Sequence[Row], against: str, styles: dict[str, Style]) ->
     axes = figure.add_subplot()
     axes.axvline(0, color=INK, lw=0.8)
     for place, (row, one) in enumerate(lines):
-        text = signed(one.mean) + ("" if math.isnan(one.interval) else f" ± {one.interval:.1f}")
-        text += "" if one.proved else MARK
-        _dot(axes, place, one.mean, one.interval, styles[row.arm], text)
+        _dot(axes, place, one.mean, one.interval, styles[row.arm], one.text)
     names = [row.name + (f", k = {row.labelled}" if several else "") for row, _ in lines]
     _name_lines(axes, names)
     axes.set_xlabel(f"test top-1 minus that of {against}, points")

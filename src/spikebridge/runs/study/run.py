@@ -13,7 +13,7 @@ from spikebridge.runs.study.hard import read_tested
 from spikebridge.runs.study.page import update_page
 from spikebridge.runs.study.plan import plan
 from spikebridge.runs.study.spec import Study
-from spikebridge.runs.study.table import Row, make_rows, read_outcomes
+from spikebridge.runs.study.table import ArmRow, make_rows, read_outcomes
 from spikebridge.runs.study.write import write_tables
 
 Executor = Literal["processes", "slurm", "local"]
@@ -29,7 +29,7 @@ def run_study(
     only: Sequence[str] = (),
     page: Path | None = None,
     command: str = "spikebridge study",
-) -> list[Row]:
+) -> list[ArmRow]:
     """Run what is not finished, then write table, figures and page.
 
     Args:

@@ -8,9 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from spikebridge.base.errors import UserError
+from spikebridge.base.files import read_yaml
 from spikebridge.base.hooks import look_in
 from spikebridge.data.settings import DataConfig
 from spikebridge.settings.config import Config
@@ -70,15 +69,25 @@ def _config(
     below, above = study.recipes[recipe], {} if arm is None else study.arms[arm]
     settings = read_recipe(recipe, above.get("method", below.get("method")))
     settings = merge(merge(settings, study.settings), below)
-    if budget is not None:
-        split: dict[str, Any] = {"labelled_per_class": None if budget == "all" else budget}
-        settings = merge(settings, {"data": {"split": split}})
-    settings = merge(settings, above)
+    settings = merge(with_budget(settings, budget), above)
     if change is not None:
         settings = merge(settings, study.evaluate_at[change])
     names = {"study": study.name, "recipe": recipe, "arm": arm, "evaluate_at": change}
     where = ", ".join(f"{kind} {name}" for kind, name in names.items() if name)
     return config_from(settings | {"seed": 0}, where)
+
+
+def with_budget(settings: dict[str, Any], budget: Budget) -> dict[str, Any]:
+    """Settings with a label budget laid over them."""
+    if budget is None:
+        return settings
+    split = {"labelled_per_class": None if budget == "all" else budget}
+    return merge(settings, {"data": {"split": split}})
+
+
+def is_budget(value: Any) -> bool:
+    """Whether a value of a file is a label budget."""
+    return value is None or value == "all" or (type(value) is int and value >= 1)
 
 
 def read_study(path: Path) -> Study:
@@ -123,16 +132,11 @@ def read_keys(
         UserError: no such file, not YAML, an unknown or missing key.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        given = yaml.safe_load(text)
+        given, text = read_yaml(path), path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"{path}: no such {kind} file; those of this project are in studies/"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        where = "" if line is None else f" (line {line + 1})"
-        raise UserError(f"{path}: not valid YAML{where}; mend the file") from error
     look_in(path.parent)
     if not isinstance(given, dict):
         raise UserError(f"{path}: a {kind} holds keys and values; see {example}")
@@ -216,7 +220,7 @@ def seeds_of(path: Path, given: Any) -> tuple[int, ...]:
 def _budgets(path: Path, given: Any) -> tuple[Budget, ...]:
     values = given if isinstance(given, list) else [given]
     for value in values:
-        if not (value is None or value == "all" or (type(value) is int and value >= 1)):
+        if not is_budget(value):
             raise UserError(
                 f"{path}: labelled_per_class is a list of numbers from 1, of all, or of null (the "
                 f"recipe's own), got {value!r}"

@@ -5,14 +5,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from spikebridge.base.errors import UserError
 from spikebridge.data.manifest import SELECTED_ON_TEST
-from spikebridge.results.compare import in_words, interval_95, labelled_recordings
+from spikebridge.results.compare import Paired, in_words, interval_95, labelled_recordings, paired
 from spikebridge.results.retest import read_retest
 from spikebridge.run_folder import RunFolder
 from spikebridge.runs.queue import is_finished
@@ -57,35 +56,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Paired:
-    """Differences to another arm, seed by seed, in percentage points."""
-
-    against: str
-    seeds: tuple[int, ...]
-    by_seed: tuple[float, ...]
-    proved: bool = True
-    """Whether the protocol of every run of both is."""
-
-    @property
-    def mean(self) -> float:
-        """Mean over the seeds that both have."""
-        return float(np.mean(self.by_seed))
-
-    @property
-    def interval(self) -> float:
-        """Half-width of the 95 % interval of the mean (Student's t); NaN for one seed."""
-        return interval_95(self.by_seed)
-
-    @property
-    def p(self) -> float:
-        """Two-sided p of the paired t-test; NaN for one seed, and where all differ alike."""
-        if len(self.by_seed) < 2 or np.ptp(self.by_seed) == 0:
-            return math.nan
-        return float(cast(Any, stats.ttest_1samp(self.by_seed, 0.0)).pvalue)
-
-
-@dataclass(frozen=True)
-class Row:
+class ArmRow:
     """One arm on one recipe, label budget and set of test recordings."""
 
     recipe: str
@@ -150,7 +121,7 @@ def read_outcomes(planned: Sequence[Planned], failures: dict[Path, str]) -> list
     return found
 
 
-def make_rows(study: Study, outcomes: Sequence[Outcome]) -> list[Row]:
+def make_rows(study: Study, outcomes: Sequence[Outcome]) -> list[ArmRow]:
     """The table's rows, in the order of the study."""
     groups: dict[tuple[str, str, str], list[Outcome]] = {}
     for one in outcomes:
@@ -173,22 +144,19 @@ def _row(
     place: tuple[str, str, str | None, str],
     members: Sequence[Outcome],
     baselines: dict[str, list[Outcome]],
-) -> Row:
+) -> ArmRow:
     recipe, budget, tested_on, arm = place
-    tested = {m.planned.seed: m.tested(tested_on) for m in members}
-    top1 = {seed: result["test_top1"] for seed, result in tested.items() if result}
+    top1 = _top1(members, tested_on)
     failures = [(m.planned.seed, m.failure) for m in members if m.failure is not None]
-    paired = []
+    differences = []
     for against, others in baselines.items():
-        of_others = {m.planned.seed: m.tested(tested_on).get("test_top1") for m in others}
-        common = tuple(seed for seed in top1 if of_others.get(seed) is not None)
-        if common and against != arm and members[0].planned.job.kind == "student":
-            differences = tuple(top1[seed] - of_others[seed] for seed in common)
-            proved = all(m.proved for m in (*members, *others) if m.planned.seed in common)
-            paired.append(Paired(against, common, differences, proved))
+        unproved = {m.planned.seed for m in (*members, *others) if not m.proved}
+        found = paired(against, top1, _top1(others, tested_on), unproved)
+        if found and against != arm and members[0].planned.job.kind == "student":
+            differences.append(found)
     done = [m for m in members if m.result]
     known = [m.labelled for m in done if m.labelled is not None]
-    return Row(
+    return ArmRow(
         recipe,
         budget,
         in_words(known) if known else members[0].planned.labelled,
@@ -198,12 +166,18 @@ def _row(
         tuple(top1),
         tuple(top1.values()),
         tuple(failures),
-        tuple(paired),
+        tuple(differences),
         _mean([m.result["seconds"] for m in done if tested_on is None]),
         _mean([m.spikes(tested_on) for m in done]),
         _mean([m.energy_nj for m in done if tested_on is None]),
         tuple(m.proved for m in members if m.planned.seed in top1),
     )
+
+
+def _top1(members: Sequence[Outcome], tested_on: str | None) -> dict[int, float]:
+    """Test top-1 by seed, in percent, of the runs that are finished."""
+    tested = {m.planned.seed: m.tested(tested_on) for m in members}
+    return {seed: result["test_top1"] for seed, result in tested.items() if result}
 
 
 def _energy(folder: Path) -> float:

@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from spikebridge.base.files import write_json, write_text
-from spikebridge.results.compare import in_words
-from spikebridge.results.report.answer import signed
-from spikebridge.results.tables import MARK, MARK_MEANS, RUN_COLUMNS, Table, csv_text, run_cells
+from spikebridge.results.compare import Paired, in_words
+from spikebridge.results.tables import (
+    MARK,
+    MARK_MEANS,
+    RUN_COLUMNS,
+    Table,
+    csv_text,
+    run_cells,
+    with_interval,
+)
 from spikebridge.runs.study.hard import Tested, as_csv, never_right
 from spikebridge.runs.study.spec import Study
-from spikebridge.runs.study.table import NOT_RUN, Outcome, Paired, Row
+from spikebridge.runs.study.table import NOT_RUN, ArmRow, Outcome
 
 _SOFTWARE = ("spikebridge", "torch", "numpy", "scipy", "eventcv")
 TABLE = "table.md"
@@ -23,7 +30,7 @@ TABLE = "table.md"
 
 def write_tables(
     study: Study,
-    rows: Sequence[Row],
+    rows: Sequence[ArmRow],
     outcomes: Sequence[Outcome],
     tested: Sequence[Tested],
     out: Path,
@@ -34,29 +41,24 @@ def write_tables(
     Returns:
         The table in Markdown.
     """
-    text = markdown(study, rows, tested)
-    write_text(out / TABLE, text)
-    write_text(out / "table.tex", table(study, rows, tested).latex(study.title, command))
+    whole = table(study, rows, tested)
+    write_text(out / TABLE, whole.markdown())
+    write_text(out / "table.tex", whole.latex(study.title, command))
     write_text(out / "table.csv", csv_text(_csv_rows(study, rows)))
     write_text(out / "per-run.csv", csv_text(_per_run(rows, outcomes)))
     write_text(out / "never-right.csv", as_csv(tested))
     write_json(out / "results.json", _as_json(study, rows, outcomes))
-    return text
+    return whole.markdown()
 
 
-def markdown(study: Study, rows: Sequence[Row], tested: Sequence[Tested] = ()) -> str:
-    """The table in Markdown, with a line for every run that failed.
+def table(study: Study, rows: Sequence[ArmRow], tested: Sequence[Tested] = ()) -> Table:
+    """The table as text, with a line for every run that failed.
 
     Args:
         study: What is compared.
         rows: The table.
         tested: What was said of each test recording.
     """
-    return table(study, rows, tested).markdown()
-
-
-def table(study: Study, rows: Sequence[Row], tested: Sequence[Tested] = ()) -> Table:
-    """The table as text; `markdown` describes it."""
     spiking = any(not math.isnan(row.spikes) for row in rows)
     counted = any(not math.isnan(row.energy_nj) for row in rows)
     names = ["data", "labelled per class", *(["tested on"] if study.evaluate_at else []), "arm"]
@@ -71,8 +73,9 @@ def table(study: Study, rows: Sequence[Row], tested: Sequence[Tested] = ()) -> T
         total = len({*row.seeds, *(seed for seed, _ in row.failures)})
         seeds = str(total) if len(row.seeds) == total else f"{len(row.seeds)} of {total}"
         paired = {one.against: one for one in row.paired}
-        each = (f"{value:.1f}{_mark(p)}" for value, p in zip(row.top1, row.proved, strict=True))
-        mean = _interval(f"{row.mean:.1f}", row.interval) + _mark(all(row.proved))
+        marks = ("" if proved else MARK for proved in row.proved)
+        each = (f"{value:.1f}{mark}" for value, mark in zip(row.top1, marks, strict=True))
+        mean = with_interval(_number(row.mean, ".1f"), row.interval, all(row.proved))
         lines.append(
             [*start, row.name, seeds, mean,
              *(_difference(paired.get(arm)) for arm in study.against), " ".join(each) or "–",
@@ -101,26 +104,18 @@ def table(study: Study, rows: Sequence[Row], tested: Sequence[Tested] = ()) -> T
     return Table(head, [place >= len(names) for place in range(len(head))], lines, notes)
 
 
-def _mark(proved: bool) -> str:
-    return "" if proved else MARK
-
-
 def _difference(paired: Paired | None) -> str:
     if paired is None:
         return "–"
     p = "" if math.isnan(paired.p) else f" ({'<0.001' if paired.p < 0.001 else f'{paired.p:.3f}'})"
-    return _interval(signed(paired.mean), paired.interval) + _mark(paired.proved) + p
-
-
-def _interval(mean: str, interval: float) -> str:
-    return mean.replace("nan", "–") + ("" if math.isnan(interval) else f" ± {interval:.1f}")
+    return paired.text + p
 
 
 def _number(value: float, form: str) -> str:
     return "–" if math.isnan(value) else format(value, form)
 
 
-def _csv_rows(study: Study, rows: Sequence[Row]) -> list[list[Any]]:
+def _csv_rows(study: Study, rows: Sequence[ArmRow]) -> list[list[Any]]:
     head = ["data", "labelled_per_class", "tested_on", "arm", "protocol", "n", "mean",
             "interval95", "seeds", "test_top1"]  # fmt: skip
     for arm in study.against:
@@ -142,7 +137,7 @@ def _csv_rows(study: Study, rows: Sequence[Row]) -> list[list[Any]]:
     return lines
 
 
-def _per_run(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> list[list[Any]]:
+def _per_run(rows: Sequence[ArmRow], outcomes: Sequence[Outcome]) -> list[list[Any]]:
     """A row for each run on each set of test recordings, failed ones included."""
     head = ["data", "labelled_per_class", "tested_on", "arm", "protocol", *RUN_COLUMNS]
     lines: list[list[Any]] = [[*head, "energy_nj", "failure"]]
@@ -165,7 +160,7 @@ def _exact(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
-def _as_json(study: Study, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _as_json(study: Study, rows: Sequence[ArmRow], outcomes: Sequence[Outcome]) -> dict[str, Any]:
     versions = {"python": platform.python_version()} | {name: version(name) for name in _SOFTWARE}
     return {
         "name": study.name,
@@ -178,7 +173,7 @@ def _as_json(study: Study, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> 
     }
 
 
-def _row_json(row: Row) -> dict[str, Any]:
+def _row_json(row: ArmRow) -> dict[str, Any]:
     paired = [
         vars(one) | {"mean": one.mean, "interval95": one.interval, "p": one.p} for one in row.paired
     ]

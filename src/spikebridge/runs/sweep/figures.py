@@ -8,12 +8,12 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from spikebridge.results.report.palette import style_of
 from spikebridge.results.report.svg import drawing, new_figure, save
-from spikebridge.runs.sweep.read import Trial
+from spikebridge.runs.sweep.read import TrialRow
 
 _BEST, _COMPLETE, _PRUNED = (style_of(name).light for name in ("ckd", "kt", "scratch"))
 
 
-def draw_history(trials: Sequence[Trial], path: Path, title: str) -> Path:
+def draw_history(trials: Sequence[TrialRow], path: Path, title: str) -> Path:
     """Trials in the order of their numbers: complete, pruned, and the best so far.
 
     Args:

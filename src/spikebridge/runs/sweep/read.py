@@ -12,12 +12,11 @@ _STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
 }
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialRow:
     """A line of the table of trials."""
 
     number: int
@@ -33,11 +32,11 @@ class Trial:
     """val_top1 by seed, val_loss, seconds, failure."""
 
 
-def read_trial(sweep: Sweep, trial: FrozenTrial) -> Trial:
+def read_trial(sweep: Sweep, trial: FrozenTrial) -> TrialRow:
     """A trial of the study's storage."""
     failed = "failed" if FAILURE in trial.user_attrs else "stopped"
     complete = trial.state == TrialState.COMPLETE
-    return Trial(
+    return TrialRow(
         trial.number,
         _STATES.get(trial.state, failed),
         trial.value if complete else None,

@@ -7,20 +7,19 @@ from pathlib import Path
 from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.base.files import write_text
 from spikebridge.base.locks import locked
-from spikebridge.runs.execute import run_jobs
-from spikebridge.runs.queue import Job, attempt, cores, data_of
+from spikebridge.runs.execute import run_jobs, run_queue
+from spikebridge.runs.queue import Job, data_of
 from spikebridge.runs.study.plan import shared_teacher
 from spikebridge.runs.sweep.spec import Sweep
 from spikebridge.runs.sweep.storage import opened, require_same
 from spikebridge.runs.sweep.trial import without_test
 from spikebridge.runs.sweep.trials import Trials
-from spikebridge.runs.sweep.write import Report, write_report
-from spikebridge.runs.workers import run_in_processes
+from spikebridge.runs.sweep.write import SweepReport, write_report
 
 
 def run_sweep(
     sweep: Sweep, out: Path, *, workers: int, trials: int | None = None, command: str = ""
-) -> Report:
+) -> SweepReport:
     """Run trials until there are enough, and write the report.
 
     Several calls, in processes of their own, may work on the same folder.
@@ -52,29 +51,13 @@ def run_sweep(
         for seed in sweep.seeds:
             config = dataclasses.replace(own, seed=seed)
             without_test(data_of(Job("student", config, out)))
-        queue = Trials(sweep, out, study, storage, teachers, wanted)
-        workers = min(workers, len(queue.waiting))
         try:
-            with closing(queue):
-                if workers > 1:
-                    run_in_processes(queue, workers, max(1, cores() // workers))
-                else:
-                    _run_here(queue)
+            with closing(Trials(sweep, out, study, storage, teachers, wanted)) as queue:
+                run_queue(queue, workers)
         except Interrupted:
             write_report(sweep, study, out, command)
             raise
         return write_report(sweep, study, out, command)
-
-
-def _run_here(queue: Trials) -> None:
-    while (job := queue.take()) is not None:
-        try:
-            failure = attempt(job)
-        except Interrupted as stop:
-            raise Interrupted(stop.stopped, option="") from stop
-        queue.end(job, failure)
-        if failure is None:
-            queue.announce(job)
 
 
 def _train_teachers(sweep: Sweep, out: Path, workers: int) -> dict[int, Job]:

@@ -10,7 +10,15 @@ from typing import Any, NoReturn
 from spikebridge.base.errors import UserError
 from spikebridge.base.hooks import recorded
 from spikebridge.runs.study.plan import shared_teacher
-from spikebridge.runs.study.spec import Budget, name_of, read_keys, seeds_of, settings_of
+from spikebridge.runs.study.spec import (
+    Budget,
+    is_budget,
+    name_of,
+    read_keys,
+    seeds_of,
+    settings_of,
+    with_budget,
+)
 from spikebridge.runs.sweep.space import Setting, nested, read_space
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
@@ -74,10 +82,7 @@ class Sweep:
             UserError: they are not a valid experiment.
         """
         settings = merge(read_recipe(self.recipe, self.method), self.settings)
-        if (budget := self.labelled_per_class) is not None:
-            split = {"labelled_per_class": None if budget == "all" else budget}
-            settings = merge(settings, {"data": {"split": split}})
-        settings = merge(settings, nested(values))
+        settings = merge(with_budget(settings, self.labelled_per_class), nested(values))
         return config_from(settings | {"seed": 0}, f"sweep {self.name}")
 
     @property
@@ -153,7 +158,7 @@ def _refuse(path: Path, setting: Setting, reason: str) -> NoReturn:
 
 
 def _budget(path: Path, value: Any) -> Budget:
-    if value is None or value == "all" or (type(value) is int and value >= 1):
+    if is_budget(value):
         return value
     raise UserError(
         f"{path}: labelled_per_class is a number from 1, all, or null (the recipe's own), got "

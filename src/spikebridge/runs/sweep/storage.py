@@ -116,8 +116,7 @@ def _last(low: float, high: float, step: float) -> float:
     return float(start + (end - start) // gap * gap)
 
 
-def trial_id(storage: RDBStorage, number: int) -> int:
-    """The storage's own number of a trial."""
-    return storage.get_trial_id_from_study_id_trial_number(
-        storage.get_study_id_from_name(_NAME), number
-    )
+def stored_trial(study: optuna.Study, storage: RDBStorage, number: int) -> optuna.Trial:
+    """A trial by its number, to be reported to; any process may have begun it."""
+    of_study = storage.get_study_id_from_name(_NAME)
+    return optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(of_study, number))

@@ -3,31 +3,31 @@
 import dataclasses
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
+
+from optuna import TrialPruned
+from optuna.trial import TrialState
 
 from spikebridge.base.errors import UserError
 from spikebridge.data.prepared import PreparedData
 from spikebridge.run_folder import RunFolder
 from spikebridge.runs.queue import Job, data_of
+from spikebridge.runs.sweep.storage import opened, stored_trial
 from spikebridge.runs.train import select_student
 from spikebridge.training.evaluate import Evaluation
 from spikebridge.training.loop import Best
 
 
-class _Pruned(Exception):
-    """The trial is not worth going on with."""
-
-
 @dataclass(frozen=True)
 class TrialJob(Job):
-    """A trial as `pool` takes it.
+    """A trial as it is run.
 
     Its ``folder`` is OUT/trials/NUMBER and ``config`` that of its first run.
     """
 
-    number: int = 0
     runs: tuple[Job, ...] = ()
     """A student per seed; the first one's validation decides about pruning."""
     sweep_folder: Path = Path()
@@ -41,27 +41,21 @@ class TrialJob(Job):
             UserError: the settings or the data do not allow it.
             Interrupted: Ctrl-C; the trial stays unfinished and is not gone on with.
         """
-        from optuna.trial import TrialState
-
-        from spikebridge.runs.sweep.storage import opened, trial_id
-
         began = time.monotonic()
         with opened(self.sweep_folder, self.epochs) as (study, storage):
-            trial = trial_id(storage, self.number)
+            trial = stored_trial(study, storage, int(self.folder.name))
             seen: list[float] = []
 
             def judge(epoch: int, evaluation: Evaluation) -> None:
                 seen.append(evaluation.top1)
-                storage.set_trial_intermediate_value(trial, epoch, mean(seen))
-                if study.pruner.prune(study, storage.get_trial(trial)):
-                    raise _Pruned
+                trial.report(mean(seen), epoch)
+                if trial.should_prune():
+                    raise TrialPruned
 
             found: list[Best] = []
-            try:
+            with suppress(TrialPruned):
                 for place, run in enumerate(self.runs):
                     found.append(_select(run, judge if place == 0 else None))
-            except _Pruned:
-                pass
             value = mean(best.top1 for best in found) if found else None
             notes = {
                 "val_top1": [best.top1 for best in found],
@@ -69,9 +63,8 @@ class TrialJob(Job):
                 "seconds": round(time.monotonic() - began, 1),
             }
             for name, note in notes.items():
-                storage.set_trial_user_attr(trial, name, note)
-            state = TrialState.COMPLETE if found else TrialState.PRUNED
-            study.tell(self.number, value, state)
+                trial.set_user_attr(name, note)
+            study.tell(trial, value, TrialState.COMPLETE if found else TrialState.PRUNED)
 
 
 def _select(run: Job, judge: Callable[[int, Evaluation], None] | None) -> Best:
@@ -81,8 +74,8 @@ def _select(run: Job, judge: Callable[[int, Evaluation], None] | None) -> Best:
             run.config,
             without_test(data_of(run)),
             run.folder,
-            teacher_folder=run.teacher.folder if run.teacher else run.folder / "teacher",
-            teacher_config=run.teacher.config if run.teacher else None,
+            teacher_folder=run.teacher_folder,
+            teacher_config=run.teacher and run.teacher.config,
             on_evaluation=judge,
         )
     finally:

@@ -1,7 +1,5 @@
 """What a sweep leaves: trials.csv, best.yaml, figures, sweep.md."""
 
-import csv
-import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +11,9 @@ import yaml
 from optuna.trial import TrialState
 
 from spikebridge.base.files import json_text, write_text
+from spikebridge.results.tables import Table, csv_text
 from spikebridge.runs.sweep.figures import draw_history, draw_importance
-from spikebridge.runs.sweep.read import Trial, read_trial
+from spikebridge.runs.sweep.read import TrialRow, read_trial
 from spikebridge.runs.sweep.space import nested
 from spikebridge.runs.sweep.spec import Sweep
 from spikebridge.runs.sweep.trials import FAILURE
@@ -24,17 +23,17 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Report:
+class SweepReport:
     """What a sweep found."""
 
-    trials: tuple[Trial, ...]
+    trials: tuple[TrialRow, ...]
     text: str
     """Markdown."""
-    best: Trial | None
+    best: TrialRow | None
     """Highest mean; of several, that of the lowest validation loss."""
 
 
-def write_report(sweep: Sweep, study: optuna.Study, out: Path, command: str = "") -> Report:
+def write_report(sweep: Sweep, study: optuna.Study, out: Path, command: str = "") -> SweepReport:
     """Write all that is known of a sweep so far.
 
     Args:
@@ -64,7 +63,7 @@ def write_report(sweep: Sweep, study: optuna.Study, out: Path, command: str = ""
             )
     text = _markdown(sweep, trials, best, pictures, command)
     write_text(out / "sweep.md", text)
-    return Report(trials, text, best)
+    return SweepReport(trials, text, best)
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
@@ -79,7 +78,7 @@ def importance(study: optuna.Study) -> dict[str, float]:
     return {name: share for name, share in found.items() if share == share}
 
 
-def best_yaml(sweep: Sweep, best: Trial) -> str:
+def best_yaml(sweep: Sweep, best: TrialRow) -> str:
     """The best trial's settings, to be laid over the recipe."""
     where = [f"method {sweep.base.method}", f"recipe {sweep.recipe}"]
     lines = [
@@ -90,22 +89,20 @@ def best_yaml(sweep: Sweep, best: Trial) -> str:
     return "\n".join(lines) + "\n" + yaml.safe_dump(nested(best.values), sort_keys=False)
 
 
-def _merit(trial: Trial) -> tuple[float, float]:
+def _merit(trial: TrialRow) -> tuple[float, float]:
     assert trial.value is not None
     return trial.value, -trial.notes["val_loss"]
 
 
-def _csv(sweep: Sweep, trials: Sequence[Trial]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+def _csv(sweep: Sweep, trials: Sequence[TrialRow]) -> str:
     names = [setting.name for setting in sweep.space]
     by_seed = [f"val_top1_seed{seed}" for seed in sweep.seeds]
     head = ["trial", "state", "val_top1", *by_seed, "val_loss", "epochs", "running_mean", "seconds"]
-    writer.writerow([*head, *names, FAILURE])
+    lines: list[list[Any]] = [[*head, *names, FAILURE]]
     for one in trials:
         last = one.reported[-1] if one.reported else None
         tops = one.notes.get("val_top1", [])
-        writer.writerow(
+        lines.append(
             [one.number, one.state, _exact(one.value),
              *(_exact(top) for top in tops), *[""] * (len(by_seed) - len(tops)),
              _exact(one.notes.get("val_loss")),
@@ -114,13 +111,13 @@ def _csv(sweep: Sweep, trials: Sequence[Trial]) -> str:
              *(_word(one.values[name]) if name in one.values else "" for name in names),
              one.notes.get(FAILURE, "")]
         )  # fmt: skip
-    return text.getvalue()
+    return csv_text(lines)
 
 
 def _markdown(
     sweep: Sweep,
-    trials: Sequence[Trial],
-    best: Trial | None,
+    trials: Sequence[TrialRow],
+    best: TrialRow | None,
     pictures: Sequence[str],
     command: str,
 ) -> str:
@@ -139,14 +136,14 @@ def _markdown(
     if best is None:
         parts.append("No trial is complete yet.")
     else:
-        order = sorted((t for t in trials if t.value is not None), key=_merit, reverse=True)
-        lines = [["setting", "searched", *(f"trial {one.number}" for one in order[:_SHOWN])]]
-        lines.append(["---"] * len(lines[0]))
-        lines.append(["**validation top-1**", "", *(f"{t.value:.2f}" for t in order[:_SHOWN])])
+        shown = sorted((t for t in trials if t.value is not None), key=_merit, reverse=True)
+        shown = shown[:_SHOWN]
+        head = ["setting", "searched", *(f"trial {one.number}" for one in shown)]
+        lines = [["**validation top-1**", "", *(f"{one.value:.2f}" for one in shown)]]
         for setting in sweep.space:
-            found = [f"`{_word(one.values[setting.name])}`" for one in order[:_SHOWN]]
+            found = [f"`{_word(one.values[setting.name])}`" for one in shown]
             lines.append([f"`{setting.name}`", str(setting), *found])
-        parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
+        parts.append(Table(head, [False] * len(head), lines).markdown().rstrip())
         parts += pictures
         parts.append(f"`best.yaml`:\n\n```yaml\n{best_yaml(sweep, best)}```")
     parts += [f"Made by `{command}`."] if command else []
