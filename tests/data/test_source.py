@@ -106,7 +106,7 @@ def test_settings_are_laid_over_the_recordings_camera(config: DataConfig) -> Non
     assert other.source_simulator == replace(SIMULATOR, pos_threshold=0.7, motion="pan")
     assert other.simulator == SIMULATOR
     data = prepare(other, 0, simulated_source=True)
-    assert data.source == other.source_simulator
+    assert data.source_camera == other.source_simulator
     simulated_NTCHW = np.array(data.photos["train"].simulated_NTCHW)
     for entry, frames_TCHW in zip(
         data.manifest.select("photo", "train"), simulated_NTCHW, strict=True

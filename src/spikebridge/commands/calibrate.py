@@ -24,11 +24,12 @@ def _calibrate(given: Namespace) -> None:
     import yaml
 
     from spikebridge.base.files import json_text
-    from spikebridge.data.prepared import calibrated, open_split
+    from spikebridge.data.calibrate import calibrate
+    from spikebridge.data.prepared import open_split
 
     config, _ = experiment(given)
     collection, manifest = open_split(config.data, config.seed)
-    found = calibrated(config.data, manifest, collection)
+    found = calibrate(config.data, manifest, collection.sensor)
     if given.get("json", False):
         print(json_text(asdict(found)), end="")
         return

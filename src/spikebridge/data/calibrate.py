@@ -23,8 +23,8 @@ from spikebridge.data.collection import cache_folder
 from spikebridge.data.datasets import DATASETS
 from spikebridge.data.events import Events
 from spikebridge.data.frames import frame_events
-from spikebridge.data.manifest import Entry
-from spikebridge.data.reading import read_recording, read_source
+from spikebridge.data.manifest import Entry, Manifest
+from spikebridge.data.reading import read_listed_photo, read_recording
 from spikebridge.data.settings import DataConfig
 from spikebridge.data.simulation.camera import Motion, Simulator, Speed
 from spikebridge.data.simulation.simulate import simulate_photo
@@ -60,12 +60,9 @@ class Calibration:
 
 
 def calibrate(
-    config: DataConfig,
-    recordings: Sequence[Entry],
-    photos: Sequence[Entry],
-    sensor: tuple[int, int] | None,
+    config: DataConfig, manifest: Manifest, sensor: tuple[int, int] | None
 ) -> Calibration:
-    """Find the camera that sees the photos as the recordings are.
+    """Find the camera that sees the training photos as the training recordings are.
 
     Sensor and duration are the recordings', the margin is ``config.photo_margin``; the rest starts
     from ``config.source_simulator``. Motion, photo or negative, speed, amplitude, height, place and
@@ -75,14 +72,14 @@ def calibrate(
 
     Args:
         config: Framing, cache and starting camera.
-        recordings: Training recordings; of many, some that their hashes choose.
-        photos: Training photos, likewise.
+        manifest: The split; of many recordings or photos, some that their hashes choose are read.
         sensor: Width and height; None where each recording tells its own.
 
     Raises:
         UserError: a file cannot be read, or the photos show the camera nothing.
     """
-    recordings = _sample(recordings, _RECORDINGS)
+    recordings = _sample(manifest.used("recording", "train"), _RECORDINGS)
+    photos = manifest.used("photo", "train")
     key = settings_key(
         _VERSION,
         DATASETS[config.name].transposed,
@@ -127,7 +124,7 @@ class _Search:
         self.recorded, self.pattern = self._look(read)
         width, height = largest_sensor(read)
         most = int(np.clip(_PHOTO_PIXELS // (width * height), *_PHOTOS))
-        self.photos = [(read_source(e), int(e.sha256[:8], 16)) for e in _sample(photos, most)]
+        self.photos = [(read_listed_photo(e), int(e.sha256[:8], 16)) for e in _sample(photos, most)]
         self.start = replace(config.source_simulator, width=width, height=height)
         span = self.start.frames / (self.start.frames - 1)  # the first frame is at 0
         self.camera = replace(
@@ -143,8 +140,8 @@ class _Search:
         self._choose_kind()
         self._fit_noise()
         self._fit_thresholds(1)
-        for share in (1.0, 0.5, 0.25):
-            self._walk(share)
+        for step in (1.0, 0.5, 0.25):
+            self._walk(step)
         for _ in range(3):
             self._fit_noise()
             self._fit_thresholds(2)
@@ -165,13 +162,13 @@ class _Search:
         if self._likeness(best) > self._likeness(self.camera) + _CLEARLY_BETTER:
             self.camera = best
 
-    def _walk(self, share: float) -> None:
-        """A step up or down each coordinate, where that is more like the recordings."""
+    def _walk(self, step: float) -> None:
+        """Go a step up or down each coordinate, where that is more like the recordings."""
         for coordinate in _COORDINATES:
             if coordinate == "saccade_height" and self.camera.motion != "saccade":
                 continue
             for sign in (1, -1):
-                moved = _moved(self.camera, coordinate, sign * share)
+                moved = _moved(self.camera, coordinate, sign * step)
                 if self._likeness(moved) > self._likeness(self.camera):
                     self.camera = moved
                     break

@@ -22,6 +22,6 @@ def read_recording(file: str | Path, config: DataConfig, sensor: tuple[int, int]
     return events.transposed() if DATASETS[config.name].transposed else events
 
 
-def read_source(entry: HasFile) -> np.ndarray:
-    """A photo of a manifest, photo_HWC as uint8 RGB."""
-    return _reader(entry)
+def read_listed_photo(photo: HasFile) -> np.ndarray:
+    """A photo of a manifest, also one inside a file of many, as photo_HWC: uint8 RGB."""
+    return _reader(photo)
