@@ -119,10 +119,10 @@ def test_settings_are_laid_over_the_recordings_camera(config: DataConfig) -> Non
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"threshold": 1.0}, ("no setting 'threshold'", "pos_threshold")),
-        ({"motion": "sweep"}, ("motion", "saccade, pan, random", "'sweep'")),
+        ({"threshold": 1.0}, ("unknown key threshold", "pos_threshold")),
+        ({"motion": "sweep"}, ("motion", "saccade, pan, random", "sweep")),
         ({"width": 20.5}, ("width", "a whole number", "20.5")),
-        ({"pos_threshold": "low"}, ("pos_threshold", "a number", "'low'")),
+        ({"pos_threshold": "low"}, ("pos_threshold", "a number", "low")),
         ({"negative": 1}, ("negative", "true or false")),
         ({"neg_threshold": -1.0}, ("thresholds must be positive",)),
     ],

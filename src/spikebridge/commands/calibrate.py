@@ -1,9 +1,8 @@
 """The command `calibrate`."""
 
+from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from typing import Any
-
-from jsonargparse import ArgumentParser, Namespace
 
 from spikebridge.commands.train import add_recipe_arguments, experiment
 
@@ -30,7 +29,7 @@ def _calibrate(given: Namespace) -> None:
     config, _ = experiment(given)
     collection, manifest = open_split(config.data, config.seed)
     found = calibrate(config.data, manifest, collection.sensor)
-    if given.get("json", False):
+    if given.json:
         print(json_text(asdict(found)), end="")
         return
     columns = found.recorded, found.before, found.simulated
