@@ -67,7 +67,7 @@ def fitted(name: str, value: Any, kind: Any) -> Any:
         if isinstance(value, kind):
             return value
     else:
-        read: Any = _read(value) if isinstance(value, str) else value
+        read = _read(value) if isinstance(value, str) else value
         if origin is list and isinstance(read, list | tuple):
             others = [one for one in read if not isinstance(one, str)]
             if not others:
@@ -75,7 +75,7 @@ def fitted(name: str, value: Any, kind: Any) -> Any:
             raise ValueError(f"{name} must be text, not {_shown(others[0])}{_QUOTES}")
         if origin is tuple and isinstance(read, list | tuple) and len(read) == len(parts):
             return tuple(fitted(name, one, part) for one, part in zip(read, parts, strict=True))
-        if kind is float and type(read) in (int, float):
+        if kind is float and type(read) is int:
             return float(read)
         if type(read) is (origin or kind) and origin in (None, dict):
             return read
