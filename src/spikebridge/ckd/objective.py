@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from spikebridge.base.devices import all_to_device
 from spikebridge.base.distributed import gather
@@ -344,11 +343,8 @@ def _own_loss(hook: str, shape: tuple[int, ...], *given: Tensor, **options: Any)
 
 def _photo_frames(batch: Batch) -> Tensor:
     """The static photos as sequences x_TBCHW of the network's size."""
-    steps, size = batch.dvs_TBCHW.shape[0], batch.dvs_TBCHW.shape[-2:]
-    value_B1HW = batch.photo_B3HW.amax(1, keepdim=True)
-    if value_B1HW.shape[-2:] != size:
-        value_B1HW = F.interpolate(value_B1HW, size, mode="area")
-    return photo_sequence(value_B1HW, steps)
+    time_steps, _, _, height, width = batch.dvs_TBCHW.shape
+    return photo_sequence(batch.photo_B3HW, time_steps, (height, width))
 
 
 def _simulated_frames(batch: Batch) -> Tensor:

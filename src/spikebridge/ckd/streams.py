@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from spikebridge.base.devices import to_device
 from spikebridge.data.feed.batches import Share
@@ -24,7 +25,9 @@ class HybridBatch:
         return self.replaced_TB.float().mean(0)
 
 
-def photo_sequence(photo_BCHW: Tensor, time_steps: int) -> Tensor:
+def photo_sequence(
+    photo_BCHW: Tensor, time_steps: int, size: tuple[int, int] | None = None
+) -> Tensor:
     """Static photos as input of a two-polarity network over T steps.
 
     RGB becomes the HSV value channel max(R, G, B) (KT; equation 3), repeated over polarities and T.
@@ -32,11 +35,15 @@ def photo_sequence(photo_BCHW: Tensor, time_steps: int) -> Tensor:
     Args:
         photo_BCHW: Photos in [0, 1], with 3 (RGB) or 1 channels.
         time_steps: T.
+        size: Height and width of the network's input, to which the mean over areas brings the
+            value; None leaves the photos' own.
 
     Returns:
         x_TBCHW with C = 2, a view without copies over T.
     """
     value_B1HW = photo_BCHW.amax(1, keepdim=True)
+    if size is not None and value_B1HW.shape[-2:] != size:
+        value_B1HW = F.interpolate(value_B1HW, size, mode="area")
     return value_B1HW.expand(-1, 2, -1, -1).expand(time_steps, -1, -1, -1, -1)
 
 

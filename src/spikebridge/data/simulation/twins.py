@@ -42,7 +42,7 @@ def simulate_folder(
 
     A recording depends on its photo, the settings, ``seed`` and its class and name only. Recordings
     that are there already are kept, so that an interrupted call can be repeated, and what a killed
-    one left unfinished goes after a minute; ``simulator.json`` says with which settings they were made.
+    one left unfinished goes after a minute; ``simulator.json`` holds the settings.
 
     Args:
         photos: Folder with CLASS/PHOTO.
