@@ -12,9 +12,9 @@ from spikebridge.data import calibrate as module
 from spikebridge.data.calibrate import Calibration, calibrate
 from spikebridge.data.prepared import open_split, prepare
 from spikebridge.data.settings import DataConfig, SourceConfig, SplitConfig
+from spikebridge.data.simulation.event_statistics import event_statistics, largest_sensor
 from spikebridge.data.simulation.motion import Motion
 from spikebridge.data.simulation.simulate import Simulator
-from spikebridge.data.simulation.statistics import largest_sensor, statistics
 from spikebridge.data.simulation.twins import simulate_folder
 
 TRUTH = Simulator(
@@ -209,7 +209,7 @@ def test_photos_that_show_nothing_are_refused(config: DataConfig, tmp_path: Path
 def test_statistics_of_recordings_made_by_hand() -> None:
     first = as_events([(0, 0, 0, 1), (0, 0, 50, 1), (1, 0, 999, 0)], (4, 5))
     second = as_events([(3, 4, 10, 1)] * 4 + [(2, 4, 1009, 0)], (4, 5))
-    seen = statistics([first, second])
+    seen = event_statistics([first, second])
     assert (seen.recordings, seen.events, seen.on, seen.off) == (2, 4, 3, 1)
     assert seen.on_share == 0.75
     assert seen.active == 2 / 20
@@ -219,7 +219,7 @@ def test_statistics_of_recordings_made_by_hand() -> None:
     assert seen.quiet_on == seen.quiet_off == 0
     wide = as_events([(7, 0, 0, 1), (0, 0, 5, 0)], (8, 2))  # files need not agree on the sensor
     assert largest_sensor([first, wide]) == (8, 5)
-    assert statistics([first, wide]).recordings == 2
+    assert event_statistics([first, wide]).recordings == 2
     noisy = as_events([(x, y, 10 * x + y, (x + y) % 2) for x in range(4) for y in range(4)], (4, 4))
-    assert statistics([noisy]).quiet_on == 0.5
-    assert statistics([noisy]).quiet_off == 0.5
+    assert event_statistics([noisy]).quiet_on == 0.5
+    assert event_statistics([noisy]).quiet_off == 0.5

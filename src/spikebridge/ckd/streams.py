@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spikebridge.base.devices import to_device
-from spikebridge.data.feed.batches import Share
+from spikebridge.data.feed.batches import BatchPart
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def replace_samples(
     dvs_TBCHW: Tensor,
     probability: float,
     generator: torch.Generator,
-    share: Share | None = None,
+    part: BatchPart | None = None,
 ) -> HybridBatch:
     """Semantically similar replacement (CKD, KT; equation 4).
 
@@ -64,14 +64,14 @@ def replace_samples(
         dvs_TBCHW: The DVS stream's samples of the same shape.
         probability: P(u) in [0, 1].
         generator: CPU generator that the draws come from.
-        share: Which part of the batch this is; None where it is whole.
+        part: Which part of the batch this is; None where it is whole.
 
     Raises:
         ValueError: the shapes differ.
     """
     steps, batch = dvs_TBCHW.shape[:2]
     return replaced(
-        source_TBCHW, dvs_TBCHW, draw_samples(steps, batch, probability, generator, share)
+        source_TBCHW, dvs_TBCHW, draw_samples(steps, batch, probability, generator, part)
     )
 
 
@@ -80,7 +80,7 @@ def replace_steps(
     dvs_TBCHW: Tensor,
     probability: float,
     generator: torch.Generator,
-    share: Share | None = None,
+    part: BatchPart | None = None,
 ) -> HybridBatch:
     """Time-step mixup (TMKT).
 
@@ -88,9 +88,7 @@ def replace_steps(
     the DVS sample at its position. Arguments and errors are those of `replace_samples`.
     """
     steps, batch = dvs_TBCHW.shape[:2]
-    return replaced(
-        source_TBCHW, dvs_TBCHW, draw_steps(steps, batch, probability, generator, share)
-    )
+    return replaced(source_TBCHW, dvs_TBCHW, draw_steps(steps, batch, probability, generator, part))
 
 
 def draw_samples(
@@ -98,10 +96,10 @@ def draw_samples(
     batch: int,
     probability: float,
     generator: torch.Generator,
-    share: Share | None = None,
+    part: BatchPart | None = None,
 ) -> Tensor:
     """Draw which samples `replace_samples` replaces, replaced_TB on the CPU."""
-    replaced_B = _uniform((), batch, generator, share) < probability
+    replaced_B = _uniform((), batch, generator, part) < probability
     return replaced_B.expand(steps, -1)
 
 
@@ -110,19 +108,19 @@ def draw_steps(
     batch: int,
     probability: float,
     generator: torch.Generator,
-    share: Share | None = None,
+    part: BatchPart | None = None,
 ) -> Tensor:
     """Draw which time steps `replace_steps` replaces, replaced_TB on the CPU."""
-    return _uniform((steps,), batch, generator, share) < probability
+    return _uniform((steps,), batch, generator, part) < probability
 
 
 def _uniform(
-    leading: tuple[int, ...], batch: int, generator: torch.Generator, share: Share | None
+    leading: tuple[int, ...], batch: int, generator: torch.Generator, part: BatchPart | None
 ) -> Tensor:
-    """Draws of the whole batch in [0, 1), of which those of this share are returned."""
-    if share is None:
+    """Draws of the whole batch in [0, 1), of which those of this part are returned."""
+    if part is None:
         return torch.rand(*leading, batch, generator=generator)
-    return torch.rand(*leading, share.batch, generator=generator)[..., share.rows]
+    return torch.rand(*leading, part.batch, generator=generator)[..., part.rows]
 
 
 def replaced(source_TBCHW: Tensor, dvs_TBCHW: Tensor, replaced_TB: Tensor) -> HybridBatch:

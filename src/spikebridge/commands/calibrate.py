@@ -36,7 +36,8 @@ def _calibrate(given: Namespace) -> None:
     print(f"{'':24}{'recorded':>12}{'before':>12}{'calibrated':>12}")
     for name, values in _rows(columns, found.likeness_before, found.likeness):
         print(f"{name:24}{''.join(f'{value:>12}' for value in values)}")
-    changes = _changes(found.simulator.settings(), config.data.simulator.settings())
+    before = config.data.simulator.settings()
+    changes = {k: v for k, v in found.simulator.settings().items() if v != before[k]}
     print()
     settings = {"data": {"source": {"simulator": changes}}}
     print(yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=96), end="")
@@ -58,10 +59,6 @@ def _rows(columns: Any, before: float, after: float) -> list[tuple[str, list[str
         ),
         ("likeness in the mean", ["", f"{before:.3f}", f"{after:.3f}"]),
     ]
-
-
-def _changes(settings: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if value != base[name]}
 
 
 COMMANDS = {

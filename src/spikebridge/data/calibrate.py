@@ -27,8 +27,12 @@ from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.reading import read_listed_photo, read_recording
 from spikebridge.data.settings import DataConfig
 from spikebridge.data.simulation.camera import Motion, Simulator, Speed
+from spikebridge.data.simulation.event_statistics import (
+    EventStatistics,
+    event_statistics,
+    largest_sensor,
+)
 from spikebridge.data.simulation.simulate import simulate_photo
-from spikebridge.data.simulation.statistics import Statistics, largest_sensor, statistics
 
 _VERSION = 2
 _RECORDINGS = 200
@@ -49,10 +53,10 @@ class Calibration:
     """A camera that was found, and how well it fits."""
 
     simulator: Simulator
-    recorded: Statistics
-    before: Statistics
+    recorded: EventStatistics
+    before: EventStatistics
     """Of the camera that calibration started from."""
-    simulated: Statistics
+    simulated: EventStatistics
     likeness_before: float
     likeness: float
     """Correlation of the mean recording with the mean simulated one, over time, polarity and
@@ -119,7 +123,7 @@ class _Search:
         sensor: tuple[int, int] | None,
     ) -> None:
         self.config = config
-        self._seen: dict[Simulator, tuple[Statistics, float]] = {}
+        self._seen: dict[Simulator, tuple[EventStatistics, float]] = {}
         read = [read_recording(e.file, config, sensor) for e in recordings]
         self.recorded, self.pattern = self._look(read)
         width, height = largest_sensor(read)
@@ -204,7 +208,7 @@ class _Search:
     def _likeness(self, camera: Simulator) -> float:
         return self._seen_by(camera)[1]
 
-    def _seen_by(self, camera: Simulator) -> tuple[Statistics, float]:
+    def _seen_by(self, camera: Simulator) -> tuple[EventStatistics, float]:
         """Statistics of what a camera sees, and the likeness of its mean recording."""
         if camera not in self._seen:
             seen, pattern = self._look(self._simulate(camera))
@@ -225,7 +229,7 @@ class _Search:
             )
         return made
 
-    def _look(self, recordings: Sequence[Events]) -> tuple[Statistics, np.ndarray]:
+    def _look(self, recordings: Sequence[Events]) -> tuple[EventStatistics, np.ndarray]:
         """Statistics, and the mean recording in few and blurred frames."""
         frames = [
             frame_events(e, _PATTERN_STEPS, self.config.size, "time", self.config.extent)
@@ -235,7 +239,7 @@ class _Search:
         shape = (1, _PATTERN_STEPS, 2, *self.config.size)
         mean = np.mean(frames or np.zeros(shape), axis=0)
         blur = _PATTERN_BLUR * self.config.size[0]
-        return statistics(recordings), gaussian_filter(mean, (0, 0, blur, blur))
+        return event_statistics(recordings), gaussian_filter(mean, (0, 0, blur, blur))
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -275,8 +279,8 @@ def _rounded(camera: Simulator) -> Simulator:
 
 
 def _from_json(values: dict[str, Any]) -> Calibration:
-    def known(value: dict[str, Any]) -> Statistics:
-        return Statistics(**{**value, "rate": tuple(value["rate"])})
+    def known(value: dict[str, Any]) -> EventStatistics:
+        return EventStatistics(**{**value, "rate": tuple(value["rate"])})
 
     return Calibration(
         simulator=Simulator(**values["simulator"]),
