@@ -21,10 +21,10 @@ from spikebridge.base.files import settings_key, write_json
 from spikebridge.base.locks import locked
 from spikebridge.data.collection import cache_folder
 from spikebridge.data.datasets import DATASETS
+from spikebridge.data.datasets.catalog import read_listed_photo, read_recording
 from spikebridge.data.events import Events
 from spikebridge.data.frames import frame_events
 from spikebridge.data.manifest import Entry, Manifest
-from spikebridge.data.reading import read_listed_photo, read_recording
 from spikebridge.data.settings import DataConfig
 from spikebridge.data.simulation.camera import Motion, Simulator, Speed
 from spikebridge.data.simulation.event_statistics import (

@@ -11,14 +11,19 @@ from spikebridge.base.errors import UserError
 from spikebridge.base.files import expand_path
 from spikebridge.data.calibrate import calibrate
 from spikebridge.data.datasets import DATASETS
-from spikebridge.data.datasets.catalog import Collection, cache_folder, open_collection
+from spikebridge.data.datasets.catalog import (
+    Collection,
+    cache_folder,
+    open_collection,
+    read_listed_photo,
+    read_recording,
+)
 from spikebridge.data.feed.cache import ArrayCache, CachedArrays
 from spikebridge.data.feed.sets import EventSet, PhotoSet
 from spikebridge.data.feed.source import simulate_source, view_key
 from spikebridge.data.frames import frame_events
 from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.photos import fit_photo
-from spikebridge.data.reading import read_listed_photo, read_recording
 from spikebridge.data.settings import DataConfig
 from spikebridge.data.simulation.camera import Simulator
 from spikebridge.data.splits.draw import adopt_split, make_split, untrained_classes
