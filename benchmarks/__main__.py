@@ -2,11 +2,10 @@
 
 import sys
 import tempfile
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from jsonargparse import ArgumentParser, Namespace
 
 from spikebridge import cli
 from spikebridge.commands.train import add_recipe_arguments, experiment
@@ -137,14 +136,14 @@ def _settings(given: Namespace) -> Any:
     from benchmarks.problem import BenchSettings
 
     names = {field.name for field in fields(BenchSettings)} - {"memory", "cuda_graph"}
-    return BenchSettings(**{name: given[name] for name in names})
+    return BenchSettings(**{name: getattr(given, name) for name in names})
 
 
 def _show(page: str, figures: dict[str, Any], given: Namespace) -> None:
     from spikebridge.base.files import write_json
 
     print(page, end="")
-    if given.get("json"):
+    if given.json:
         write_json(given.json, figures)
 
 

@@ -21,7 +21,7 @@ from spikebridge.data.events import Events, read_events
 from spikebridge.data.feed.cache import CachedArrays
 from spikebridge.data.frames import frame_events
 from spikebridge.data.photos import fit_photo
-from spikebridge.data.prepared import PreparedData, photo_size, prepare, read_source
+from spikebridge.data.prepared import PreparedData, photo_size, prepare, read_listed_photo
 from spikebridge.models.build import build_student
 from spikebridge.runs.tasks import student_task
 from spikebridge.settings.config import Config
@@ -141,7 +141,7 @@ def _loading(config: Config, data: PreparedData) -> dict[str, float]:
         for recording, photo in batch:
             events = read_events(recording, data.sensor)
             frame_by_add_at(events, config.data.time_steps, config.data.size)
-            fit_photo(read_source(photo), photo_size(config.data), config.data.photo_margin)
+            fit_photo(read_listed_photo(photo), photo_size(config.data), config.data.photo_margin)
 
     trained = data.manifest.select("recording", "train")
     photos = data.manifest.select("photo", "train")

@@ -8,8 +8,8 @@
 #
 # It needs no network and no installation: the package is taken from src. A bare machine with torch,
 # triton, timm, scikit-learn, scipy, rich, matplotlib and tensorboard lacks, as wheels of PyPI:
-#   eventcv jsonargparse docstring-parser typeshed-client importlib-resources h5py safetensors
-#   jinja2 pyyaml joblib nir nirtorch onnx onnxruntime spikingjelly pytest hypothesis sortedcontainers
+#   eventcv h5py safetensors jinja2 pyyaml joblib nir nirtorch onnx onnxruntime
+#   spikingjelly pytest hypothesis sortedcontainers
 # Photos of Caltech101 are taken from $SPIKEBRIDGE_DATA/caltech101 (DIR/CLASS/*.jpg; 25 classes of 80
 # are 16 MB); without them the runs take the embedded digits, and say so.
 set -uo pipefail

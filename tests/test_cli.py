@@ -4,13 +4,14 @@ import ast
 import re
 import subprocess
 import sys
+from argparse import ArgumentError, ArgumentParser
 from pathlib import Path
 
 import pytest
-from jsonargparse import ArgumentParser
 
 from spikebridge.cli import main
 from spikebridge.commands import COMMANDS
+from spikebridge.settings.parsing import add_settings
 
 SOURCE = Path(__file__).parents[1] / "src/spikebridge"
 SLOW = (
@@ -75,7 +76,7 @@ def test_no_message_names_an_option_that_there_is_not():
 
 
 def options_of(name):
-    parser = ArgumentParser(exit_on_error=False)
+    parser = ArgumentParser()
     COMMANDS[name][0](parser)
     return {option for action in parser._actions for option in action.option_strings}
 
@@ -86,7 +87,7 @@ def options_of(name):
         ("train digits extra", "unexpected argument 'extra'"),
         ("train digits --print", "unknown option --print"),
         ("train digits --data.help", "unknown option --data.help (did you mean --data.cache?)"),
-        ("train digits --train {lrr: 1}", "unknown setting train.lrr (did you mean train.lr?)"),
+        ("train digits --train {lrr: 1}", "unknown key --train.lrr (did you mean --train.lr?)"),
         ("train digits --train {lr: x}", "--train.lr must be a number, not x"),
         ("train digits --train x", "--train must be settings such as {NAME: VALUE}"),
         ("train digits --seed null", "--seed must be a whole number, not null"),
@@ -102,3 +103,42 @@ def test_messages_name_options_as_they_are_typed(command, message, capsys):
     said = capsys.readouterr().err
     assert message in said
     assert "shtab" not in said
+
+
+@pytest.mark.parametrize(
+    ("given", "settings"),
+    [
+        (["--data.size", "[8, 6]"], {"data": {"size": (8, 6)}}),
+        (["--train.lr", "1e-3", "--seed", "7"], {"train": {"lr": 1e-3}, "seed": 7}),
+        (["--data.name", "8"], None),
+        (["--data.cache", "8", "--data.events", "null"], {"data": {"cache": "8", "events": None}}),
+        (["--data.exclude", "[1e3, a]"], {"data": {"exclude": ["1e3", "a"]}}),
+        (["--train", "{lr: 1, epochs: 2}", "--train.lr=3"], {"train": {"lr": 3.0, "epochs": 2}}),
+        (["--train.lr=3", "--train", "{lr: 1}"], {"train": {"lr": 1.0}}),
+        (["--train", "{epochs: 1.5}"], None),
+        (["--train", "train.yaml"], {"train": {"epochs": 4}}),
+        (["--data.simulator", "{width: 8}"], {"data": {"simulator": {"width": 8}}}),
+    ],
+    ids=lambda value: " ".join(value or "refused"),
+)
+def test_settings_are_laid_over_one_another_in_the_order_in_which_they_are_typed(
+    given, settings, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("train.yaml").write_text("epochs: 4\n")
+    parser = ArgumentParser(exit_on_error=False)
+    add_settings(parser)
+    if settings is None:
+        with pytest.raises(ArgumentError, match=f"{given[0]}.* must be"):
+            parser.parse_args(given)
+    else:
+        assert parser.parse_args(given).settings == settings
+
+
+def test_help_says_what_each_setting_is_and_its_default(capsys):
+    with pytest.raises(SystemExit):
+        main(["simulate", "--help"])
+    page = " ".join(capsys.readouterr().out.split())
+    assert "Side in pixels of the box that the path stays in" in page
+    assert "Frames rendered of the motion. (a whole number; default: 60)" in page
+    assert '(one of saccade, pan, random; default: "saccade")' in page

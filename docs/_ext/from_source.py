@@ -1,14 +1,15 @@
 """What the pages say that the source says too: commands, settings, docstrings."""
 
+from argparse import ArgumentParser
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from typing import Any, Literal, get_args, get_origin
 
-from jsonargparse import ArgumentParser
 from sphinx.application import Sphinx
 
 from spikebridge.commands import COMMANDS
 from spikebridge.settings.config import Config
-from spikebridge.settings.parsing import add_settings
+from spikebridge.settings.parsing import settings_of
 
 _COLON = "\ue000"
 """In the place of a colon while Napoleon reads."""
@@ -22,14 +23,13 @@ def commands_page() -> str:
 
 def settings_page() -> str:
     """A table per group of settings."""
-    parser = ArgumentParser(exit_on_error=False)
-    add_settings(parser)
     groups: dict[str, list[str]] = {}
-    for action in _arguments(parser):
-        group = action.dest.rpartition(".")[0]
-        meaning = _cell(action.help) + _choices(getattr(action, "_typehint", None))
-        row = f"| `{action.dest}` | `{_plain(action.default)}` | {meaning} |"
-        groups.setdefault(group, []).append(row)
+    for setting in settings_of(Config()):
+        if not is_dataclass(setting.kind):
+            group = setting.name.rpartition(".")[0]
+            meaning = _cell(setting.meaning) + _choices(setting.kind)
+            row = f"| `{setting.name}` | `{_plain(setting.default)}` | {meaning} |"
+            groups.setdefault(group, []).append(row)
     return "\n\n".join(
         f"## {f'`{group}`' if group else 'The experiment'}\n\n"
         "| setting | default | meaning |\n| --- | --- | --- |\n" + "\n".join(rows)
@@ -39,7 +39,7 @@ def settings_page() -> str:
 
 def _command(name: str) -> str:
     build, run = COMMANDS[name]
-    parser = ArgumentParser(prog=f"spikebridge {name}", exit_on_error=False)
+    parser = ArgumentParser(prog=f"spikebridge {name}")
     build(parser)
     arguments = [a for a in _arguments(parser) if a.dest.split(".")[0] not in _SETTINGS]
     lines = [f"## `{name}`", "", "```text", _usage(parser), "```", "", _paragraphs(run.__doc__)]
@@ -52,15 +52,14 @@ def _command(name: str) -> str:
 
 
 def _arguments(parser: ArgumentParser) -> Iterator[Any]:
-    """All arguments, but for --help and what only groups others."""
+    """All arguments, but for --help and groups of settings."""
     for action in parser._actions:
-        grouping = type(action).__name__ in ("_ActionConfigLoad", "_HelpAction")
-        if not grouping and action.dest != "help" and action.help != "==SUPPRESS==":
+        if action.dest != "help" and not is_dataclass(getattr(action, "kind", None)):
             yield action
 
 
 def _usage(parser: ArgumentParser) -> str:
-    lines = parser.format_usage().removeprefix("usage: ").strip().splitlines()
+    lines = parser.format_usage().removeprefix("usage: ").replace(" [-h]", "").strip().splitlines()
     return "\n".join(line.strip() for line in lines)
 
 

@@ -1,16 +1,22 @@
 """The command `spikebridge`: parsing and calling, nothing else."""
 
 import os
-import re
 import sys
 import threading
-from argparse import SUPPRESS, RawDescriptionHelpFormatter
+from argparse import (
+    Action,
+    ArgumentError,
+    ArgumentParser,
+    ArgumentTypeError,
+    Namespace,
+    RawDescriptionHelpFormatter,
+)
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
-
 from spikebridge.base.errors import Interrupted, UserError, gpu_is_full
+from spikebridge.base.typed import did_you_mean, fitted
 from spikebridge.commands import COMMANDS, Commands
 
 _DESCRIPTION = """Cross Knowledge Distillation: train a spiking network on event recordings
@@ -83,20 +89,60 @@ def _run(arguments: list[str], commands: Commands, program: str, description: st
         print(version("spikebridge"))
         return 0
     if name not in commands:
-        near = _near(name, list(commands))
+        near = did_you_mean(name, commands)
         raise UserError(f"unknown command {name!r}{near}; see {program} --help")
     build, run = commands[name]
-    command = ArgumentParser(
-        prog=f"{program} {name}", description=run.__doc__, exit_on_error=False, allow_abbrev=False
-    )
+    command = _Parser(prog=f"{program} {name}", description=run.__doc__)
     build(command)
-    takes_recipe = any(action.dest == "recipe" for action in command._actions)
     try:
-        # A recipe's settings give way to what is given here, not to defaults.
-        given = command.parse_args(rest, defaults=not takes_recipe)
+        given = _parsed(command, rest)
     except ArgumentError as error:
-        raise UserError(f"{_explained(error, command)}; see {program} {name} --help") from error
+        words = [error.argument_name, error.message] if error.argument_name else [error.message]
+        raise UserError(f"{' '.join(words)}; see {program} {name} --help") from error
     return run(given) or 0
+
+
+class _Parser(ArgumentParser):
+    """Refuses values in words of people who write no Python."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, exit_on_error=False, allow_abbrev=False)
+        for kind in (int, float):
+            self.register("type", kind, partial(_number, kind=kind))
+
+    def _check_value(self, action: Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = list(action.choices)
+            raise ArgumentError(
+                action,
+                f"must be one of {', '.join(known)}, not {value}{did_you_mean(value, known)}",
+            )
+
+
+def _number(text: str, kind: type) -> Any:
+    try:
+        return fitted("", text, kind)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error).strip()) from error
+
+
+def _parsed(parser: ArgumentParser, arguments: list[str]) -> Namespace:
+    """What is given; nothing is missing, and nothing left over."""
+    needed = [action for action in parser._actions if action.required]
+    for action in needed:
+        action.required = False  # argparse would not tell them but in a sentence of its own.
+    given, others = parser.parse_known_args(arguments)
+    missing = [a for a in needed if a.nargs != "*" and getattr(given, a.dest) is None]
+    if missing:
+        names = ", ".join(a.option_strings[0] if a.option_strings else a.dest for a in missing)
+        raise ArgumentError(None, f"missing: {names}")
+    if not others:
+        return given
+    if not others[0].startswith("-"):
+        raise ArgumentError(None, f"unexpected argument {others[0]!r}")
+    option = others[0].partition("=")[0]
+    known = [a.option_strings[0] for a in parser._actions if a.option_strings]
+    raise ArgumentError(None, f"unknown option {option}{did_you_mean(option, known)}")
 
 
 def _overview(commands: Commands, program: str, description: str) -> ArgumentParser:
@@ -113,37 +159,3 @@ def _overview(commands: Commands, program: str, description: str) -> ArgumentPar
     )
     parser.add_argument("--version", action="store_true", help="print the version")
     return parser
-
-
-def _explained(error: ArgumentError, parser: ArgumentParser) -> str:
-    """The parser's message, with options as they are typed, and the nearest one that there is."""
-    from spikebridge.settings.parsing import one_line
-
-    shown = [a for a in parser._actions if a.option_strings and a.help != SUPPRESS]
-    options = {a.dest: a.option_strings[0] for a in shown}
-    message = one_line(error)
-    if unknown := re.search("unrecognized arguments: ([^ =]+)", message):
-        if not unknown[1].startswith("-"):
-            return f"unexpected argument {unknown[1]!r}"
-        return f"unknown option {unknown[1]}{_near(unknown[1], list(options.values()))}"
-    if unknown := re.fullmatch("Group '(.+)' does not accept option '(.+)'", message):
-        setting = ".".join(unknown.groups())
-        beside = [name for name in options if name.startswith(f"{unknown[1]}.")]
-        return f"unknown setting {setting}{_near(setting, beside)}"
-    if missing := re.search("arguments are required: (.+)$", message):
-        optional = {a.dest for a in parser._actions if a.nargs == "*"}
-        names = [name for name in missing[1].split(", ") if name not in optional]
-        return f"missing: {', '.join(options.get(name, name) for name in names)}"
-    if choice := re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)$", message):
-        name, known = choice[1], choice[2].replace("'", "").split(", ")
-        return f"{message}{_near(name, known)}"
-    if (key := message.split(" must be ")[0]) in options:
-        return options[key] + message.removeprefix(key)
-    return message
-
-
-def _near(name: str, known: list[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, known, 1, 0.5)
-    return f" (did you mean {near[0]}?)" if near else ""

@@ -37,6 +37,15 @@ def test_a_grey_photo_is_its_own_value():
     assert torch.equal(x_TBCHW, photo_B1HW.expand(3, 2, 2, 4, 5))
 
 
+def test_a_photo_of_another_size_becomes_the_mean_of_its_value_over_areas():
+    photo_B3HW = torch.rand(2, 3, 8, 6, generator=seeded())
+    x_TBCHW = photo_sequence(photo_B3HW, 2, (4, 3))
+    value_BHW = photo_B3HW.amax(1).unflatten(1, (4, 2)).unflatten(3, (3, 2)).mean((2, 4))
+    torch.testing.assert_close(x_TBCHW, value_BHW.expand(2, 2, 2, 4, 3).transpose(1, 2))
+    same_TBCHW = photo_sequence(photo_B3HW, 2, (8, 6))
+    assert torch.equal(same_TBCHW, photo_sequence(photo_B3HW, 2))
+
+
 def test_replaced_rows_are_the_recordings_and_the_others_the_source():
     source_TBCHW, dvs_TBCHW = sequences(batch=64)
     batch = replace_samples(source_TBCHW, dvs_TBCHW, 0.5, seeded())

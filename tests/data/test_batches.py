@@ -309,9 +309,9 @@ def test_shares_of_a_batch_are_its_rows(rank: int, of: int, step: int) -> None:
     )
     whole = _batches(events, photos, batch_size=11, augment=augment)(step)
     part = _batches(events, photos, batch_size=11, augment=augment, rows=rows)(step)
-    assert whole.share is None
-    assert part.share is not None
-    assert part.share.weight == len(part.label_B) / 11
+    assert whole.part is None
+    assert part.part is not None
+    assert part.part.weight == len(part.label_B) / 11
     assert whole.simulated_TBCHW is not None
     assert part.simulated_TBCHW is not None
     assert torch.equal(part.label_B, whole.label_B[rows])

@@ -9,12 +9,12 @@ import pytest
 from factories import as_events, photo_folder, refused
 from spikebridge.cli import main
 from spikebridge.data import calibrate as module
-from spikebridge.data.calibrate import Calibration
-from spikebridge.data.prepared import calibrated, open_split, prepare
+from spikebridge.data.calibrate import Calibration, calibrate
+from spikebridge.data.prepared import open_split, prepare
 from spikebridge.data.settings import DataConfig, SourceConfig, SplitConfig
+from spikebridge.data.simulation.event_statistics import event_statistics, largest_sensor
 from spikebridge.data.simulation.motion import Motion
 from spikebridge.data.simulation.simulate import Simulator
-from spikebridge.data.simulation.statistics import largest_sensor, statistics
 from spikebridge.data.simulation.twins import simulate_folder
 
 TRUTH = Simulator(
@@ -60,7 +60,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
 @pytest.fixture(scope="module")
 def found(config: DataConfig) -> Calibration:
     collection, manifest = open_split(config, 0)
-    return calibrated(config, manifest, collection)
+    return calibrate(config, manifest, collection.sensor)
 
 
 def test_the_recordings_camera_is_found_again(found: Calibration) -> None:
@@ -88,7 +88,7 @@ def test_the_kind_of_motion_is_found(
         cache=str(tmp_path / "cache"),
     )
     collection, manifest = open_split(other, 0)
-    camera = calibrated(other, manifest, collection).simulator
+    camera = calibrate(other, manifest, collection.sensor).simulator
     assert (camera.motion, camera.negative) == (recorded, False)
     assert camera.pos_threshold / camera.neg_threshold == pytest.approx(0.5 / 0.35, rel=0.15)
 
@@ -108,7 +108,7 @@ def test_only_training_files_are_read_and_their_labels_do_not_matter(
 ) -> None:
     collection, manifest = open_split(config, 0)
     read: dict[str, set[str]] = {"recording": set(), "photo": set()}
-    read_recording, read_source = module.read_recording, module.read_source
+    read_recording, read_listed_photo = module.read_recording, module.read_listed_photo
 
     def spy_recording(file, *rest):
         read["recording"].add(file)
@@ -116,15 +116,15 @@ def test_only_training_files_are_read_and_their_labels_do_not_matter(
 
     def spy_source(entry):
         read["photo"].add(entry.file)
-        return read_source(entry)
+        return read_listed_photo(entry)
 
     monkeypatch.setattr(module, "read_recording", spy_recording)
-    monkeypatch.setattr(module, "read_source", spy_source)
+    monkeypatch.setattr(module, "read_listed_photo", spy_source)
     other = replace(
         manifest,
         entries=tuple(replace(e, label=0, class_name="?") for e in reversed(manifest.entries)),
     )
-    again = calibrated(replace(config, cache=str(tmp_path)), other, collection)
+    again = calibrate(replace(config, cache=str(tmp_path)), other, collection.sensor)
     for kind, files in read.items():
         assert files == {e.file for e in manifest.select(kind, "train")}
     assert len(read["recording"]) == 18
@@ -145,7 +145,7 @@ def test_what_was_found_is_kept_by_content(
             return found
 
     monkeypatch.setattr(module, "_Search", Search)
-    assert calibrated(config, manifest, collection) == found
+    assert calibrate(config, manifest, collection.sensor) == found
     assert not searched
     for change in (
         {"source": SourceConfig({"amplitude": 4.0}, calibrate=True)},
@@ -155,7 +155,7 @@ def test_what_was_found_is_kept_by_content(
     ):
         other = replace(config, **change)
         collection, manifest = open_split(other, 0)
-        calibrated(other, manifest, collection)
+        calibrate(other, manifest, collection.sensor)
         assert len(searched) == 1, change
         searched.clear()
     kept = next(Path(str(config.cache)).glob("calibration-*.json"))
@@ -163,13 +163,13 @@ def test_what_was_found_is_kept_by_content(
     collection, manifest = open_split(config, 0)
     for path in Path(str(config.cache)).glob("calibration-*.json"):
         path.write_text("{")
-    assert calibrated(config, manifest, collection) == found
+    assert calibrate(config, manifest, collection.sensor) == found
     assert searched
 
 
 def test_prepare_simulates_with_what_was_found(config: DataConfig, found: Calibration) -> None:
     data = prepare(config, 0, simulated_source=True)
-    assert data.source == found.simulator
+    assert data.source_camera == found.simulator
     fixed = replace(config, source=SourceConfig(found.simulator.settings()))
     again = prepare(fixed, 0, simulated_source=True)
     for some in (data, again):
@@ -178,7 +178,7 @@ def test_prepare_simulates_with_what_was_found(config: DataConfig, found: Calibr
         np.array(data.photos["train"].simulated_NTCHW),
         np.array(again.photos["train"].simulated_NTCHW),
     )
-    assert prepare(config, 0).source is None
+    assert prepare(config, 0).source_camera is None
 
 
 def test_the_command_prints_settings_to_paste(
@@ -209,7 +209,7 @@ def test_photos_that_show_nothing_are_refused(config: DataConfig, tmp_path: Path
 def test_statistics_of_recordings_made_by_hand() -> None:
     first = as_events([(0, 0, 0, 1), (0, 0, 50, 1), (1, 0, 999, 0)], (4, 5))
     second = as_events([(3, 4, 10, 1)] * 4 + [(2, 4, 1009, 0)], (4, 5))
-    seen = statistics([first, second])
+    seen = event_statistics([first, second])
     assert (seen.recordings, seen.events, seen.on, seen.off) == (2, 4, 3, 1)
     assert seen.on_share == 0.75
     assert seen.active == 2 / 20
@@ -219,7 +219,7 @@ def test_statistics_of_recordings_made_by_hand() -> None:
     assert seen.quiet_on == seen.quiet_off == 0
     wide = as_events([(7, 0, 0, 1), (0, 0, 5, 0)], (8, 2))  # files need not agree on the sensor
     assert largest_sensor([first, wide]) == (8, 5)
-    assert statistics([first, wide]).recordings == 2
+    assert event_statistics([first, wide]).recordings == 2
     noisy = as_events([(x, y, 10 * x + y, (x + y) % 2) for x in range(4) for y in range(4)], (4, 4))
-    assert statistics([noisy]).quiet_on == 0.5
-    assert statistics([noisy]).quiet_off == 0.5
+    assert event_statistics([noisy]).quiet_on == 0.5
+    assert event_statistics([noisy]).quiet_off == 0.5

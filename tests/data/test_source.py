@@ -106,7 +106,7 @@ def test_settings_are_laid_over_the_recordings_camera(config: DataConfig) -> Non
     assert other.source_simulator == replace(SIMULATOR, pos_threshold=0.7, motion="pan")
     assert other.simulator == SIMULATOR
     data = prepare(other, 0, simulated_source=True)
-    assert data.source == other.source_simulator
+    assert data.source_camera == other.source_simulator
     simulated_NTCHW = np.array(data.photos["train"].simulated_NTCHW)
     for entry, frames_TCHW in zip(
         data.manifest.select("photo", "train"), simulated_NTCHW, strict=True
@@ -119,10 +119,10 @@ def test_settings_are_laid_over_the_recordings_camera(config: DataConfig) -> Non
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"threshold": 1.0}, ("no setting 'threshold'", "pos_threshold")),
-        ({"motion": "sweep"}, ("motion", "saccade, pan, random", "'sweep'")),
+        ({"threshold": 1.0}, ("unknown key threshold", "pos_threshold")),
+        ({"motion": "sweep"}, ("motion", "saccade, pan, random", "sweep")),
         ({"width": 20.5}, ("width", "a whole number", "20.5")),
-        ({"pos_threshold": "low"}, ("pos_threshold", "a number", "'low'")),
+        ({"pos_threshold": "low"}, ("pos_threshold", "a number", "low")),
         ({"negative": 1}, ("negative", "true or false")),
         ({"neg_threshold": -1.0}, ("thresholds must be positive",)),
     ],

@@ -3,12 +3,12 @@
 import dataclasses
 import re
 import shutil
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from jsonargparse import Namespace
 
 from factories import refused
 from spikebridge.base.errors import UserError
@@ -134,14 +134,14 @@ def test_recipe_parses(recipe, method):
 def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("data: {name: digits, time_steps: 7}\nseed: 3\n", "utf-8-sig")
-    config = experiment(Namespace(recipe=str(recipe)))[0]
+    config = experiment(Namespace(recipe=str(recipe), settings={}))[0]
     assert (config.data.time_steps, config.seed) == (7, 3)
 
 
 def test_class_names_that_look_like_numbers_are_excluded_by_the_spelling_that_is_told(tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("data: {name: digits, exclude: ['8', \"yes\", '1e3', '2024-01-01']}\n")
-    exclude = experiment(Namespace(recipe=str(recipe)))[0].data.exclude
+    exclude = experiment(Namespace(recipe=str(recipe), settings={}))[0].data.exclude
     assert exclude == ["8", "yes", "1e3", "2024-01-01"]
 
 
@@ -151,7 +151,8 @@ def test_a_preset_lies_over_the_recipe_and_the_users_settings_over_both(tmp_path
         "data: {name: digits, time_steps: 7, source: {calibrate: false, randomise: 0.1, views: 3}}"
     )
     given = Namespace(
-        recipe=str(recipe), method="ckd-plus", data=Namespace(source=Namespace(randomise=0.2))
+        recipe=str(recipe),
+        settings={"method": "ckd-plus", "data": {"source": {"randomise": 0.2}}},
     )
     data = experiment(given)[0].data
     assert data.time_steps == 7

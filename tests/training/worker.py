@@ -79,8 +79,8 @@ def train(task: StudentTask, steps: int) -> dict[str, Any]:
     for step in range(2, 2 + steps):
         inputs = task.batch(step)
         [computed] = unpacked([take(inputs.tensors, learning_rate(step, settings))])
-        share = inputs.tensors[0].share
-        weight = share.weight if share else 1.0
+        part = inputs.tensors[0].part
+        weight = part.weight if part else 1.0
         found["losses"].append({k: v * weight for k, v in computed["losses"].items()})
         found["grads"].append(
             {name: None if p.grad is None else p.grad.clone() for name, p in named(modules)}

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from spikebridge.base.devices import all_to_device
 from spikebridge.base.distributed import gather
@@ -38,7 +37,7 @@ from spikebridge.ckd.streams import (
     photo_sequence,
     replaced,
 )
-from spikebridge.data.feed.batches import Batch, Share
+from spikebridge.data.feed.batches import Batch, BatchPart
 from spikebridge.models.student import Student, StudentOutput
 
 _MIN_CKA_ROWS = {"biased": 2, "debiased": 4}
@@ -114,7 +113,7 @@ class CKDObjective(nn.Module):
             generator: CPU generator of the replacement draws.
         """
         alone_B = None if batch.alone_B is None else batch.alone_B.cpu()
-        draws, logged = self.draw(progress, len(batch.label_B), generator, batch.share, alone_B)
+        draws, logged = self.draw(progress, len(batch.label_B), generator, batch.part, alone_B)
         draws = all_to_device(draws, batch.dvs_TBCHW.device)
         result = self.losses(student, teacher, batch, draws)
         result.logged = {**logged, **result.logged}
@@ -125,7 +124,7 @@ class CKDObjective(nn.Module):
         progress: float,
         batch: int,
         generator: torch.Generator,
-        share: Share | None = None,
+        part: BatchPart | None = None,
         alone_B: Tensor | None = None,
     ) -> tuple[Draws, dict[str, float]]:
         """Draw what a step replaces, on the CPU; and what of it is to be logged.
@@ -134,7 +133,7 @@ class CKDObjective(nn.Module):
             progress: u in [0, 1).
             batch: Number of samples.
             generator: CPU generator.
-            share: Which part of the batch the samples are; None where they are all.
+            part: Which part of the batch the samples are; None where they are all.
             alone_B: On the CPU, samples without a photo, which are replaced whatever is drawn.
         """
         config = self.config
@@ -143,9 +142,9 @@ class CKDObjective(nn.Module):
             return Draws(dvs, hybrid, False), {}
         simulated_B = None
         if config.source == "staged":
-            simulated_B = draw_samples(1, batch, config.staging(progress), generator, share)[0]
+            simulated_B = draw_samples(1, batch, config.staging(progress), generator, part)[0]
         probability = config.replacement(progress)
-        replaced_TB = _DRAW[config.replace](self.time_steps, batch, probability, generator, share)
+        replaced_TB = _DRAW[config.replace](self.time_steps, batch, probability, generator, part)
         if alone_B is not None:
             replaced_TB = replaced_TB | alone_B
         share_B = replaced_TB.float().mean(0)
@@ -184,7 +183,7 @@ class CKDObjective(nn.Module):
             ValueError: a teacher or simulated recordings are needed and not there.
         """
         config = self.config
-        result = StepResult({}, {}, batch.share.weight if batch.share else 1.0)
+        result = StepResult({}, {}, batch.part.weight if batch.part else 1.0)
         step_weight_T = None
         dvs = student(batch.dvs_TBCHW, "dvs") if draws.dvs else None
         if draws.hybrid:
@@ -292,8 +291,8 @@ class CKDObjective(nn.Module):
         """L_DA of the two streams' membrane potentials; None if the rows are too few."""
         config = self.config
         x_TBN, y_TBN, label_B = hybrid.membrane_TBN, dvs.membrane_TBN, batch.label_B
-        if config.gather_alignment and batch.share:
-            whole = batch.share.batch
+        if config.gather_alignment and batch.part:
+            whole = batch.part.batch
             x_TBN, y_TBN = gather(x_TBN, 1, whole), gather(y_TBN, 1, whole)
             label_B = gather(label_B, 0, whole)
         if x_TBN.shape[1] < _MIN_CKA_ROWS[config.cka]:
@@ -344,11 +343,8 @@ def _own_loss(hook: str, shape: tuple[int, ...], *given: Tensor, **options: Any)
 
 def _photo_frames(batch: Batch) -> Tensor:
     """The static photos as sequences x_TBCHW of the network's size."""
-    steps, size = batch.dvs_TBCHW.shape[0], batch.dvs_TBCHW.shape[-2:]
-    value_B1HW = batch.photo_B3HW.amax(1, keepdim=True)
-    if value_B1HW.shape[-2:] != size:
-        value_B1HW = F.interpolate(value_B1HW, size, mode="area")
-    return photo_sequence(value_B1HW, steps)
+    time_steps, _, _, height, width = batch.dvs_TBCHW.shape
+    return photo_sequence(batch.photo_B3HW, time_steps, (height, width))
 
 
 def _simulated_frames(batch: Batch) -> Tensor:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from spikebridge.base.devices import to_device
-from spikebridge.data.feed.batches import Share
+from spikebridge.data.feed.batches import BatchPart
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,9 @@ class HybridBatch:
         return self.replaced_TB.float().mean(0)
 
 
-def photo_sequence(photo_BCHW: Tensor, time_steps: int) -> Tensor:
+def photo_sequence(
+    photo_BCHW: Tensor, time_steps: int, size: tuple[int, int] | None = None
+) -> Tensor:
     """Static photos as input of a two-polarity network over T steps.
 
     RGB becomes the HSV value channel max(R, G, B) (KT; equation 3), repeated over polarities and T.
@@ -32,11 +35,15 @@ def photo_sequence(photo_BCHW: Tensor, time_steps: int) -> Tensor:
     Args:
         photo_BCHW: Photos in [0, 1], with 3 (RGB) or 1 channels.
         time_steps: T.
+        size: Height and width of the network's input, to which the mean over areas brings the
+            value; None leaves the photos' own.
 
     Returns:
         x_TBCHW with C = 2, a view without copies over T.
     """
     value_B1HW = photo_BCHW.amax(1, keepdim=True)
+    if size is not None and value_B1HW.shape[-2:] != size:
+        value_B1HW = F.interpolate(value_B1HW, size, mode="area")
     return value_B1HW.expand(-1, 2, -1, -1).expand(time_steps, -1, -1, -1, -1)
 
 
@@ -45,7 +52,7 @@ def replace_samples(
     dvs_TBCHW: Tensor,
     probability: float,
     generator: torch.Generator,
-    share: Share | None = None,
+    part: BatchPart | None = None,
 ) -> HybridBatch:
     """Semantically similar replacement (CKD, KT; equation 4).
 
@@ -57,14 +64,14 @@ def replace_samples(
         dvs_TBCHW: The DVS stream's samples of the same shape.
         probability: P(u) in [0, 1].
         generator: CPU generator that the draws come from.
-        share: Which part of the batch this is; None where it is whole.
+        part: Which part of the batch this is; None where it is whole.
 
     Raises:
         ValueError: the shapes differ.
     """
     steps, batch = dvs_TBCHW.shape[:2]
     return replaced(
-        source_TBCHW, dvs_TBCHW, draw_samples(steps, batch, probability, generator, share)
+        source_TBCHW, dvs_TBCHW, draw_samples(steps, batch, probability, generator, part)
     )
 
 
@@ -73,7 +80,7 @@ def replace_steps(
     dvs_TBCHW: Tensor,
     probability: float,
     generator: torch.Generator,
-    share: Share | None = None,
+    part: BatchPart | None = None,
 ) -> HybridBatch:
     """Time-step mixup (TMKT).
 
@@ -81,9 +88,7 @@ def replace_steps(
     the DVS sample at its position. Arguments and errors are those of `replace_samples`.
     """
     steps, batch = dvs_TBCHW.shape[:2]
-    return replaced(
-        source_TBCHW, dvs_TBCHW, draw_steps(steps, batch, probability, generator, share)
-    )
+    return replaced(source_TBCHW, dvs_TBCHW, draw_steps(steps, batch, probability, generator, part))
 
 
 def draw_samples(
@@ -91,10 +96,10 @@ def draw_samples(
     batch: int,
     probability: float,
     generator: torch.Generator,
-    share: Share | None = None,
+    part: BatchPart | None = None,
 ) -> Tensor:
     """Draw which samples `replace_samples` replaces, replaced_TB on the CPU."""
-    replaced_B = _uniform((), batch, generator, share) < probability
+    replaced_B = _uniform((), batch, generator, part) < probability
     return replaced_B.expand(steps, -1)
 
 
@@ -103,19 +108,19 @@ def draw_steps(
     batch: int,
     probability: float,
     generator: torch.Generator,
-    share: Share | None = None,
+    part: BatchPart | None = None,
 ) -> Tensor:
     """Draw which time steps `replace_steps` replaces, replaced_TB on the CPU."""
-    return _uniform((steps,), batch, generator, share) < probability
+    return _uniform((steps,), batch, generator, part) < probability
 
 
 def _uniform(
-    leading: tuple[int, ...], batch: int, generator: torch.Generator, share: Share | None
+    leading: tuple[int, ...], batch: int, generator: torch.Generator, part: BatchPart | None
 ) -> Tensor:
-    """Draws of the whole batch in [0, 1), of which those of this share are returned."""
-    if share is None:
+    """Draws of the whole batch in [0, 1), of which those of this part are returned."""
+    if part is None:
         return torch.rand(*leading, batch, generator=generator)
-    return torch.rand(*leading, share.batch, generator=generator)[..., share.rows]
+    return torch.rand(*leading, part.batch, generator=generator)[..., part.rows]
 
 
 def replaced(source_TBCHW: Tensor, dvs_TBCHW: Tensor, replaced_TB: Tensor) -> HybridBatch:

@@ -1,8 +1,7 @@
 """What each command parses and calls; a module per group, its COMMANDS by name."""
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
-
-from jsonargparse import ArgumentParser, Namespace
 
 from spikebridge.commands import (
     calibrate,

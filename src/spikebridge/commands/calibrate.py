@@ -1,9 +1,8 @@
 """The command `calibrate`."""
 
+from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from typing import Any
-
-from jsonargparse import ArgumentParser, Namespace
 
 from spikebridge.commands.train import add_recipe_arguments, experiment
 
@@ -24,19 +23,21 @@ def _calibrate(given: Namespace) -> None:
     import yaml
 
     from spikebridge.base.files import json_text
-    from spikebridge.data.prepared import calibrated, open_split
+    from spikebridge.data.calibrate import calibrate
+    from spikebridge.data.prepared import open_split
 
     config, _ = experiment(given)
     collection, manifest = open_split(config.data, config.seed)
-    found = calibrated(config.data, manifest, collection)
-    if given.get("json", False):
+    found = calibrate(config.data, manifest, collection.sensor)
+    if given.json:
         print(json_text(asdict(found)), end="")
         return
     columns = found.recorded, found.before, found.simulated
     print(f"{'':24}{'recorded':>12}{'before':>12}{'calibrated':>12}")
     for name, values in _rows(columns, found.likeness_before, found.likeness):
         print(f"{name:24}{''.join(f'{value:>12}' for value in values)}")
-    changes = _changes(found.simulator.settings(), config.data.simulator.settings())
+    before = config.data.simulator.settings()
+    changes = {k: v for k, v in found.simulator.settings().items() if v != before[k]}
     print()
     settings = {"data": {"source": {"simulator": changes}}}
     print(yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=96), end="")
@@ -58,10 +59,6 @@ def _rows(columns: Any, before: float, after: float) -> list[tuple[str, list[str
         ),
         ("likeness in the mean", ["", f"{before:.3f}", f"{after:.3f}"]),
     ]
-
-
-def _changes(settings: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if value != base[name]}
 
 
 COMMANDS = {

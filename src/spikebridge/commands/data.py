@@ -1,11 +1,10 @@
 """The commands `data list` and `data check`."""
 
 import re
+from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
-
-from jsonargparse import ArgumentParser, Namespace
 
 from spikebridge.base.errors import UserError
 

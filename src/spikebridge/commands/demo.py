@@ -1,8 +1,7 @@
 """The command `demo`."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-
-from jsonargparse import ArgumentParser, Namespace
 
 
 def _demo_arguments(parser: ArgumentParser) -> None:

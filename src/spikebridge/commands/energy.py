@@ -1,9 +1,8 @@
 """The command `energy`."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from jsonargparse import ArgumentParser, Namespace
 
 if TYPE_CHECKING:
     from rich.table import Table

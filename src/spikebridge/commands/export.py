@@ -1,8 +1,7 @@
 """The command `export`."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-
-from jsonargparse import ArgumentParser, Namespace
 
 
 def _export_arguments(parser: ArgumentParser) -> None:

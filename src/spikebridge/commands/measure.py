@@ -1,8 +1,7 @@
 """The commands `evaluate` and `compare`."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-
-from jsonargparse import ArgumentParser, Namespace
 
 
 def _evaluate_arguments(parser: ArgumentParser) -> None:

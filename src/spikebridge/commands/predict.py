@@ -1,11 +1,10 @@
 """The command `predict`."""
 
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from jsonargparse import ArgumentParser, Namespace
 
 from spikebridge.base.errors import UserError
 

@@ -1,10 +1,9 @@
 """The commands `prepare` and `audit`."""
 
 import time
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-
-from jsonargparse import ArgumentParser, Namespace
 
 from spikebridge.commands.train import add_recipe_arguments, experiment
 
@@ -38,7 +37,7 @@ def _prepare(given: Namespace) -> None:
         config.data,
         config.seed,
         simulated_source=config.needs_simulated_source,
-        processes=given.get("jobs"),
+        processes=given.jobs,
     )
     protocol = data.manifest.protocol
     note = f" ({SELECTED_ON_TEST}: validation is the test)" if protocol == "kt" else ""
@@ -55,9 +54,7 @@ def _prepare(given: Namespace) -> None:
             f"{kind}: {counts}; {stored / number:,.0f} bytes each, "
             f"{stored / dense:.0%} of dense float32"
         )
-    _write_split(
-        data.manifest, Path(given.get("out") or root / f"manifest-seed{config.seed}.csv"), given
-    )
+    _write_split(data.manifest, Path(given.out or root / f"manifest-seed{config.seed}.csv"), given)
     print(f"{cache_folder(config.data)}: ready after {time.monotonic() - began:.0f} s")
 
 
@@ -68,7 +65,7 @@ def _write_split(manifest: "Manifest", file: Path, given: Namespace) -> None:
         there = file.read_text(encoding="utf-8")
     except (OSError, ValueError):
         there = None
-    if there is None or given.get("out"):
+    if there is None or given.out:
         manifest.write(file)
     elif there != text:
         print(f"{file}: holds another split and stays as it is; --out FILE writes this one")

@@ -1,9 +1,8 @@
 """The command `report`."""
 
 import shlex
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-
-from jsonargparse import ArgumentParser, Namespace
 
 
 def _report_arguments(parser: ArgumentParser) -> None:

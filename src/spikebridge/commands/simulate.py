@@ -1,10 +1,9 @@
 """The command `simulate`."""
 
 import re
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import get_args
-
-from jsonargparse import ArgumentParser, Namespace
 
 from spikebridge.base.errors import UserError
 
@@ -55,7 +54,7 @@ def _simulate(given: Namespace) -> None:
 
     if given.jobs is not None and given.jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {given.jobs}")
-    settings = given.simulator.as_dict()
+    settings = dict(given.settings.get("simulator", {}))
     if given.motion:
         settings["motion"] = given.motion
     if given.sensor:

@@ -1,9 +1,8 @@
 """The command `study`."""
 
 import shlex
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-
-from jsonargparse import ArgumentParser, Namespace
 
 
 def _study_arguments(parser: ArgumentParser) -> None:

@@ -1,8 +1,7 @@
 """The command `sweep`."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-
-from jsonargparse import ArgumentParser, Namespace
 
 from spikebridge.base.errors import UserError
 

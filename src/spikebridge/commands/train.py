@@ -1,11 +1,9 @@
 """The commands `teacher` and `train`."""
 
 import sys
-from dataclasses import fields
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
-
-from jsonargparse import ArgumentParser, Namespace
 
 _RECIPE_HELP = "a recipe file (YAML), or the name of a shipped one: {}"
 
@@ -40,16 +38,12 @@ def _train_arguments(parser: ArgumentParser) -> None:
 
 def experiment(given: Namespace) -> tuple[Any, Path]:
     """Configuration and the folder that runs of this recipe go to."""
-    from spikebridge.settings.config import Config
     from spikebridge.settings.parsing import config_from
     from spikebridge.settings.presets import merge, read_recipe
 
-    overrides = given.as_dict()
-    recipe = overrides.pop("recipe")
-    known = {field.name for field in fields(Config)}
-    overrides = {name: value for name, value in overrides.items() if name in known}
-    settings = merge(read_recipe(recipe, overrides.get("method")), overrides)
-    return config_from(settings, recipe), Path("runs") / Path(recipe).stem
+    recipe = read_recipe(given.recipe, given.settings.get("method"))
+    config = config_from(merge(recipe, given.settings), given.recipe)
+    return config, Path("runs") / Path(given.recipe).stem
 
 
 def _teacher(given: Namespace) -> None:
@@ -66,11 +60,11 @@ def _teacher(given: Namespace) -> None:
 
     config, root = experiment(given)
     config = with_sources(config)  # Before data are prepared, which takes long.
-    folder = Path(given.get("out", root / f"teacher-seed{config.seed}"))
+    folder = Path(given.out or root / f"teacher-seed{config.seed}")
     already = RunFolder(folder).is_finished
     with processes(config.train.device):
         data = main_first(lambda: prepare(config.data, config.seed))
-        result = train_teacher(config, data, folder, resume=given.get("resume", False))
+        result = train_teacher(config, data, folder, resume=given.resume)
         if rank() == 0:
             _print_result(folder, result, already)
 
@@ -92,7 +86,7 @@ def _train(given: Namespace) -> None:
 
     config, root = experiment(given)
     config = with_sources(config)  # Before data are prepared, which takes long.
-    folder = Path(given.get("out", root / f"{config.method}-seed{config.seed}"))
+    folder = Path(given.out or root / f"{config.method}-seed{config.seed}")
     already = RunFolder(folder).is_finished
     beside = folder.parent / f"teacher-seed{config.seed}"
     with processes(config.train.device):
@@ -107,8 +101,8 @@ def _train(given: Namespace) -> None:
             config,
             data,
             folder,
-            teacher_folder=Path(given.get("teacher_run", beside)),
-            resume=given.get("resume", False),
+            teacher_folder=Path(given.teacher_run or beside),
+            resume=given.resume,
         )
         if rank() == 0:
             _print_result(folder, result, already)

@@ -21,14 +21,18 @@ from spikebridge.base.files import settings_key, write_json
 from spikebridge.base.locks import locked
 from spikebridge.data.collection import cache_folder
 from spikebridge.data.datasets import DATASETS
+from spikebridge.data.datasets.catalog import read_listed_photo, read_recording
 from spikebridge.data.events import Events
 from spikebridge.data.frames import frame_events
-from spikebridge.data.manifest import Entry
-from spikebridge.data.reading import read_recording, read_source
+from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.settings import DataConfig
 from spikebridge.data.simulation.camera import Motion, Simulator, Speed
+from spikebridge.data.simulation.event_statistics import (
+    EventStatistics,
+    event_statistics,
+    largest_sensor,
+)
 from spikebridge.data.simulation.simulate import simulate_photo
-from spikebridge.data.simulation.statistics import Statistics, largest_sensor, statistics
 
 _VERSION = 2
 _RECORDINGS = 200
@@ -49,10 +53,10 @@ class Calibration:
     """A camera that was found, and how well it fits."""
 
     simulator: Simulator
-    recorded: Statistics
-    before: Statistics
+    recorded: EventStatistics
+    before: EventStatistics
     """Of the camera that calibration started from."""
-    simulated: Statistics
+    simulated: EventStatistics
     likeness_before: float
     likeness: float
     """Correlation of the mean recording with the mean simulated one, over time, polarity and
@@ -60,12 +64,9 @@ class Calibration:
 
 
 def calibrate(
-    config: DataConfig,
-    recordings: Sequence[Entry],
-    photos: Sequence[Entry],
-    sensor: tuple[int, int] | None,
+    config: DataConfig, manifest: Manifest, sensor: tuple[int, int] | None
 ) -> Calibration:
-    """Find the camera that sees the photos as the recordings are.
+    """Find the camera that sees the training photos as the training recordings are.
 
     Sensor and duration are the recordings', the margin is ``config.photo_margin``; the rest starts
     from ``config.source_simulator``. Motion, photo or negative, speed, amplitude, height, place and
@@ -75,14 +76,14 @@ def calibrate(
 
     Args:
         config: Framing, cache and starting camera.
-        recordings: Training recordings; of many, some that their hashes choose.
-        photos: Training photos, likewise.
+        manifest: The split; of many recordings or photos, some that their hashes choose are read.
         sensor: Width and height; None where each recording tells its own.
 
     Raises:
         UserError: a file cannot be read, or the photos show the camera nothing.
     """
-    recordings = _sample(recordings, _RECORDINGS)
+    recordings = _sample(manifest.used("recording", "train"), _RECORDINGS)
+    photos = manifest.used("photo", "train")
     key = settings_key(
         _VERSION,
         DATASETS[config.name].transposed,
@@ -122,12 +123,12 @@ class _Search:
         sensor: tuple[int, int] | None,
     ) -> None:
         self.config = config
-        self._seen: dict[Simulator, tuple[Statistics, float]] = {}
+        self._seen: dict[Simulator, tuple[EventStatistics, float]] = {}
         read = [read_recording(e.file, config, sensor) for e in recordings]
         self.recorded, self.pattern = self._look(read)
         width, height = largest_sensor(read)
         most = int(np.clip(_PHOTO_PIXELS // (width * height), *_PHOTOS))
-        self.photos = [(read_source(e), int(e.sha256[:8], 16)) for e in _sample(photos, most)]
+        self.photos = [(read_listed_photo(e), int(e.sha256[:8], 16)) for e in _sample(photos, most)]
         self.start = replace(config.source_simulator, width=width, height=height)
         span = self.start.frames / (self.start.frames - 1)  # the first frame is at 0
         self.camera = replace(
@@ -143,8 +144,8 @@ class _Search:
         self._choose_kind()
         self._fit_noise()
         self._fit_thresholds(1)
-        for share in (1.0, 0.5, 0.25):
-            self._walk(share)
+        for step in (1.0, 0.5, 0.25):
+            self._walk(step)
         for _ in range(3):
             self._fit_noise()
             self._fit_thresholds(2)
@@ -165,13 +166,13 @@ class _Search:
         if self._likeness(best) > self._likeness(self.camera) + _CLEARLY_BETTER:
             self.camera = best
 
-    def _walk(self, share: float) -> None:
-        """A step up or down each coordinate, where that is more like the recordings."""
+    def _walk(self, step: float) -> None:
+        """Go a step up or down each coordinate, where that is more like the recordings."""
         for coordinate in _COORDINATES:
             if coordinate == "saccade_height" and self.camera.motion != "saccade":
                 continue
             for sign in (1, -1):
-                moved = _moved(self.camera, coordinate, sign * share)
+                moved = _moved(self.camera, coordinate, sign * step)
                 if self._likeness(moved) > self._likeness(self.camera):
                     self.camera = moved
                     break
@@ -207,7 +208,7 @@ class _Search:
     def _likeness(self, camera: Simulator) -> float:
         return self._seen_by(camera)[1]
 
-    def _seen_by(self, camera: Simulator) -> tuple[Statistics, float]:
+    def _seen_by(self, camera: Simulator) -> tuple[EventStatistics, float]:
         """Statistics of what a camera sees, and the likeness of its mean recording."""
         if camera not in self._seen:
             seen, pattern = self._look(self._simulate(camera))
@@ -228,7 +229,7 @@ class _Search:
             )
         return made
 
-    def _look(self, recordings: Sequence[Events]) -> tuple[Statistics, np.ndarray]:
+    def _look(self, recordings: Sequence[Events]) -> tuple[EventStatistics, np.ndarray]:
         """Statistics, and the mean recording in few and blurred frames."""
         frames = [
             frame_events(e, _PATTERN_STEPS, self.config.size, "time", self.config.extent)
@@ -238,7 +239,7 @@ class _Search:
         shape = (1, _PATTERN_STEPS, 2, *self.config.size)
         mean = np.mean(frames or np.zeros(shape), axis=0)
         blur = _PATTERN_BLUR * self.config.size[0]
-        return statistics(recordings), gaussian_filter(mean, (0, 0, blur, blur))
+        return event_statistics(recordings), gaussian_filter(mean, (0, 0, blur, blur))
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -278,8 +279,8 @@ def _rounded(camera: Simulator) -> Simulator:
 
 
 def _from_json(values: dict[str, Any]) -> Calibration:
-    def known(value: dict[str, Any]) -> Statistics:
-        return Statistics(**{**value, "rate": tuple(value["rate"])})
+    def known(value: dict[str, Any]) -> EventStatistics:
+        return EventStatistics(**{**value, "rate": tuple(value["rate"])})
 
     return Calibration(
         simulator=Simulator(**values["simulator"]),

@@ -1,6 +1,5 @@
 """All that training reads: the split, and its recordings and photos in the cache."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,19 +9,24 @@ import numpy as np
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import expand_path
-from spikebridge.data.calibrate import Calibration, calibrate
+from spikebridge.data.calibrate import calibrate
 from spikebridge.data.datasets import DATASETS
-from spikebridge.data.datasets.catalog import Collection, cache_folder, open_collection
-from spikebridge.data.feed.cache import ArrayCache
+from spikebridge.data.datasets.catalog import (
+    Collection,
+    cache_folder,
+    open_collection,
+    read_listed_photo,
+    read_recording,
+)
+from spikebridge.data.feed.cache import ArrayCache, CachedArrays
 from spikebridge.data.feed.sets import EventSet, PhotoSet
 from spikebridge.data.feed.source import simulate_source, view_key
 from spikebridge.data.frames import frame_events
 from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.data.photos import fit_photo
-from spikebridge.data.reading import read_recording, read_source
 from spikebridge.data.settings import DataConfig
 from spikebridge.data.simulation.camera import Simulator
-from spikebridge.data.splits.draw import adopt_split, make_split
+from spikebridge.data.splits.draw import adopt_split, make_split, untrained_classes
 from spikebridge.data.splits.given import given_split
 
 SPLITS = ("train", "validation", "test")
@@ -41,7 +45,7 @@ class PreparedData:
     """By split: train, validation, test; protocol `kt` validates on its test recordings."""
     photos: dict[str, PhotoSet]
     """By split: train, validation, test."""
-    source: Simulator | None = None
+    source_camera: Simulator | None = None
     """The camera of the simulated sources, where there are any."""
 
 
@@ -69,52 +73,25 @@ def prepare(
     collection, manifest = open_split(config, seed, manifest)
     recordings = {s: manifest.used("recording", s) for s in SPLITS}
     photos = {s: manifest.used("photo", s) for s in SPLITS}
-    sensor = list(collection.sensor) if collection.sensor else None
-    frames = _frame_cache(config, "frames", sensor, DATASETS[config.name].transposed)
-    frames.fill(
-        partial(_frame_entry, config=config, sensor=collection.sensor),
-        _by_content(recordings),
-        "framing recordings",
-        processes,
-    )
-    pictures = _photo_cache(config)
-    pictures.fill(
-        partial(_fit_entry, config=config), _by_content(photos), "reading photos", processes
-    )
-    simulated, camera = None, None
+    counts = _framed(config, collection.sensor, recordings, processes)
+    pixels = _fitted(config, photos, processes)
+    camera, simulated = None, None
     if simulated_source:
         camera = config.source_simulator
         if config.source.calibrate:
-            camera = calibrated(config, manifest, collection).simulator
-        viewed = [(v, e) for v in range(config.source.views) for e in photos["train"]]
-        keys = [view_key(e.sha256, v) for v, e in viewed]
-        made = _frame_cache(config, "simulated", camera.settings(), config.source.randomise)
-        make = partial(_simulate_entry, config=config, simulator=camera)
-        sources = {key: (key, e) for key, (_, e) in zip(keys, viewed, strict=True)}
-        made.fill(make, sources, "simulating photos", processes)
-        simulated = made.select(keys)
+            camera = calibrate(config, manifest, collection.sensor).simulator
+        simulated = _simulated(config, camera, photos["train"], processes)
     return PreparedData(
         collection.name,
         collection.classes,
         collection.sensor,
         manifest,
-        {
-            s: EventSet(
-                frames.select([e.sha256 for e in entries]),
-                _labels(entries),
-                tuple(e.file for e in entries),
-                config.scale,
-            )
-            for s, entries in recordings.items()
-        },
+        {s: EventSet(counts[s], *_labels_and_files(recordings[s]), config.scale) for s in SPLITS},
         {
             s: PhotoSet(
-                pictures.select([e.sha256 for e in entries]),
-                _labels(entries),
-                tuple(e.file for e in entries),
-                simulated if s == "train" else None,
+                pixels[s], *_labels_and_files(photos[s]), simulated if s == "train" else None
             )
-            for s, entries in photos.items()
+            for s in SPLITS
         },
         camera,
     )
@@ -142,25 +119,12 @@ def open_split(
         manifest = given_split(expand_path(given), collection, config.split, seed, cache)
     else:
         manifest = make_split(collection, config.split, seed, cache)
-    _require_photos(manifest, collection)
+    for name in untrained_classes("photo", manifest, collection):
+        raise UserError(
+            f"class {name!r}: no photo of split train; name some in the manifest, or the class in "
+            "data.events_alone"
+        )
     return collection, manifest
-
-
-def _require_photos(manifest: Manifest, collection: Collection) -> None:
-    """Refuse a class that has photos, none of which trains."""
-    labels = {e.label for e in manifest.select("photo", "train")}
-    for item in collection.photos:
-        if item.label not in labels:
-            raise UserError(
-                f"class {collection.classes[item.label]!r}: no photo of split train; name some in "
-                "the manifest, or the class in data.events_alone"
-            )
-
-
-def calibrated(config: DataConfig, manifest: Manifest, collection: Collection) -> Calibration:
-    """The camera that sees the training photos as the training recordings are."""
-    recordings, photos = (manifest.used(kind, "train") for kind in ("recording", "photo"))
-    return calibrate(config, recordings, photos, collection.sensor)
 
 
 def frame_file(file: str | Path, config: DataConfig, sensor: tuple[int, int] | None) -> np.ndarray:
@@ -181,40 +145,65 @@ def photo_size(config: DataConfig) -> tuple[int, int]:
     return (config.photo_size, config.photo_size) if config.photo_size else config.size
 
 
-def _by_content(splits: dict[str, list[Entry]]) -> dict[str, Entry]:
-    return {entry.sha256: entry for entries in splits.values() for entry in entries}
+def _framed(
+    config: DataConfig,
+    sensor: tuple[int, int] | None,
+    recordings: dict[str, list[Entry]],
+    processes: int | None,
+) -> dict[str, CachedArrays]:
+    """The recordings of each split as event counts x_TCHW."""
+    transposed = DATASETS[config.name].transposed
+    cache = _count_cache(config, "frames", sensor and list(sensor), transposed)
+    frame = partial(frame_file, config=config, sensor=sensor)
+    files = {e.sha256: e.file for entries in recordings.values() for e in entries}
+    cache.fill(frame, files, "framing recordings", processes)
+    return {s: cache.select([e.sha256 for e in entries]) for s, entries in recordings.items()}
 
 
-def _frame_cache(config: DataConfig, kind: str, *source: Any) -> ArrayCache:
-    """Event counts of one kind of recordings, which ``source`` tells from others."""
-    settings = [config.time_steps, list(config.size), config.bins, config.extent, *source]
-    shape = (config.time_steps, 2, *config.size)
-    return ArrayCache(cache_folder(config), kind, settings, shape)
-
-
-def _photo_cache(config: DataConfig) -> ArrayCache:
+def _fitted(
+    config: DataConfig, photos: dict[str, list[Entry]], processes: int | None
+) -> dict[str, CachedArrays]:
+    """The photos of each split, photo_3HW, at the size at which they are kept."""
     size = photo_size(config)
     settings = [list(size), config.photo_margin]
-    return ArrayCache(cache_folder(config), "photos", settings, (3, *size))
+    cache = ArrayCache(cache_folder(config), "photos", settings, (3, *size))
+    listed = {e.sha256: e for entries in photos.values() for e in entries}
+    cache.fill(partial(_fit, config=config), listed, "reading photos", processes)
+    return {s: cache.select([e.sha256 for e in entries]) for s, entries in photos.items()}
 
 
-def _frame_entry(entry: Entry, config: DataConfig, sensor: tuple[int, int] | None) -> np.ndarray:
-    return frame_file(entry.file, config, sensor)
+def _fit(photo: Entry, config: DataConfig) -> np.ndarray:
+    photo_HWC = fit_photo(read_listed_photo(photo), photo_size(config), config.photo_margin)
+    return photo_HWC.transpose(2, 0, 1)
 
 
-def _fit_entry(entry: Entry, config: DataConfig) -> np.ndarray:
-    return fit_photo(read_source(entry), photo_size(config), config.photo_margin).transpose(2, 0, 1)
+def _simulated(
+    config: DataConfig, camera: Simulator, photos: list[Entry], processes: int | None
+) -> CachedArrays:
+    """Simulated recordings of photos as event counts x_TCHW: all of one view, then the next."""
+    views = [(e, view) for view in range(config.source.views) for e in photos]
+    keys = [view_key(e.sha256, view) for e, view in views]
+    cache = _count_cache(config, "simulated", camera.settings(), config.source.randomise)
+    simulate = partial(_simulate, config=config, camera=camera)
+    cache.fill(simulate, dict(zip(keys, views, strict=True)), "simulating photos", processes)
+    return cache.select(keys)
 
 
-def _simulate_entry(
-    source: tuple[str, Entry], config: DataConfig, simulator: Simulator
-) -> np.ndarray:
-    key, entry = source
+def _simulate(of: tuple[Entry, int], config: DataConfig, camera: Simulator) -> np.ndarray:
+    photo, view = of
     try:
-        return simulate_source(read_source(entry), config, simulator, key)
+        key = view_key(photo.sha256, view)
+        return simulate_source(read_listed_photo(photo), config, camera, key)
     except UserError as error:
-        raise UserError(f"{entry.file}: {error}") from error
+        raise UserError(f"{photo.file}: {error}") from error
 
 
-def _labels(entries: Sequence[Entry]) -> np.ndarray:
-    return np.array([e.label for e in entries], dtype=np.int64)
+def _count_cache(config: DataConfig, kind: str, *settings: Any) -> ArrayCache:
+    """Event counts of one kind of recordings, and what they depend on beside the framing."""
+    framing = [config.time_steps, list(config.size), config.bins, config.extent]
+    shape = (config.time_steps, 2, *config.size)
+    return ArrayCache(cache_folder(config), kind, [*framing, *settings], shape)
+
+
+def _labels_and_files(entries: list[Entry]) -> tuple[np.ndarray, tuple[str, ...]]:
+    return np.array([e.label for e in entries], np.int64), tuple(e.file for e in entries)

@@ -332,7 +332,7 @@ def _finish(
         "teacher": _teacher_in_words(teacher, run),
         "data": data.name,
         "classes": list(data.classes),
-        "source_simulator": data.source.settings() if data.source else None,
+        "source_simulator": data.source_camera.settings() if data.source_camera else None,
         "time_steps": config.data.time_steps,
         "best_epoch": best.epoch,
         "val_top1": best.top1,

@@ -1,28 +1,22 @@
 """From plain dictionaries and command-line overrides to a checked `Config`."""
 
-import re
-from functools import cache
-from typing import Any
+import ast
+import inspect
+import json
+import os
+from argparse import SUPPRESS, Action, ArgumentError, ArgumentParser, Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass, is_dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_type_hints
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+import yaml
 
 from spikebridge.base.errors import UserError
+from spikebridge.base.typed import checked, fitted, in_words
 from spikebridge.settings.config import Config
-from spikebridge.settings.presets import check_keys
-
-set_parsing_settings(docstring_parse_attribute_docstrings=True)
-
-
-@cache
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False)
-    add_settings(parser)
-    return parser
-
-
-def add_settings(parser: ArgumentParser, kind: type = Config, prefix: str | None = None) -> None:
-    """Add every setting of a dataclass as a dotted option, `--data.time_steps` say."""
-    parser.add_class_arguments(kind, prefix, fail_untyped=True)
+from spikebridge.settings.presets import merge
 
 
 def config_from(settings: dict[str, Any], origin: str) -> Config:
@@ -35,53 +29,118 @@ def config_from(settings: dict[str, Any], origin: str) -> Config:
     Raises:
         UserError: an unknown key, a wrong type, or a value out of range.
     """
-    check_keys(settings, Config, origin)
     try:
-        parsed: Namespace = _parser().parse_object(settings)
-        return Config(**vars(_parser().instantiate(parsed)))
-    except (ArgumentError, ValueError, TypeError) as error:
-        raise UserError(f"{origin}: {one_line(error)}; mend the setting") from error
+        return _built(Config, checked(settings, Config))
+    except ValueError as error:
+        raise UserError(f"{origin}: {error}; mend the setting") from error
 
 
-def one_line(error: BaseException) -> str:
-    """A parser's message without line breaks, in words of people who write no Python."""
-    words = " ".join(str(error).split()).replace("Parser key ", "")
-    if no_settings := _NO_SETTINGS.search(words):
-        key, value = no_settings["key"], no_settings["value"]
-        return f"{key} must be settings such as {{NAME: VALUE}} or a YAML file of them, not {value}"
-    if (found := _WRONG_TYPE.fullmatch(words)) is None:
-        return words[:300]
-    key, expected, value = found["key"], found["subtypes"] or found["type"], found["value"]
-    value = "null" if value == "None" else value
-    kinds = [_kind(kind) for kind in _TYPE.finditer(expected)]
-    if not kinds:
-        return words[:300]
-    remedy = _QUOTES if key in ("data.exclude", "data.events_alone") else ""
-    return f"{key} must be {' or '.join(kinds)}, not {value}"[:300] + remedy
+def _built(kind: type, settings: dict[str, Any]) -> Any:
+    kinds = get_type_hints(kind)
+    return kind(
+        **{
+            name: _built(kinds[name], value) if is_dataclass(kinds[name]) else value
+            for name, value in settings.items()
+        }
+    )
 
 
-_QUOTES = """: write class names as a list and in quotes, '["8", "yes"]'"""
-"""YAML takes some for numbers, dates or truth values, and what they looked like is lost then."""
-_WRONG_TYPE = re.compile(
-    r""".*"(?P<key>[\w.]+)"(?:\ element\ \d+)?:\ .*?
-    (?:Subtypes:\ \[(?P<subtypes>.*)\]\ Errors:.*Given\ value:
-    |Expected\ an?\ (?P<type>.*?)\.\ Got\ value:)\ (?P<value>.*)""",
-    re.VERBOSE,
-)
-"""How jsonargparse refuses a value; within settings given as a whole, the last key is the one."""
-_NO_SETTINGS = re.compile(r'"(?P<key>[\w.]+)": Unable to load config "(?P<value>.*)"$')
-_TYPE = re.compile(
-    r"<class '(?P<name>\w+)'>|Literal\[(?P<choices>.*?)\]|tuple\[(?P<items>.*?)\]"
-    r"|tuple with (?P<count>\d+)|(?P<mapping>dict)\["
-)
-_KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "text",
-          "NoneType": "null", "list": "a list", "tuple": "a list", "dict": "settings"}  # fmt: skip
+@dataclass(frozen=True)
+class Setting:
+    """A setting, or a group of them."""
+
+    name: str
+    """With its groups, `data.time_steps` say."""
+    kind: Any
+    """Its type; a dataclass for a group."""
+    default: Any
+    meaning: str
 
 
-def _kind(type_: re.Match[str]) -> str:
-    if type_["choices"]:
-        return "one of " + type_["choices"].replace("'", "")
-    if type_["items"] or type_["count"]:
-        return f"a list of {type_['count'] or len(type_['items'].split(','))}"
-    name = type_["name"] or type_["mapping"]
-    return _KINDS.get(name, name)
+def settings_of(defaults: Any, prefix: str = "") -> Iterator[Setting]:
+    """All settings of a dataclass, each group before what is in it.
+
+    Args:
+        defaults: The dataclass with its defaults.
+        prefix: What stands before their names, with a dot at its end.
+    """
+    kinds, meanings = get_type_hints(type(defaults)), _meanings(type(defaults))
+    for name, default in vars(defaults).items():
+        yield Setting(prefix + name, kinds[name], default, meanings[name])
+        if is_dataclass(default):
+            yield from settings_of(default, f"{prefix}{name}.")
+
+
+def _meanings(kind: type) -> dict[str, str]:
+    """The docstrings of a dataclass's fields."""
+    [definition] = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(definition, ast.ClassDef)
+    return {
+        ast.unparse(field.target): inspect.cleandoc(ast.literal_eval(text.value))
+        for field, text in pairwise(definition.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+
+
+def add_settings(parser: ArgumentParser, kind: type = Config, prefix: str = "") -> None:
+    """Add every setting of a dataclass as a dotted option, `--data.time_steps` say.
+
+    What is given comes together, nested, in the namespace's `settings`; later options win.
+    """
+    parser.set_defaults(settings={})
+    groups: dict[str, Any] = {"": parser.add_argument_group("settings")}
+    found = [*settings_of(kind(), f"{prefix}." if prefix else "")]
+    for one in [Setting(prefix, kind, None, "")] * bool(prefix) + found:
+        if group := is_dataclass(one.kind):
+            groups[one.name] = parser.add_argument_group(one.name)
+            told = "several of them, {NAME: VALUE} or a YAML file"
+        else:
+            default = json.dumps(one.default, ensure_ascii=False)
+            told = f"{one.meaning} ({in_words(one.kind)}; default: {default})"
+        groups[one.name if group else one.name.rpartition(".")[0]].add_argument(
+            f"--{one.name}",
+            action=_Lay,
+            kind=one.kind,
+            dest=one.name,
+            default=SUPPRESS,
+            metavar="VALUE",
+            help=told.replace("%", "%%"),
+        )
+
+
+class _Lay(Action):
+    """Lays a setting over those given before."""
+
+    def __init__(self, kind: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self.kind = kind
+
+    def __call__(
+        self, parser: ArgumentParser, namespace: Namespace, values: Any, option: Any = None
+    ) -> None:
+        name = f"--{self.dest}"
+        try:
+            if is_dataclass(self.kind):
+                assert isinstance(self.kind, type)
+                value = checked(_several(name, values), self.kind, f"{name}.")
+            else:
+                value = fitted(name, None if values == "null" else values, self.kind)
+        except ValueError as error:
+            raise ArgumentError(None, str(error)) from error
+        for key in reversed(self.dest.split(".")):
+            value = {key: value}
+        namespace.settings = merge(namespace.settings, value)
+
+
+def _several(name: str, text: str) -> dict[str, Any]:
+    """Settings given as a whole, or as a YAML file."""
+    try:
+        if os.path.isfile(text):
+            text = Path(text).read_text(encoding="utf-8")
+        if isinstance(settings := yaml.safe_load(text), dict):
+            return settings
+    except (yaml.YAMLError, OSError, UnicodeDecodeError):
+        pass
+    raise ValueError(
+        f"{name} must be settings such as {{NAME: VALUE}} or a YAML file of them, not {text}"
+    )

@@ -1,14 +1,14 @@
 """Recipes: YAML files with a configuration, shipped ones found by name."""
 
 import dataclasses
-import difflib
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import read_yaml
 from spikebridge.base.hooks import look_in
+from spikebridge.base.typed import checked, did_you_mean
 from spikebridge.settings.config import Config
 
 _RECIPES, _METHODS = (Path(__file__).parent / name for name in ("recipes", "methods"))
@@ -82,7 +82,7 @@ def find_recipe(name: str) -> Path:
         return shipped
     raise UserError(
         f"{name}: no such recipe file, and the shipped recipes are {', '.join(recipe_names())}"
-        + _nearest(name, recipe_names())
+        + did_you_mean(name, recipe_names())
     )
 
 
@@ -103,7 +103,7 @@ def read_recipe(name: str, method: str | None = None) -> dict[str, Any]:
     if str(settings["method"]) not in methods():
         raise UserError(
             f"method {settings['method']!r} is unknown; known are {', '.join(methods())}"
-            + _nearest(str(settings["method"]), list(methods()))
+            + did_you_mean(str(settings["method"]), methods())
         )
     merged = merge(settings, methods()[settings["method"]].settings)
     check_keys(merged, Config, str(path))
@@ -119,22 +119,16 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def check_keys(settings: dict[str, Any], kind: type, origin: str, prefix: str = "") -> None:
-    """Refuse keys that a configuration does not have.
+def check_keys(settings: dict[str, Any], kind: type, origin: str) -> None:
+    """Refuse keys that a configuration does not have, and values of other types.
 
     Raises:
         UserError: names the file, the key and the nearest right name.
     """
-    hints = get_type_hints(kind)
-    for key, value in settings.items():
-        if key not in hints:
-            raise UserError(
-                f"{origin}: unknown key {prefix}{key}" + _nearest(str(key), list(hints), prefix)
-            )
-        if dataclasses.is_dataclass(hints[key]):
-            if not isinstance(value, dict):
-                raise UserError(f"{origin}: {prefix}{key} must hold settings, not {value!r}")
-            check_keys(value, hints[key], origin, f"{prefix}{key}.")
+    try:
+        checked(settings, kind)
+    except ValueError as error:
+        raise UserError(f"{origin}: {error}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -142,8 +136,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise UserError(f"{path}: a recipe holds keys and values; see the shipped recipes")
     return settings
-
-
-def _nearest(name: str, known: list[str], prefix: str = "") -> str:
-    near = difflib.get_close_matches(name, known, 1, 0.5)
-    return f"; did you mean {prefix}{near[0]}?" if near else ""

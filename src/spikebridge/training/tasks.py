@@ -95,7 +95,7 @@ class StudentTask(Task):
         drawn = self.batches.drawn(step)
         generator = torch.Generator().manual_seed(_mixed(self.seed, _REPLACEMENT_STREAM, step))
         draws, logged = self.objective.draw(
-            step / self.settings.steps, len(drawn.label_B), generator, drawn.share, drawn.alone_B
+            step / self.settings.steps, len(drawn.label_B), generator, drawn.part, drawn.alone_B
         )
         return StepInputs(step, (drawn, draws), logged)
 

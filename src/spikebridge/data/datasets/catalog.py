@@ -1,10 +1,13 @@
-"""The catalog: a configuration's recordings and photos, ready to be split."""
+"""The catalog: a configuration's recordings and photos, ready to be split and read."""
 
 from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 
 from spikebridge.base.errors import UserError
-from spikebridge.data.collection import Collection, Item, PhotoReader, cache_folder
-from spikebridge.data.datasets import DATASETS, Finding, folders
+from spikebridge.data.collection import Collection, HasFile, Item, PhotoReader, cache_folder
+from spikebridge.data.datasets import DATASETS, folders
 from spikebridge.data.datasets.digits import digits_folder
 from spikebridge.data.datasets.pairing import (
     compare_classes,
@@ -13,9 +16,11 @@ from spikebridge.data.datasets.pairing import (
     same_photo,
     without_classes,
 )
+from spikebridge.data.events import Events, read_events
 from spikebridge.data.settings import DataConfig
 
-__all__ = ["Collection", "Item", "PhotoReader", "cache_folder", "open_collection"]
+__all__ = ["Collection", "Item", "PhotoReader", "cache_folder", "open_collection",
+    "read_listed_photo", "read_recording"]  # fmt: skip
 
 
 def open_collection(config: DataConfig) -> Collection:
@@ -34,12 +39,14 @@ def open_collection(config: DataConfig) -> Collection:
     dataset = DATASETS[config.name]
     photos = dataset.list_photos(config)
     recordings = dataset.list_recordings(config)
-    _refuse_errors(
-        photos.findings
-        + recordings.findings
-        + compare_classes(dataset, recordings, photos, config.events_alone)
-        + same_photo(recordings)
-    )
+    for finding in (
+        *photos.findings,
+        *recordings.findings,
+        *compare_classes(dataset, recordings, photos, config.events_alone),
+        *same_photo(recordings),
+    ):
+        if finding.severity == "error":
+            raise UserError(finding.message)
     photos = without_classes(photos, config.events_alone)
     sensor = config.sensor or dataset.sensor
     if config.name == "folders":
@@ -56,7 +63,19 @@ def open_collection(config: DataConfig) -> Collection:
     )
 
 
-def _refuse_errors(findings: list[Finding]) -> None:
-    for finding in findings:
-        if finding.severity == "error":
-            raise UserError(finding.message)
+def read_recording(file: str | Path, config: DataConfig, sensor: tuple[int, int] | None) -> Events:
+    """A recording, upright.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    events = read_events(file, sensor)
+    return events.transposed() if DATASETS[config.name].transposed else events
+
+
+_reader = PhotoReader()
+
+
+def read_listed_photo(photo: HasFile) -> np.ndarray:
+    """A photo of a manifest, also one inside a file of many, as photo_HWC: uint8 RGB."""
+    return _reader(photo)

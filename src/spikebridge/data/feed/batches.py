@@ -17,7 +17,7 @@ _VIEW = 7
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchPart:
     """What one of several processes takes of a batch."""
 
     batch: int
@@ -50,7 +50,7 @@ class Batch:
     """Index of each recording in its set."""
     source_B: Tensor
     """Index of each photo in its set."""
-    share: Share | None = None
+    part: BatchPart | None = None
     """Which part of the batch this is, where several processes share it."""
     alone_B: Tensor | None = None
     """Samples of classes without photos, whose photo is any and must not be used; None where all
@@ -70,7 +70,7 @@ class DrawnBatch:
     move_recording: Moves
     move_photo: Moves
     move_simulated: Moves | None
-    share: Share | None
+    part: BatchPart | None
     alone_B: Tensor | None
 
 
@@ -137,12 +137,12 @@ class PairedBatches:
         """Draw the batch of a global step, on the CPU."""
         epoch, position = divmod(step, self.batches_per_epoch)
         recording_B = self._epoch_order(epoch)[position]
-        share = Share(len(recording_B), self.rows)
+        part = BatchPart(len(recording_B), self.rows)
         source_B = self._draw_sources(self.events.label_N[recording_B], step)[self.rows]
         recording_B = recording_B[self.rows]
         height, width = self.events.frames_NTCHW.shape[-2:]
         move_recording, move_photo = (
-            draw_geometry(self.augment, (height, width), share.batch, self._random(draws, step)).of(
+            draw_geometry(self.augment, (height, width), part.batch, self._random(draws, step)).of(
                 self.rows
             )
             for draws in (_RECORDING_MOVES, _PHOTO_MOVES)
@@ -151,19 +151,19 @@ class PairedBatches:
         simulated, move_simulated = None, None
         if self._simulated is not None:
             rows_B = self._draw_views(source_B, step)
-            simulated = self._counts(self._simulated, rows_B, _SIMULATED_EVENTS, step, share)
+            simulated = self._counts(self._simulated, rows_B, _SIMULATED_EVENTS, step, part)
             move_simulated = move_photo.moves(height, width)
         return DrawnBatch(
             torch.from_numpy(label_B),
             torch.from_numpy(recording_B),
             torch.from_numpy(source_B),
-            self._counts(self._recordings, recording_B, _RECORDING_EVENTS, step, share),
+            self._counts(self._recordings, recording_B, _RECORDING_EVENTS, step, part),
             self._photos.drawn(source_B),
             simulated,
             move_recording.moves(height, width),
             move_photo.moves(*self.photos.photos_N3HW.shape[-2:]),
             move_simulated,
-            None if self.rows == slice(None) else share,
+            None if self.rows == slice(None) else part,
             torch.from_numpy(np.isin(label_B, self._alone)) if self._alone else None,
         )
 
@@ -184,7 +184,7 @@ class PairedBatches:
             simulated_TBCHW=simulated_TBCHW,
             recording_B=drawn.recording_B,
             source_B=drawn.source_B,
-            share=drawn.share,
+            part=drawn.part,
             alone_B=drawn.alone_B,
         )
 
@@ -201,14 +201,14 @@ class PairedBatches:
         return view_B * len(self.photos.files) + source_B
 
     def _counts(
-        self, frames: Frames, rows_B: np.ndarray, draws: int, step: int, share: Share
+        self, frames: Frames, rows_B: np.ndarray, draws: int, step: int, part: BatchPart
     ) -> FrameRows:
         """Some recordings, with their events changed as the augmentation asks."""
         if not changes_counts(self.augment):
             return frames.drawn(rows_B)
         random = self._random(draws, step)
         return frames.given(
-            augment_counts(frames.counts_NTCHW[rows_B], self.augment, random, share.positions_B)
+            augment_counts(frames.counts_NTCHW[rows_B], self.augment, random, part.positions_B)
         )
 
     def _random(self, draws: int, step: int) -> np.random.Generator:

@@ -29,7 +29,7 @@ _OPEN_FILES = 64
 
 
 class ArrayCache:
-    """A folder of shards that hold arrays of one shape under the hashes of their sources.
+    """A folder of shards that hold arrays of one shape under content hashes.
 
     Counts are kept as the smallest unsigned integers; where it is smaller, as the bits that tell
     which cells are not zero and the counts of those.
@@ -37,7 +37,7 @@ class ArrayCache:
     Args:
         folder: Folder of the cache.
         kind: First part of the shards' folder, ``frames`` say.
-        settings: All that determines an array besides its source; JSON values.
+        settings: All that determines an array besides its content hash; JSON values.
         shape: Shape of an array.
     """
 
@@ -55,15 +55,15 @@ class ArrayCache:
     def fill(
         self,
         make: Callable[[Any], np.ndarray],
-        sources: Mapping[str, Any],
+        items: Mapping[str, Any],
         description: str,
         processes: int | None = None,
     ) -> int:
         """Make the arrays that are not there yet, on all cores, with a progress bar.
 
         Args:
-            make: Makes an array of counts of a source; can be pickled.
-            sources: What ``make`` is called with, by content hash (64 hexadecimal digits), for all
+            make: Makes an array of counts of an item; can be pickled.
+            items: What ``make`` is called with, by content hash (64 hexadecimal digits), for all
                 arrays that are needed; can be pickled.
             description: Label of the progress bar.
             processes: None takes as many as there are cores.
@@ -72,20 +72,20 @@ class ArrayCache:
             How many were made.
 
         Raises:
-            UserError: a source cannot be read, or the cache cannot be written.
+            UserError: an item cannot be read, or the cache cannot be written.
         """
-        if not self._missing(sources):
+        if not self._missing(items):
             return 0
         waiting = f"{self.folder}: waiting for this data, which another process prepares"
         with locked(self.folder.parent, f"{self.folder.name}.lock", waiting=waiting):
-            missing = self._missing(sources)
+            missing = self._missing(items)
             if missing:
                 self._make(make, missing, description, processes)
             return len(missing)
 
-    def _missing(self, sources: Mapping[str, Any]) -> dict[str, Any]:
+    def _missing(self, items: Mapping[str, Any]) -> dict[str, Any]:
         self._scan()
-        return {key: source for key, source in sources.items() if key not in self._places}
+        return {key: item for key, item in items.items() if key not in self._places}
 
     def _make(
         self,
@@ -239,9 +239,9 @@ class CachedArrays:
         return self[:].astype(dtype or self.dtype)
 
 
-def _chunks(sources: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
-    items = iter(sources.items())
-    return [dict(islice(items, size)) for _ in range(0, len(sources), size)]
+def _chunks(items: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
+    left = iter(items.items())
+    return [dict(islice(left, size)) for _ in range(0, len(items), size)]
 
 
 def _write_shards(

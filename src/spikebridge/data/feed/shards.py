@@ -22,30 +22,30 @@ RECORD = np.dtype([("key", "V32"), ("offset", "<u8"), ("length", "<u4"), ("crc",
 def write_shard(
     folder: Path,
     make: Callable[[Any], np.ndarray],
-    sources: Mapping[str, Any],
+    items: Mapping[str, Any],
     shape: tuple[int, ...],
 ) -> int:
     """Make some arrays and keep them in one file.
 
     Args:
         folder: Where the file goes.
-        make: Makes an array of counts of a source; can be pickled.
-        sources: What ``make`` is called with, by the content hash of 64 hexadecimal digits that it
+        make: Makes an array of counts of an item; can be pickled.
+        items: What ``make`` is called with, by the content hash of 64 hexadecimal digits that it
             is kept under; can be pickled.
         shape: Shape of an array.
 
     Returns:
         The number of arrays.
     """
-    path = folder / f"{settings_key(*sources)}.shard"
+    path = folder / f"{settings_key(*items)}.shard"
     if path.exists():  # by another process
-        return len(sources)
-    records = np.zeros(len(sources), RECORD)
+        return len(items)
+    records = np.zeros(len(items), RECORD)
     offset = _HEADER.itemsize + records.nbytes
     with atomic_path(path) as temporary, open(temporary, "r+b") as stream:
         stream.seek(offset)
-        for index, (key, source) in enumerate(sources.items()):
-            data, itemsize, sparse = _encode(make(source).reshape(shape))
+        for index, (key, item) in enumerate(items.items()):
+            data, itemsize, sparse = _encode(make(item).reshape(shape))
             records[index] = (
                 bytes.fromhex(key),
                 offset,
@@ -57,10 +57,10 @@ def write_shard(
             stream.write(data)
             offset += len(data)
         header = np.zeros((), _HEADER)
-        header[...] = (_MAGIC, VERSION, zlib.crc32(records.tobytes()), len(sources), offset)
+        header[...] = (_MAGIC, VERSION, zlib.crc32(records.tobytes()), len(items), offset)
         stream.seek(0)
         stream.write(header.tobytes() + records.tobytes())
-    return len(sources)
+    return len(items)
 
 
 def read_index(path: Path) -> np.ndarray:

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
+
+from spikebridge.base.typed import checked
 
 Motion = Literal["saccade", "pan", "random"]
 Speed = Literal["constant", "smooth"]
@@ -97,20 +99,8 @@ class Simulator:
         Raises:
             ValueError: a setting that there is not, of the wrong type, or out of range.
         """
-        kinds = get_type_hints(Simulator)
-        for name, value in changes.items():
-            if name not in kinds:
-                raise ValueError(f"simulator: no setting {name!r}; there are {', '.join(kinds)}")
-            if (expected := _expected(kinds[name], value)) is not None:
-                raise ValueError(f"simulator: {name} must be {expected}, got {value!r}")
-        return replace(self, **changes)
-
-
-def _expected(kind: Any, value: Any) -> str | None:
-    """What a value should be that it is not."""
-    if choices := get_args(kind):
-        return None if value in choices else f"one of {', '.join(choices)}"
-    if kind is bool:
-        return None if isinstance(value, bool) else "true or false"
-    numbers, name = ((int,), "a whole number") if kind is int else ((int, float), "a number")
-    return None if isinstance(value, numbers) and not isinstance(value, bool) else name
+        try:
+            fitting = checked(dict(changes), Simulator)
+        except ValueError as error:
+            raise ValueError(f"simulator: {error}") from error
+        return replace(self, **fitting)

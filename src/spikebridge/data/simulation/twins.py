@@ -1,9 +1,7 @@
 """Simulated twins: a recording of every photo in a folder, in N-Caltech101's layout and format."""
 
-import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -16,7 +14,6 @@ from spikebridge.base.files import (
     json_text,
     remove_stale_temporaries,
     write_json,
-    writing_failed,
 )
 from spikebridge.data.events import Events, write_bin
 from spikebridge.data.photos import list_photo_folder, read_photo
@@ -27,6 +24,8 @@ Format = Literal["bin", "npz"]
 
 _BIN_SENSOR = (256, 240)
 _NOTE = "simulator.json"
+_WRITING_S = 60.0
+"""No recording is written for so long: what is older, a killed call has left."""
 
 
 def simulate_folder(
@@ -43,7 +42,7 @@ def simulate_folder(
 
     A recording depends on its photo, the settings, ``seed`` and its class and name only. Recordings
     that are there already are kept, so that an interrupted call can be repeated, and what a killed
-    one left unfinished is removed; ``simulator.json`` says with which settings they were made.
+    one left unfinished goes after a minute; ``simulator.json`` holds the settings.
 
     Args:
         photos: Folder with CLASS/PHOTO.
@@ -68,66 +67,47 @@ def simulate_folder(
             "256×240; lower simulator.width and simulator.height or choose format npz"
         )
     root = Path(out)
-    sources = _sources(photos, root, exclude, format)
-    with _cleaned(root):
-        _refuse_other_formats(root, format)
-        _note_settings(root, {"seed": seed, **simulator.settings()})
-        missing = [(file, target) for target, file in sources.items() if not target.exists()]
+    photo_of = _photo_of(photos, root, exclude, format)
+    for folder in (root, *root.glob("*/")):
+        remove_stale_temporaries(folder, older_than_s=_WRITING_S)
+    _refuse_other_formats(root, format)
+    _note_settings(root, {"seed": seed, **simulator.settings()})
+    missing = [(file, target) for target, file in photo_of.items() if not target.exists()]
 
-        def simulate(job: tuple[Path, Path]) -> None:
-            file, target = job
-            photo_HWC = read_photo(file)
-            try:
-                events = simulate_photo(photo_HWC, simulator, _seed_of(file, seed))
-            except UserError as error:
-                raise UserError(f"{file}: {error}") from error
-            _WRITERS[format](target, events)
+    def simulate(job: tuple[Path, Path]) -> None:
+        file, target = job
+        photo_HWC = read_photo(file)
+        try:
+            events = simulate_photo(photo_HWC, simulator, _seed_of(file, seed))
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from error
+        _WRITERS[format](target, events)
 
-        # eventcv simulates without the interpreter's lock: threads are as fast as processes.
-        each_in_threads(simulate, missing, "simulating recordings", jobs)
+    # eventcv simulates without the interpreter's lock: threads are as fast as processes.
+    each_in_threads(simulate, missing, "simulating recordings", jobs)
     return len(missing)
 
 
-def _sources(
+def _photo_of(
     photos: str | os.PathLike[str], out: Path, exclude: Sequence[str], format: Format
 ) -> dict[Path, Path]:
     """The photo of each recording."""
-    sources: dict[Path, Path] = {}
+    photo_of: dict[Path, Path] = {}
     for name, files in list_photo_folder(photos, exclude).items():
         for file in files:
             target = out / name / f"{file.stem}.{format}"
-            if target in sources:
+            if target in photo_of:
                 raise UserError(
-                    f"{file}: {sources[target].name} beside it would make the same recording; "
+                    f"{file}: {photo_of[target].name} beside it would make the same recording; "
                     "rename one of them"
                 )
-            sources[target] = file
-    return sources
+            photo_of[target] = file
+    return photo_of
 
 
 def _seed_of(file: Path, seed: int) -> int:
     words = f"{seed}/{file.parent.name}/{file.stem}".encode()
     return int(np.random.SeedSequence(list(words)).generate_state(1)[0])
-
-
-@contextmanager
-def _cleaned(out: Path) -> Iterator[None]:
-    """Hold the folder; without another call at work there, first remove what a killed one left."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = os.open(out, os.O_RDONLY)
-    except OSError as error:
-        raise writing_failed(out, error) from error
-    try:
-        with suppress(OSError):  # another call holds it, or the file system has no locks
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for parent in (out, *(child for child in out.iterdir() if child.is_dir())):
-                remove_stale_temporaries(parent, older_than_s=0)
-        with suppress(OSError):
-            fcntl.flock(folder, fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(folder)
 
 
 def _refuse_other_formats(out: Path, format: Format) -> None:

@@ -67,12 +67,17 @@ def make_split(collection: Collection, config: SplitConfig, seed: int, cache: Pa
             drawn = sessions[label] if sessions else _split_recordings(own, name, config, random)
             recordings += drawn
             photos += split_photos(own_photos, name, drawn, held, config, random)
-    entries = _entries(collection, recordings, photos, cache)
-    entries = without_copies(entries)
+    entries = without_copies(_entries(collection, recordings, photos, cache))
     if config.name != "kt" and config.near_duplicates == "exclude":
         entries = without_lookalikes(entries, cache)
-    _require_all_classes(entries, collection)
-    return Manifest(entries, config.name)
+    manifest = Manifest(entries, config.name)
+    for kind, what in (("recording", "labelled recording"), ("photo", "training photo")):
+        for name in untrained_classes(kind, manifest, collection):
+            raise UserError(
+                f"class {name!r}: every {what} is a copy, or the likeness, of a held-out one; add "
+                "others, exclude the class, or set data.split.near_duplicates keep"
+            )
+    return manifest
 
 
 def adopt_split(manifest: Manifest, collection: Collection, cache: Path) -> Manifest:
@@ -248,16 +253,11 @@ def lookalike_photos(
     ]
 
 
-def _require_all_classes(entries: tuple[Entry, ...], collection: Collection) -> None:
-    for kind, what in (("recording", "labelled recording"), ("photo", "training photo")):
-        there = {e.label for e in entries if e.kind == kind}
-        left = {e.label for e in entries if (e.kind, e.split) == (kind, "train")}
-        for label, name in enumerate(collection.classes):
-            if label in there - left:
-                raise UserError(
-                    f"class {name!r}: every {what} is a copy, or the likeness, of a held-out one; "
-                    "add others, exclude the class, or set data.split.near_duplicates keep"
-                )
+def untrained_classes(kind: str, manifest: Manifest, collection: Collection) -> list[str]:
+    """Classes that have recordings, or photos, none of which trains."""
+    there = collection.recordings if kind == "recording" else collection.photos
+    left = {item.label for item in there} - {e.label for e in manifest.select(kind, "train")}
+    return [collection.classes[label] for label in sorted(left)]
 
 
 def _first_train(items: list[Item], name: str) -> _Drawn:

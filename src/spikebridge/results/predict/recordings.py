@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from spikebridge.base.errors import UserError
+from spikebridge.data.datasets.catalog import read_recording
 from spikebridge.data.events import EVENT_SUFFIXES, Events
-from spikebridge.data.reading import read_recording
 from spikebridge.results.predict.classify import Classifier, Guess
 from spikebridge.results.predict.windows import WindowCutter
 from spikebridge.results.trained import Trained

@@ -13,7 +13,7 @@ _QUIET = 0.2
 
 
 @dataclass(frozen=True)
-class Statistics:
+class EventStatistics:
     """How many events some recordings have, of which polarity, where and when."""
 
     recordings: int
@@ -43,13 +43,13 @@ class Statistics:
         return self.on / max(self.on + self.off, 1)
 
 
-def statistics(recordings: Sequence[Events]) -> Statistics:
+def event_statistics(recordings: Sequence[Events]) -> EventStatistics:
     """Statistics of recordings; there is at least one."""
     number = np.array([len(e) for e in recordings])
     on = np.array([int(e.polarity_N.sum()) for e in recordings])
     quarter, median, three_quarters = np.percentile(number, (25, 50, 75))
     quiet_off, quiet_on = _quiet(recordings)
-    return Statistics(
+    return EventStatistics(
         recordings=len(recordings),
         events=float(median),
         on=float(np.median(on)),
