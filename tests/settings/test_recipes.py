@@ -145,6 +145,28 @@ def test_class_names_that_look_like_numbers_are_excluded_by_the_spelling_that_is
     assert exclude == ["8", "yes", "1e3", "2024-01-01"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"data": {"exclude": None}}, "data.exclude must be a list, not null"),
+        ({"data": {"size": [8, "x"]}}, "data.size must be a whole number, not x"),
+        ({"train": {"lr": "nan"}}, "train.lr must be a number, not nan"),
+        ({"train": {"lr": True}}, "train.lr must be a number, not True"),
+        ({"seed": 3.0}, "seed must be a whole number, not 3.0"),
+        ({"data": {"cache": 3}}, "data.cache must be text or null, not 3"),
+        ({"objective": {"staging": {"shape": 3}}}, "one of power, linear, step, never, always or"),
+    ],
+    ids=str,
+)
+def test_values_of_other_types_are_refused(settings, words):
+    refused(lambda: config_from(settings, "mine.yaml"), "mine.yaml: ", words)
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers():
+    config = config_from({"train": {"lr": "1e-3"}, "data": {"size": ["8", 6]}}, "mine.yaml")
+    assert (config.train.lr, config.data.size) == (1e-3, (8, 6))
+
+
 def test_a_preset_lies_over_the_recipe_and_the_users_settings_over_both(tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(
