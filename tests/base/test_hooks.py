@@ -292,7 +292,7 @@ def test_what_a_record_cannot_give_back_is_refused(tmp_path):
 
     for make_part, words in (
         (lambda: ObjectiveConfig(replacement=Quick()), "objective.replacement must be a Replace"),
-        (lambda: ObjectiveConfig(staging=Quick()), "test_hooks.Quick"),
+        (lambda: ObjectiveConfig(replacement=Quick()), "test_hooks.Quick"),
         (lambda: ObjectiveConfig(distillation=Never()), "objective.distillation"),
         (lambda: DataConfig(split=Split()), "data.split"),
         (lambda: DataConfig(simulator=Camera()), "data.simulator"),

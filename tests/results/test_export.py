@@ -18,6 +18,7 @@ from factories import refused, tiny_recipe
 from spikebridge.cli import main
 from spikebridge.models.build import build_student
 from spikebridge.models.settings import StudentConfig
+from spikebridge.results.energy import energy_of_run
 from spikebridge.results.export import (
     FORMATS,
     difference,
@@ -26,9 +27,11 @@ from spikebridge.results.export import (
     student_outputs,
 )
 from spikebridge.results.export import run as exporting
+from spikebridge.results.export.card import model_card
 from spikebridge.results.export.graph import Convolution, Spikes
-from spikebridge.results.export.outputs import Outputs
+from spikebridge.results.export.outputs import Difference, Outputs
 from spikebridge.results.export.to_pt2 import FoldedStudent
+from spikebridge.results.trained import load_run
 
 STEPS = 3
 # Odd sizes, where pools and strides leave out the last row and column.
@@ -240,6 +243,21 @@ def test_a_card_lists_no_teacher_that_the_method_never_had(run, recipe, tmp_path
     card = export_run(run, "onnx", tmp_path / "student.onnx").card.read_text()
     assert "teacher" not in card
     assert "| ANN of the same shape, one pass per step |" in card
+
+
+def test_a_card_names_as_code_only_what_may_be_code(run):
+    trained = load_run(run)
+    teacher = replace(trained.config.teacher, weights="photos:resnet.pth")
+    objective = replace(trained.config.objective, kd_loss="own.losses:pull@0123456789ab")
+    trained = replace(trained, config=replace(trained.config, teacher=teacher, objective=objective))
+    none = Difference(8, 0.0, 1.0, 0, 1, 0, 8)
+    energy = energy_of_run(run, limit=1)
+    card = model_card(run, trained, FORMATS["onnx"], Path("a.onnx"), 1, none, energy)
+    lines = [line for line in card.splitlines() if "author's own" in line]
+    assert lines == [
+        "- With code of its author's own: objective.kd_loss own.losses:pull@0123456789ab (import "
+        "path, source hash)"
+    ]
 
 
 def test_epochs_are_counted_from_0_as_in_the_result(run, recipe, capsys):

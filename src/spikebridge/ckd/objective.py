@@ -141,7 +141,7 @@ class CKDObjective(nn.Module):
             return Draws(dvs, hybrid), {}
         simulated_B = None
         if config.source == "staged":
-            simulated_B = draw_samples(1, batch, config.staging(progress), generator, share)[0]
+            simulated_B = draw_samples(1, batch, progress, generator, share)[0]
         probability = config.replacement(progress)
         replaced_TB = _DRAW[config.replace](self.time_steps, batch, probability, generator, share)
         if alone_B is not None:

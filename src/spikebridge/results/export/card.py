@@ -1,17 +1,16 @@
 """What an exported file says of itself, and the model card beside it."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from spikebridge.base.files import expand_path
-from spikebridge.base.hooks import is_hook
+from spikebridge.base.hooks import hooks_of
 from spikebridge.data.datasets import DATASETS
 from spikebridge.data.manifest import SELECTED_ON_TEST, UNPROVED, Manifest
 from spikebridge.data.settings import DataConfig
-from spikebridge.results.comparable import flat
 from spikebridge.results.energy import EnergyReport
 from spikebridge.results.export.formats import Format
 from spikebridge.results.export.outputs import Difference
@@ -117,7 +116,7 @@ def _accuracy(title: str, config: Config, result: dict[str, Any], manifest: Mani
         if result["protocol"] == "kt"
         else "epoch selected on validation, test read once"
     )
-    own = [f"{n} {v}" for n, v in flat(asdict(config)).items() if is_hook(v)]
+    own = [f"{name} {hook}" for name, hook in hooks_of(config).items()]
     lines += [
         f"- Method: {result['method']}, seed {result['seed']}, epoch {result['best_epoch']} of "
         f"{config.train.epochs}, counted from 0",
