@@ -59,6 +59,7 @@ def model_card(
     """
     config, result = trained.config, RunFolder(folder).result()
     title = DATASETS[config.data.name].title
+    height, width = config.data.size
     parts = [
         f"# {file.name}",
         f"A spiking network that classifies event-camera recordings into {len(trained.classes)} "
@@ -72,7 +73,10 @@ def model_card(
         f"{to.runtime} ran this file beside the student, on the run's validation recordings, in "
         f"float32. {found}.",
         _preprocessing(config.data, trained.sensor),
-        "## Use\n\n" + _USE[to.name].format(file=file.name, **_shape(config.data)),
+        "## Use\n\n"
+        + _USE[to.name].format(
+            file=file.name, steps=config.data.time_steps, height=height, width=width
+        ),
         _licence(config.data),
     ]
     return "\n\n".join(parts) + "\n"
@@ -166,10 +170,6 @@ def _preprocessing(data: DataConfig, sensor: tuple[int, int] | None) -> str:
         "In Python: `frame_events` and `network_input` in `spikebridge.data.frames`. The file's "
         "metadata hold `classes` and `preprocessing` as JSON."
     )
-
-
-def _shape(data: DataConfig) -> dict[str, Any]:
-    return {"steps": data.time_steps, "height": data.size[0], "width": data.size[1]}
 
 
 _USE = {
