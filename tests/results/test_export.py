@@ -192,8 +192,7 @@ def test_differences_are_counted():
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> str:
     root = tmp_path_factory.mktemp("export")
-    settings = tiny_recipe(root)
-    settings["student"]["threshold"] = 0.01  # All layers spike.
+    settings = tiny_recipe(root, student={"threshold": 0.01})  # All layers spike.
     (root / "recipe.yaml").write_text(yaml.safe_dump(settings))
     return str(root / "recipe.yaml")
 
@@ -220,14 +219,14 @@ def test_command_writes_file_and_card(run, to, tmp_path, capsys):
         f"Test top-1: **{result['test_top1']:.2f} %**",
         "Protocol: few-shot",
         "recordings are simulated from photos",
-        "8 trained, 8 selected the epoch, 8 tested",
+        "12 trained, 12 selected the epoch, 12 tested",
         f"epoch {result['best_epoch']} of 2, counted from 0",
         "| this network |",
         "3 recordings: logits differ",
         "cut into 2 bins of equal duration",
         "stretched to 8×8",
         "95th percentile",
-        "cup, saw",
+        "across, down, slope",
         "## Licence",
         FORMATS[to].runtime,
     ):
@@ -235,7 +234,7 @@ def test_command_writes_file_and_card(run, to, tmp_path, capsys):
     code = card.split("```python\n")[1].split("```")[0]
     scope = {}
     exec(code.replace(f'"{file.name}"', f'"{file}"'), scope)  # As a reader would run it.
-    assert tuple(scope["logits"].shape) == (1, 2)
+    assert tuple(scope["logits"].shape) == (1, 3)
 
 
 def test_a_card_lists_no_teacher_that_the_method_never_had(run, recipe, tmp_path):
@@ -276,7 +275,7 @@ def test_file_lies_in_the_run_by_default_and_says_how_to_prepare_frames(run):
     assert exported.difference.recordings == 8
     assert exported.difference.silent == ()
     kept = {entry.key: json.loads(entry.value) for entry in onnx.load(exported.file).metadata_props}
-    assert kept["classes"] == ["cup", "saw"]
+    assert kept["classes"] == ["across", "down", "slope"]
     assert kept["preprocessing"]["size"] == [8, 8]
     assert kept["preprocessing"]["channels"] == ["OFF", "ON"]
 
