@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 GPU = os.environ.get("SPIKEBRIDGE_GPU")
 if GPU != "1":  # Before torch is imported, and for all processes that tests start.
@@ -25,6 +23,7 @@ if GPU != "1":  # Before torch is imported, and for all processes that tests sta
 
 import torch  # noqa: E402
 
+from factories import tiny_recipe  # noqa: E402
 from skips import not_tested  # noqa: E402
 from spikebridge.settings.config import Config  # noqa: E402
 from spikebridge.settings.parsing import config_from  # noqa: E402
@@ -96,63 +95,32 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-# A tiny data set of real files that a student learns in seconds -----------------------------------
-
-BARS = ("across", "down", "slope")
-_PHOTOS = 20
+# Runs of seconds ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
-def photo_folder(tmp_path_factory) -> Path:
-    """Photos of bars that lie, stand or slope, at random places."""
-    root = tmp_path_factory.mktemp("photos")
-    random = np.random.default_rng(0)
-    for label, name in enumerate(BARS):
-        (root / name).mkdir()
-        for index in range(_PHOTOS):
-            place, strength = random.integers(3, 12), random.integers(160, 256)
-            row_HW, column_HW = np.mgrid[:16, :16]
-            distance = (row_HW, column_HW, (row_HW + column_HW) // 2)[label] - place
-            photo_HW = np.where(np.abs(distance) < 2, strength, random.integers(0, 40))
-            photo = Image.fromarray(photo_HW.astype(np.uint8))
-            photo.save(root / name / f"image_{index:04d}.png")
-    return root
+def runs_root(tmp_path_factory) -> Path:
+    """Where the photos and the cache of `recipe` are."""
+    return tmp_path_factory.mktemp("recipe")
+
+
+def _augmented(root: Path) -> dict[str, Any]:
+    return tiny_recipe(root, data={"augment": {"crop": 1, "flip": True}})
 
 
 @pytest.fixture
-def recipe(photo_folder, tmp_path_factory) -> dict:
-    """Settings of a run that takes seconds."""
-    return {
-        "data": {
-            "name": "folders",
-            "photos": str(photo_folder),
-            "size": [8, 8],
-            "time_steps": 3,
-            "simulator": {"width": 16, "height": 16, "amplitude": 3.0, "frames": 30},
-            "split": {"labelled_per_class": 4, "validation_per_class": 4, "test_per_class": 4},
-            "augment": {"crop": 1, "flip": True},
-            "cache": str(tmp_path_factory.getbasetemp() / "cache"),
-        },
-        "student": {"width": 0.1},
-        "teacher": {"width": 0.25, "epochs": 2, "batch_size": 8},
-        "train": {
-            "epochs": 2,
-            "batches_per_epoch": 5,
-            "batch_size": 6,
-            "lr": 0.5,
-            "warmup_epochs": 0.4,
-            "precision": "float32",
-        },
-    }
+def recipe(runs_root) -> dict[str, Any]:
+    """The tiny recipe, with augmentation."""
+    return _augmented(runs_root)
 
 
-@pytest.fixture
-def make_config(recipe, tmp_path):
-    """Makes the configuration of a method, with changes."""
+@pytest.fixture(scope="session")
+def make_config(runs_root):
+    """Makes the configuration of a method, with changes to `recipe`."""
 
     def make(method: str = "ckd", **changes: dict) -> Config:
-        file = tmp_path / "recipe.yaml"
-        file.write_text(yaml.safe_dump(merge(recipe, changes)))
+        file = runs_root / "recipe.yaml"
+        file.write_text(yaml.safe_dump(merge(_augmented(runs_root), changes)))
         return config_from(read_recipe(str(file), method), str(file))
 
     return make

@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import strategies as st
 from PIL import Image
 
 from spikebridge.base.errors import UserError
 from spikebridge.data.datasets.catalog import Collection, Item
 from spikebridge.data.events import Events
+from spikebridge.data.settings import DataConfig, SplitConfig
+from spikebridge.data.simulation.camera import Simulator
+from spikebridge.data.simulation.twins import simulate_folder
+from spikebridge.settings.presets import merge
 
 
 def real_data(below: str) -> tuple[Path, pytest.MarkDecorator]:
@@ -95,6 +100,30 @@ def photo_folder(
 def idx_bytes(array: np.ndarray) -> bytes:
     """An IDX file of unsigned bytes."""
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def recorded_folders(root: Path, simulator: Simulator, *, count: int) -> DataConfig:
+    """Data settings of photos in ``root`` and their simulated recordings, which are made."""
+    photos = photo_folder(root / "photos", count=count)
+    simulate_folder(photos, root / "events", simulator, seed=0)
+    return DataConfig(
+        name="folders",
+        photos=str(photos),
+        events=str(root / "events"),
+        sensor=(simulator.width, simulator.height),
+        size=(8, 8),
+        time_steps=3,
+        simulator=simulator,
+        split=SplitConfig(labelled_per_class=2, validation_per_class=1, test_per_class=1),
+        cache=str(root / "cache"),
+    )
+
+
+def changed_file(file: Path, settings: dict[str, Any], changes: dict[str, Any]) -> Path:
+    """A YAML file of settings with changed keys; None leaves one out."""
+    given = {k: v for k, v in (settings | changes).items() if v is not None}
+    file.write_text(yaml.safe_dump(given, sort_keys=False))
+    return file
 
 
 def collection_in(root: Path, recordings: dict[str, int], photos: dict[str, int]) -> Collection:
@@ -183,27 +212,55 @@ def png_bytes(seed: int, suffix: str = "png", side: int = 16) -> bytes:
     return stream.getvalue()
 
 
-def tiny_recipe(root: Path) -> dict[str, Any]:
-    """Settings of a run of seconds on photos of two classes, which are made in ``root``."""
+# Runs of seconds ---------------------------------------------------------------------------------
+
+BARS = ("across", "down", "slope")
+
+
+def bar_photos(root: Path, count: int = 20) -> Path:
+    """ROOT/CLASS/image_NNNN.png: bars that lie, stand or slope, soon told apart."""
+    random = np.random.default_rng(0)
+    for label, name in enumerate(BARS):
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            place, strength = random.integers(3, 12), random.integers(160, 256)
+            row_HW, column_HW = np.mgrid[:16, :16]
+            distance = (row_HW, column_HW, (row_HW + column_HW) // 2)[label] - place
+            photo_HW = np.where(np.abs(distance) < 2, strength, random.integers(0, 40))
+            photo = Image.fromarray(photo_HW.astype(np.uint8))
+            photo.save(root / name / f"image_{index:04d}.png")
+    return root
+
+
+def tiny_recipe(root: Path, **changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a run of seconds, with changes; unless these name photos, those are of bars.
+
+    Args:
+        root: Gets photos and cache.
+        changes: Settings that are laid over the others, room by room.
+    """
     photos = root / "photos"
-    return {
+    if "photos" not in changes.get("data", {}) and not photos.exists():
+        bar_photos(photos)
+    settings = {
         "data": {
             "name": "folders",
-            "photos": str(photos if photos.exists() else photo_folder(photos, count=20)),
+            "photos": str(photos),
             "size": [8, 8],
             "time_steps": 2,
             "simulator": {"width": 16, "height": 16, "amplitude": 3.0, "frames": 30},
             "split": {"labelled_per_class": 4, "validation_per_class": 4, "test_per_class": 4},
             "cache": str(root / "cache"),
         },
-        "student": {"width": 0.1, "threshold": 0.1},
+        "student": {"width": 0.1},
         "teacher": {"width": 0.25, "epochs": 1, "batch_size": 8},
         "train": {
             "epochs": 2,
-            "batches_per_epoch": 3,
-            "batch_size": 4,
+            "batches_per_epoch": 5,
+            "batch_size": 6,
             "lr": 0.5,
             "warmup_epochs": 0.4,
             "precision": "float32",
         },
     }
+    return merge(settings, changes)

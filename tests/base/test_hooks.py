@@ -292,7 +292,7 @@ def test_what_a_record_cannot_give_back_is_refused(tmp_path):
 
     for make_part, words in (
         (lambda: ObjectiveConfig(replacement=Quick()), "objective.replacement must be a Replace"),
-        (lambda: ObjectiveConfig(staging=Quick()), "test_hooks.Quick"),
+        (lambda: ObjectiveConfig(replacement=Quick()), "test_hooks.Quick"),
         (lambda: ObjectiveConfig(distillation=Never()), "objective.distillation"),
         (lambda: DataConfig(split=Split()), "data.split"),
         (lambda: DataConfig(simulator=Camera()), "data.simulator"),
@@ -321,11 +321,10 @@ OWN = all_of("own.losses")
 def trained(tmp_path_factory):
     """A folder in which CKD was trained with all that is one's own."""
     root = tmp_path_factory.mktemp("trained")
-    recipe = tiny_recipe(root)
+    recipe = tiny_recipe(root, teacher=OWN["teacher"], objective=OWN["objective"])
     (root / "recipes/own").mkdir(parents=True)
     (root / "recipes/own/losses.py").write_text(SOURCE)
-    recipe["teacher"] |= OWN["teacher"]
-    (root / "recipes/own.yaml").write_text(yaml.safe_dump(recipe | {"objective": OWN["objective"]}))
+    (root / "recipes/own.yaml").write_text(yaml.safe_dump(recipe))
     with pytest.MonkeyPatch.context() as patch:
         forget()
         patch.setattr(sys, "path", list(sys.path))

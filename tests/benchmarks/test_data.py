@@ -10,7 +10,7 @@ from hypothesis import given
 from benchmarks import data as bench
 from benchmarks.__main__ import main
 from benchmarks.baselines import frame_by_add_at, frame_by_loop, read_bin_by_loop
-from factories import as_events, as_rows, event_lists, packed, photo_folder
+from factories import as_events, as_rows, event_lists, packed, tiny_recipe
 from spikebridge.data.events import Events, read_events
 from spikebridge.data.frames import frame_events
 
@@ -32,18 +32,7 @@ def test_the_baseline_reads_as_we_do(tmp_path) -> None:
 
 def test_the_command_prints_and_writes_the_same_figures(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(bench, "_SECONDS", 0.03)
-    recipe = {
-        "data": {
-            "name": "folders",
-            "photos": str(photo_folder(tmp_path / "photos", count=8)),
-            "size": [8, 8],
-            "time_steps": 3,
-            "simulator": {"width": 16, "height": 16, "frames": 12, "amplitude": 3.0},
-            "split": {"validation_per_class": 1, "test_per_class": 2},
-            "cache": str(tmp_path / "cache"),
-        },
-        "student": {"width": 0.05},
-    }
+    recipe = tiny_recipe(tmp_path, data={"time_steps": 3})
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
     written = tmp_path / "figures.json"
     assert main(["data", str(tmp_path / "mine.yaml"), "--json", str(written)]) == 0

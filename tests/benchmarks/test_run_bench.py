@@ -11,7 +11,7 @@ import yaml
 from benchmarks import run, run_rows
 from benchmarks.__main__ import main
 from benchmarks.run_rows import PARTS, Clock, DenseFiles
-from factories import photo_folder, refused
+from factories import refused, tiny_recipe
 from spikebridge.ckd.settings import ObjectiveConfig
 from spikebridge.data.prepared import prepare
 from spikebridge.settings.config import Config
@@ -22,20 +22,7 @@ from spikebridge.training.ahead import Ahead
 @pytest.fixture
 def recipe(tmp_path):
     """A file with the settings of a tiny run."""
-    settings = {
-        "data": {
-            "name": "folders",
-            "photos": str(photo_folder(tmp_path / "photos", count=8)),
-            "size": [8, 8],
-            "time_steps": 3,
-            "simulator": {"width": 16, "height": 16, "frames": 12, "amplitude": 3.0},
-            "split": {"validation_per_class": 1, "test_per_class": 2},
-            "cache": str(tmp_path / "cache"),
-        },
-        "student": {"width": 0.05},
-        "teacher": {"width": 0.1},
-        "train": {"epochs": 2, "batches_per_epoch": 2, "batch_size": 4},
-    }
+    settings = tiny_recipe(tmp_path, data={"time_steps": 3}, train={"batches_per_epoch": 2})
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path

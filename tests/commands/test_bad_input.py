@@ -16,7 +16,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from factories import packed, photo_folder
+from factories import packed, photo_folder, tiny_recipe
 from spikebridge.cli import main
 from spikebridge.data.simulation.simulate import Simulator
 from spikebridge.data.simulation.twins import simulate_folder
@@ -28,22 +28,14 @@ Refuse = Callable[..., str]
 
 def _write_recipe(folder: Path, **changes: Any) -> Path:
     """A tiny recipe on a folder's photos and events; dotted changes, None leaves a key out."""
-    recipe: dict[str, Any] = {
-        "method": "scratch",
-        "data": {
-            "name": "folders",
-            "photos": str(folder / "photos"),
-            "events": str(folder / "events"),
-            "sensor": [16, 16],
-            "size": [16, 16],
-            "time_steps": 2,
-            "split": {"labelled_per_class": 1, "validation_per_class": 1, "test_per_class": 1},
-            "cache": str(folder / "cache"),
-        },
-        "student": {"width": 0.0625},
-        "teacher": {"width": 0.25, "epochs": 1},
-        "train": {"epochs": 1, "batch_size": 2, "precision": "float32", "device": "cpu"},
-    }
+    split = {"labelled_per_class": 1, "validation_per_class": 1, "test_per_class": 1}
+    folders = {name: str(folder / name) for name in ("photos", "events")}
+    recipe = tiny_recipe(
+        folder,
+        data={**folders, "sensor": [16, 16], "size": [16, 16], "split": split},
+        train={"epochs": 1, "batches_per_epoch": None, "batch_size": 2, "device": "cpu"},
+    )
+    recipe["method"] = "scratch"
     for key, value in changes.items():
         *parents, last = key.split(".")
         place = recipe

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from factories import as_rows, packed, photo_folder, picture, refused
+from factories import as_rows, packed, picture, recorded_folders, refused
 from spikebridge.data import prepared
 from spikebridge.data.events import read_events
 from spikebridge.data.feed.cache import CachedArrays
@@ -16,27 +16,13 @@ from spikebridge.data.photos import fit_photo, read_photo
 from spikebridge.data.prepared import PreparedData, frame_file, prepare
 from spikebridge.data.settings import AugmentConfig, DataConfig, SplitConfig
 from spikebridge.data.simulation.simulate import Simulator, simulate_photo
-from spikebridge.data.simulation.twins import simulate_folder
 
 SIMULATOR = Simulator(width=16, height=16, frames=12, amplitude=3.0)
-SPLIT = SplitConfig(labelled_per_class=2, validation_per_class=1, test_per_class=1)
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> DataConfig:
-    photos = photo_folder(tmp_path / "photos", count=8)
-    simulate_folder(photos, tmp_path / "events", SIMULATOR, seed=0)
-    return DataConfig(
-        name="folders",
-        photos=str(photos),
-        events=str(tmp_path / "events"),
-        sensor=(16, 16),
-        size=(8, 8),
-        time_steps=3,
-        simulator=SIMULATOR,
-        split=SPLIT,
-        cache=str(tmp_path / "cache"),
-    )
+    return recorded_folders(tmp_path, SIMULATOR, count=8)
 
 
 def _cache(config: DataConfig) -> dict[str, int]:

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from factories import photo_folder, picture, refused
+from factories import picture, recorded_folders, refused
 from spikebridge.data.feed.batches import PairedBatches
 from spikebridge.data.feed.source import draw_camera, simulate_source, view_key
 from spikebridge.data.frames import frame_events
 from spikebridge.data.photos import read_photo
 from spikebridge.data.prepared import prepare
-from spikebridge.data.settings import AugmentConfig, DataConfig, SourceConfig, SplitConfig
+from spikebridge.data.settings import AugmentConfig, DataConfig, SourceConfig
 from spikebridge.data.simulation.simulate import Simulator, simulate_photo
-from spikebridge.data.simulation.twins import simulate_folder
 from spikebridge.settings.parsing import config_from
 
 SIMULATOR = Simulator(width=16, height=16, frames=12, amplitude=3.0, background_hz=0.2)
@@ -25,19 +24,7 @@ KEYS = [f"{i:064x}" for i in range(1, 400)]
 
 @pytest.fixture
 def config(tmp_path: Path) -> DataConfig:
-    photos = photo_folder(tmp_path / "photos", count=6)
-    simulate_folder(photos, tmp_path / "events", SIMULATOR, seed=0)
-    return DataConfig(
-        name="folders",
-        photos=str(photos),
-        events=str(tmp_path / "events"),
-        sensor=(16, 16),
-        size=(8, 8),
-        time_steps=3,
-        simulator=SIMULATOR,
-        split=SplitConfig(labelled_per_class=2, validation_per_class=1, test_per_class=1),
-        cache=str(tmp_path / "cache"),
-    )
+    return recorded_folders(tmp_path, SIMULATOR, count=6)
 
 
 def _simulated(config: DataConfig) -> np.ndarray:

@@ -3,10 +3,9 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from oracles.reference import eager_lif
+from benchmarks.reference import PlainStudent, ReferenceParts
 from spikebridge.base.errors import UserError
 from spikebridge.models.build import build_student
 from spikebridge.models.settings import StudentConfig
@@ -31,71 +30,26 @@ def frames(steps=3, batch=4, size=(8, 8), seed=0, dtype=torch.float32):
     return torch.rand(steps, batch, 2, *size, generator=random, dtype=torch.float64).to(dtype) * 3
 
 
-class ByHand:
-    """A student's network written down with functions, in plain NCHW, from named tensors."""
-
-    def __init__(self, tensors, stream="dvs", training=True):
-        self.tensors, self.stream, self.training = tensors, stream, training
-        self.rates = []
-
-    def conv_norm(self, x_TBCHW, name, stride=1):
-        weight = self.tensors[f"{name}.layers.0.weight"]
-        weight = weight.clone(memory_format=torch.contiguous_format)
-        shape = x_TBCHW.shape[:2]
-        y = F.conv2d(
-            x_TBCHW.flatten(0, 1).contiguous(), weight, None, stride, weight.shape[-1] // 2
-        )
-        if self.training:
-            mean = y.mean((0, 2, 3), keepdim=True)
-            variance = (y - mean).square().mean((0, 2, 3), keepdim=True)
-        else:
-            mean = self.tensors[f"{name}.layers.1.running_mean"].view(1, -1, 1, 1)
-            variance = self.tensors[f"{name}.layers.1.running_var"].view(1, -1, 1, 1)
-        y = (y - mean) / (variance + 1e-5).sqrt()
-        y = y * self.tensors[f"{name}.layers.1.weight"].view(1, -1, 1, 1)
-        y = y + self.tensors[f"{name}.layers.1.bias"].view(1, -1, 1, 1)
-        return y.unflatten(0, shape)
-
-    def fire(self, current_TBCHW):
-        spikes_TBCHW, membrane_TBCHW = eager_lif(current_TBCHW, 2.0, 0.5, "qgate", 2.0)
-        self.rates.append(spikes_TBCHW.detach().mean().item())
-        return spikes_TBCHW, membrane_TBCHW
-
-    def head(self, x_TBN):
-        weight, bias = (self.tensors[f"head_{self.stream}.{k}"] for k in ("weight", "bias"))
-        return x_TBN @ weight.T + bias
-
-    def vgg(self, x_TBCHW):
-        for index in range(8):
-            current = self.conv_norm(x_TBCHW, f"backbone.layers.{index}.synapse")
-            x_TBCHW, membrane = self.fire(current)
-            if index % 2 and min(x_TBCHW.shape[-2:]) > 1:
-                x_TBCHW = F.avg_pool2d(x_TBCHW.flatten(0, 1), 2).unflatten(0, x_TBCHW.shape[:2])
-        return self.head(x_TBCHW.flatten(2)), membrane.flatten(2)
-
-    def resnet(self, x_TBCHW):
-        x_TBCHW, _ = self.fire(self.conv_norm(x_TBCHW, "backbone.stem.synapse"))
-        for index in range(8):
-            block, stride = f"backbone.blocks.{index}", 2 if index in (2, 4, 6) else 1
-            inner, _ = self.fire(self.conv_norm(x_TBCHW, f"{block}.first.synapse", stride))
-            current = self.conv_norm(inner, f"{block}.second")
-            if stride == 2:
-                x_TBCHW = self.conv_norm(x_TBCHW, f"{block}.shortcut", stride)
-            x_TBCHW, membrane = self.fire(current + x_TBCHW)
-        return self.head(x_TBCHW.mean((3, 4))), membrane.flatten(2)
-
-    def __call__(self, name, x_TBCHW):
-        return self.vgg(x_TBCHW) if name == "vgg-snn" else self.resnet(x_TBCHW)
+def plain(model, name, size=(8, 8), width=1 / 16, classes=5):
+    """The benchmark's plain network with a student's weights, in its precision and mode."""
+    config = StudentConfig(name=name, width=width)
+    oracle = PlainStudent(ReferenceParts(), config, classes, size)
+    oracle.to(model.head_dvs.weight.dtype).load_state_dict(model.state_dict())
+    return oracle.train(model.training)
 
 
-def tensors_of(model):
-    return dict(model.named_parameters()) | dict(model.named_buffers())
+def assert_same(found, expected):
+    for x, y in (
+        (found.logits_TBC, expected.logits_TBC),
+        (found.membrane_TBN, expected.membrane_TBN),
+    ):
+        torch.testing.assert_close(x, y, rtol=1e-8, atol=1e-9)
 
 
 @STUDENTS
 @STREAMS
 @pytest.mark.parametrize("training", [True, False])
-def test_logits_membrane_and_rates_are_those_by_hand(name, stream, training):
+def test_logits_membrane_and_rates_are_the_plain_networks(name, stream, training):
     model = student(name).double()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -104,13 +58,10 @@ def test_logits_membrane_and_rates_are_those_by_hand(name, stream, training):
         model(frames(seed=seed, dtype=torch.float64))
     model.train(training)
     x_TBCHW = frames(seed=5, dtype=torch.float64)
-    by_hand = ByHand(copy.deepcopy(tensors_of(model)), stream, training)
-    logits_TBC, membrane_TBN = by_hand(name, x_TBCHW)
-    output = model(x_TBCHW, stream)
-    torch.testing.assert_close(output.logits_TBC, logits_TBC, rtol=1e-8, atol=1e-9)
-    torch.testing.assert_close(output.membrane_TBN, membrane_TBN, rtol=1e-8, atol=1e-9)
+    expected, output = plain(model, name)(x_TBCHW, stream), model(x_TBCHW, stream)
+    assert_same(output, expected)
     rates = [rate.item() for rate in output.rates.values()]
-    assert rates == pytest.approx(by_hand.rates, abs=1e-6)
+    assert rates == pytest.approx([rate.item() for rate in expected.rates.values()], abs=1e-6)
     assert 0.02 < min(rates) < max(rates) < 0.9
 
 
@@ -124,20 +75,14 @@ def test_rates_have_the_layers_names():
 @STREAMS
 def test_float32_gradients_are_those_of_plain_nchw_layers(name, stream):
     model = student(name)
-    leaves = {k: v.detach().clone().requires_grad_() for k, v in model.named_parameters()}
-    by_hand = ByHand(leaves | dict(model.named_buffers()), stream)
-    upstream = None
-    gradients = []
-    for run in (lambda x: by_hand(name, x), lambda x: model(x, stream)):
-        output = run(frames())
-        logits, membrane = (
-            output if isinstance(output, tuple) else (output.logits_TBC, output.membrane_TBN)
-        )
+    oracle, upstream, gradients = plain(model, name), None, []
+    for network in (oracle, model):
+        output = network(frames(), stream)
         if upstream is None:
-            upstream = torch.randn_like(logits), torch.randn_like(membrane)
-        ((logits * upstream[0]).sum() + (membrane * upstream[1]).sum()).backward()
-        owners = leaves if not gradients else dict(model.named_parameters())
-        gradients.append({k: v.grad for k, v in owners.items()})
+            upstream = torch.randn_like(output.logits_TBC), torch.randn_like(output.membrane_TBN)
+        loss = (output.logits_TBC * upstream[0]).sum() + (output.membrane_TBN * upstream[1]).sum()
+        loss.backward()
+        gradients.append({k: v.grad for k, v in network.named_parameters()})
     expected, found = gradients
     for key, gradient in expected.items():
         if f"head_{'hybrid' if stream == 'dvs' else 'dvs'}" in key:
@@ -172,20 +117,14 @@ def test_layout_of_the_input_changes_no_gradient(name):
 def test_vgg_takes_odd_and_non_square_sizes(size):
     model = student(size=size).double()
     x_TBCHW = frames(2, 3, size, dtype=torch.float64)
-    logits_TBC, membrane_TBN = ByHand(tensors_of(model))("vgg-snn", x_TBCHW)
-    output = model(x_TBCHW)
-    torch.testing.assert_close(output.logits_TBC, logits_TBC, rtol=1e-8, atol=1e-9)
-    torch.testing.assert_close(output.membrane_TBN, membrane_TBN, rtol=1e-8, atol=1e-9)
+    assert_same(model(x_TBCHW), plain(model, "vgg-snn", size)(x_TBCHW))
 
 
 @pytest.mark.parametrize("size", [(8, 8), (15, 22), (9, 31)])
 def test_resnet_takes_odd_and_non_square_sizes(size):
     model = student("resnet18-snn", size=size).double()
     x_TBCHW = frames(2, 3, size, dtype=torch.float64)
-    logits_TBC, membrane_TBN = ByHand(tensors_of(model))("resnet18-snn", x_TBCHW)
-    output = model(x_TBCHW)
-    torch.testing.assert_close(output.logits_TBC, logits_TBC, rtol=1e-8, atol=1e-9)
-    torch.testing.assert_close(output.membrane_TBN, membrane_TBN, rtol=1e-8, atol=1e-9)
+    assert_same(model(x_TBCHW), plain(model, "resnet18-snn", size)(x_TBCHW))
 
 
 @pytest.mark.parametrize(("name", "size"), [("vgg-snn", (3, 20)), ("resnet18-snn", (20, 7))])

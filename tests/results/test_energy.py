@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 from torch.nn import functional as F
 
-from factories import photo_folder, refused
+from factories import refused, tiny_recipe
 from spikebridge.cli import main
 from spikebridge.models.build import build_student
 from spikebridge.models.settings import StudentConfig
@@ -282,21 +282,13 @@ def test_macs_of_an_ann_are_the_sum_of_all_ones_layers():
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> str:
     root = tmp_path_factory.mktemp("energy")
-    split = {"labelled_per_class": 3, "validation_per_class": 5, "test_per_class": 2}
-    settings = {
-        "data": {
-            "name": "folders",
-            "photos": str(photo_folder(root / "photos", count=14)),
-            "size": [16, 16],
-            "time_steps": 3,
-            "simulator": {"width": 16, "height": 16, "frames": 20},
-            "split": split,
-            "cache": str(root / "cache"),
-        },
-        "student": {"width": 0.1, "neuron_backend": "eager"},
-        "teacher": {"width": 0.1, "epochs": 1},
-        "train": {"epochs": 1, "batches_per_epoch": 2, "batch_size": 4, "precision": "float32"},
-    }
+    settings = tiny_recipe(
+        root,
+        data={"size": [16, 16], "time_steps": 3},
+        student={"neuron_backend": "eager"},
+        teacher={"width": 0.1},
+        train={"epochs": 1, "batches_per_epoch": 2, "batch_size": 4},
+    )
     file = root / "recipe.yaml"
     file.write_text(yaml.safe_dump(settings))
     return str(file)
@@ -314,7 +306,7 @@ def test_command_prints_figures_and_assumptions(run, tmp_path, capsys):
     assert main(["energy", str(run), "--json", str(file)]) == 0
     page = capsys.readouterr().out
     report = json.loads(file.read_text())
-    assert (report["recordings"], report["time_steps"], report["split"]) == (10, 3, "validation")
+    assert (report["recordings"], report["time_steps"], report["split"]) == (12, 3, "validation")
     assert f"{report['student']['nj']:,.1f}" in page
     assert f"{report['ann']['nj']:,.1f}" in page
     for words in ("layer8", "head", "t=2", "4.6 pJ per MAC", "not binary", "no teacher in"):
@@ -331,8 +323,8 @@ def test_report_repeats_and_takes_some_recordings(run):
     whole, again = energy_of_run(run), energy_of_run(run)
     assert whole.as_json() == again.as_json()
     some = energy_of_run(run, limit=3)
-    np.testing.assert_allclose(some.nj_N, whole.nj_N[[0, 4, 9]])
-    assert energy_of_run(run, "test").recordings == 4
+    np.testing.assert_allclose(some.nj_N, whole.nj_N[[0, 6, 11]])
+    assert energy_of_run(run, "test").recordings == 12
 
 
 def test_teacher_beside_the_run_is_counted(run, recipe, tmp_path, capsys):
@@ -345,7 +337,7 @@ def test_teacher_beside_the_run_is_counted(run, recipe, tmp_path, capsys):
     assert (teacher.name, teacher.size) == ("small-cnn", (16, 16))
     # Widths 3, 6 and 13; 46 = 3·16 − 2 connections along an axis of 16 pixels, and so on.
     pairs = ((3 * 3 + 3 * 3), (3 * 6 + 6 * 6), (6 * 13 + 13 * 13))
-    expected = sum(p * n * n for p, n in zip(pairs, (46, 22, 10), strict=True)) + 4 * 13 * 2
+    expected = sum(p * n * n for p, n in zip(pairs, (46, 22, 10), strict=True)) + 4 * 13 * 3
     assert teacher.macs == expected
     assert teacher.nj == pytest.approx(expected * 4.6e-3)
     capsys.readouterr()

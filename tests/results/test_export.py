@@ -18,6 +18,7 @@ from factories import refused, tiny_recipe
 from spikebridge.cli import main
 from spikebridge.models.build import build_student
 from spikebridge.models.settings import StudentConfig
+from spikebridge.results.energy import energy_of_run
 from spikebridge.results.export import (
     FORMATS,
     difference,
@@ -26,9 +27,11 @@ from spikebridge.results.export import (
     student_outputs,
 )
 from spikebridge.results.export import run as exporting
+from spikebridge.results.export.card import model_card
 from spikebridge.results.export.graph import Convolution, Spikes
-from spikebridge.results.export.outputs import Outputs
+from spikebridge.results.export.outputs import Difference, Outputs
 from spikebridge.results.export.to_pt2 import FoldedStudent
+from spikebridge.results.trained import load_run
 
 STEPS = 3
 # Odd sizes, where pools and strides leave out the last row and column.
@@ -189,8 +192,7 @@ def test_differences_are_counted():
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> str:
     root = tmp_path_factory.mktemp("export")
-    settings = tiny_recipe(root)
-    settings["student"]["threshold"] = 0.01  # All layers spike.
+    settings = tiny_recipe(root, student={"threshold": 0.01})  # All layers spike.
     (root / "recipe.yaml").write_text(yaml.safe_dump(settings))
     return str(root / "recipe.yaml")
 
@@ -217,14 +219,14 @@ def test_command_writes_file_and_card(run, to, tmp_path, capsys):
         f"Test top-1: **{result['test_top1']:.2f} %**",
         "Protocol: few-shot",
         "recordings are simulated from photos",
-        "8 trained, 8 selected the epoch, 8 tested",
+        "12 trained, 12 selected the epoch, 12 tested",
         f"epoch {result['best_epoch']} of 2, counted from 0",
         "| this network |",
         "3 recordings: logits differ",
         "cut into 2 bins of equal duration",
         "stretched to 8×8",
         "95th percentile",
-        "cup, saw",
+        "across, down, slope",
         "## Licence",
         FORMATS[to].runtime,
     ):
@@ -232,7 +234,7 @@ def test_command_writes_file_and_card(run, to, tmp_path, capsys):
     code = card.split("```python\n")[1].split("```")[0]
     scope = {}
     exec(code.replace(f'"{file.name}"', f'"{file}"'), scope)  # As a reader would run it.
-    assert tuple(scope["logits"].shape) == (1, 2)
+    assert tuple(scope["logits"].shape) == (1, 3)
 
 
 def test_a_card_lists_no_teacher_that_the_method_never_had(run, recipe, tmp_path):
@@ -240,6 +242,21 @@ def test_a_card_lists_no_teacher_that_the_method_never_had(run, recipe, tmp_path
     card = export_run(run, "onnx", tmp_path / "student.onnx").card.read_text()
     assert "teacher" not in card
     assert "| ANN of the same shape, one pass per step |" in card
+
+
+def test_a_card_names_as_code_only_what_may_be_code(run):
+    trained = load_run(run)
+    teacher = replace(trained.config.teacher, weights="photos:resnet.pth")
+    objective = replace(trained.config.objective, kd_loss="own.losses:pull@0123456789ab")
+    trained = replace(trained, config=replace(trained.config, teacher=teacher, objective=objective))
+    none = Difference(8, 0.0, 1.0, 0, 1, 0, 8)
+    energy = energy_of_run(run, limit=1)
+    card = model_card(run, trained, FORMATS["onnx"], Path("a.onnx"), 1, none, energy)
+    lines = [line for line in card.splitlines() if "author's own" in line]
+    assert lines == [
+        "- With code of its author's own: objective.kd_loss own.losses:pull@0123456789ab (import "
+        "path, source hash)"
+    ]
 
 
 def test_epochs_are_counted_from_0_as_in_the_result(run, recipe, capsys):
@@ -258,7 +275,7 @@ def test_file_lies_in_the_run_by_default_and_says_how_to_prepare_frames(run):
     assert exported.difference.recordings == 8
     assert exported.difference.silent == ()
     kept = {entry.key: json.loads(entry.value) for entry in onnx.load(exported.file).metadata_props}
-    assert kept["classes"] == ["cup", "saw"]
+    assert kept["classes"] == ["across", "down", "slope"]
     assert kept["preprocessing"]["size"] == [8, 8]
     assert kept["preprocessing"]["channels"] == ["OFF", "ON"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from factories import refused, tiny_recipe
+from factories import bar_photos, refused, tiny_recipe
 from spikebridge.base import compiled
 from spikebridge.cli import main
 from spikebridge.data.datasets.catalog import cache_folder
@@ -20,8 +20,8 @@ from spikebridge.results.trained import load_run
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a run was made: its recipe names all folders relative to it."""
     root = tmp_path_factory.mktemp("made")
-    recipe = tiny_recipe(root)
-    recipe["data"] |= {"photos": "photos", "cache": "cache"}
+    bar_photos(root / "photos")
+    recipe = tiny_recipe(root, data={"photos": "photos", "cache": "cache"})
     (root / "mine.yaml").write_text(yaml.safe_dump(recipe))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -32,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def elsewhere(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The run, seen from another folder that has photos of its own."""
-    (tmp_path / "photos/cup").mkdir(parents=True)
+    (tmp_path / "photos/down").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     return made / "runs/mine/kt-seed0"
 
@@ -59,7 +59,7 @@ def test_a_run_is_tested_again_from_another_folder(elsewhere: Path) -> None:
 def test_data_that_are_nowhere_are_said(
     made: Path, elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    (tmp_path / "photos/cup").rmdir()
+    (tmp_path / "photos/down").rmdir()
     (tmp_path / "photos").rmdir()
     (made / "photos").rename(made / "gone")
     try:

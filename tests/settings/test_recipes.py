@@ -81,14 +81,6 @@ def test_a_method_is_one_file(more_methods):
     assert comparable.name_variants("late", [{"objective.replacement.power": 9}]) == [""]
 
 
-def test_the_lines_that_contributing_changes_are_there():
-    shown = re.findall(r"```diff\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
-    lines = [line[1:] for diff in shown for line in diff.splitlines() if line.startswith("-")]
-    source = "".join(f.read_text() for f in (ROOT / "src").rglob("*.py"))
-    assert len(lines) == 2
-    assert all(line in source for line in lines)
-
-
 def test_a_methods_file_has_no_other_keys(more_methods):
     more_methods(late=LATE.replace("order", "ordr"))
     refused(methods, "late.yaml", "unknown key ordr")

@@ -15,7 +15,7 @@ from torch import distributed as dist
 from torch.distributed import TCPStore
 from worker import APART, TOGETHER, make_task, train
 
-from factories import refused
+from factories import refused, tiny_recipe
 from spikebridge.base import distributed
 from spikebridge.cli import main
 
@@ -23,11 +23,16 @@ PORTS = 6
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory, photo_folder):
+def two(tmp_path_factory):
     """What two processes found, by rank, the folder of their runs, and their recipe."""
     folder = tmp_path_factory.mktemp("two")
     recipe = folder / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(small_recipe(photo_folder, folder)))
+    settings = tiny_recipe(
+        folder,
+        data={"augment": {"crop": 1, "flip": True}},
+        train={"batches_per_epoch": 3, "batch_size": 7},
+    )
+    recipe.write_text(yaml.safe_dump(settings))
     # As torchrun does, so that no other program can take a port in between.
     own = {"is_master": True, "wait_for_workers": False}
     stores = [TCPStore("127.0.0.1", 0, **own) for _ in range(PORTS)]
@@ -119,31 +124,6 @@ def test_a_process_that_fails_does_not_wait_for_the_others(nccl, monkeypatch):
         _ = 1 / 0
     assert nccl[-1] == ("_abort_process_group",)
     assert ("destroy_process_group",) not in nccl
-
-
-def small_recipe(photo_folder, folder):
-    """Settings of a run that takes seconds."""
-    return {
-        "data": {
-            "name": "folders",
-            "photos": str(photo_folder),
-            "size": [8, 8],
-            "time_steps": 3,
-            "simulator": {"width": 16, "height": 16, "amplitude": 3.0, "frames": 30},
-            "split": {"labelled_per_class": 4, "validation_per_class": 4, "test_per_class": 4},
-            "augment": {"crop": 1, "flip": True},
-            "cache": str(folder / "cache"),
-        },
-        "student": {"width": 0.1},
-        "teacher": {"width": 0.25, "epochs": 1, "batch_size": 8},
-        "train": {
-            "epochs": 2,
-            "batches_per_epoch": 3,
-            "batch_size": 7,
-            "lr": 0.5,
-            "precision": "float32",
-        },
-    }
 
 
 def test_shared_statistics_and_alignment_compute_what_one_process_does(two):

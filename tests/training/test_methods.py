@@ -58,7 +58,6 @@ def test_test_recordings_are_read_once_after_the_selection(make_config, tmp_path
     train_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
     assert seen == [
         ("TeacherTask", "validation"),
-        ("TeacherTask", "validation"),
         ("TeacherTask", "test"),
         ("StudentTask", "validation"),
         ("StudentTask", "validation"),
@@ -112,10 +111,10 @@ def test_an_exception_of_the_listener_ends_training_with_its_log_whole(make_conf
     assert [epoch for epoch, _ in heard] == [0, 1]
 
 
-def test_a_class_without_photos_is_trained_on_events_alone(make_config, photo_folder, tmp_path):
+def test_a_class_without_photos_is_trained_on_events_alone(make_config, recipe, tmp_path):
     """All four methods, a teacher that never saw the class, and a clean audit."""
     photos = tmp_path / "photos"
-    shutil.copytree(photo_folder, photos, ignore=lambda *_: ["down"])
+    shutil.copytree(recipe["data"]["photos"], photos, ignore=lambda *_: ["down"])
     events = with_simulated_events(make_config().data).events
     folders = {"photos": str(photos), "events": events, "sensor": [16, 16]}
     refused(lambda: prepare(make_config(data=folders).data, 0), "'down'", "data.events_alone")

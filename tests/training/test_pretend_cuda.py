@@ -48,8 +48,11 @@ def captured_soon(monkeypatch):
     monkeypatch.setattr("spikebridge.base.graphs._WARM", 1)
 
 
-@pytest.mark.parametrize("student", ["vgg-snn", "resnet18-snn"])
-@pytest.mark.parametrize("method", methods())
+@pytest.mark.parametrize(
+    ("method", "student"),
+    [*((method, "vgg-snn") for method in methods()),
+     *((method, "resnet18-snn") for method in ("ckd-plus", "tmkt", "ann-on-frames"))],
+)  # fmt: skip
 def test_every_method_is_captured_and_computes_what_a_cpu_does(
     make_config, captured_soon, method, student
 ):

@@ -40,42 +40,47 @@ def die():
     raise RuntimeError("the power went out")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def data(make_config):
     config = make_config()
     return prepare(config.data, config.seed)
 
 
+@pytest.fixture(scope="module")
+def whole(make_config, data, tmp_path_factory):
+    """A run of CKD that nothing stopped; its teacher lies beside it."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train_student(make_config(), data, folder, teacher_folder=folder.parent / "teacher")
+    return folder
+
+
 @pytest.mark.parametrize("step", [0, 4, 6, 8])
-def test_student_stopped_by_ctrl_c_at_any_step(make_config, data, tmp_path, monkeypatch, step):
-    config = make_config()
-    train_student(config, data, tmp_path / "whole", teacher_folder=tmp_path / "teacher")
+def test_student_stopped_by_ctrl_c_at_any_step(
+    make_config, data, whole, tmp_path, monkeypatch, step
+):
+    config, teacher = make_config(), whole.parent / "teacher"
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         run_until(patch, StudentTask, step, send_interrupt)
-        train_student(config, data, tmp_path / "parts", teacher_folder=tmp_path / "teacher")
+        train_student(config, data, tmp_path / "parts", teacher_folder=teacher)
     assert not (tmp_path / "parts" / "result.json").exists()
     spent = torch.load(tmp_path / "parts" / "checkpoint.pt")["seconds"]
     assert spent > 0
-    train_student(
-        config, data, tmp_path / "parts", teacher_folder=tmp_path / "teacher", resume=True
-    )
-    same_run(tmp_path / "whole", tmp_path / "parts")
+    train_student(config, data, tmp_path / "parts", teacher_folder=teacher, resume=True)
+    same_run(whole, tmp_path / "parts")
     assert torch.load(tmp_path / "parts" / "checkpoint.pt")["seconds"] > spent
 
 
-def test_student_killed_after_its_last_checkpoint(make_config, data, tmp_path, monkeypatch):
-    config = make_config()
-    train_student(config, data, tmp_path / "whole", teacher_folder=tmp_path / "teacher")
-    folder = tmp_path / "parts"
+def test_student_killed_after_its_last_checkpoint(make_config, data, whole, tmp_path, monkeypatch):
+    config, folder, teacher = make_config(), tmp_path / "parts", whole.parent / "teacher"
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         run_until(patch, StudentTask, 2, send_interrupt)
-        train_student(config, data, folder, teacher_folder=tmp_path / "teacher")
+        train_student(config, data, folder, teacher_folder=teacher)
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
         run_until(patch, StudentTask, 4, die)  # after steps 0 to 2
-        train_student(config, data, folder, teacher_folder=tmp_path / "teacher", resume=True)
+        train_student(config, data, folder, teacher_folder=teacher, resume=True)
     assert len((folder / "metrics.jsonl").read_text().splitlines()) > 4
-    train_student(config, data, folder, teacher_folder=tmp_path / "teacher", resume=True)
-    same_run(tmp_path / "whole", folder)
+    train_student(config, data, folder, teacher_folder=teacher, resume=True)
+    same_run(whole, folder)
 
 
 def test_teacher_stopped_by_ctrl_c(make_config, data, tmp_path, monkeypatch):

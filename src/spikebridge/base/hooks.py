@@ -4,13 +4,23 @@ A run records a hook as `module:name@hash`; the hash is the start of the SHA-256
 file, so that a changed source is another setting.
 """
 
+import dataclasses
 import importlib
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import file_sha256
@@ -20,6 +30,8 @@ if TYPE_CHECKING:
 else:
     Hook = str
 """Type of a setting that is text, for which Python code may give the callable that it names."""
+
+_T = TypeVar("_T")
 
 _PATH = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _HOOK = re.compile(rf"(?P<name>(?P<module>{_PATH}):(?P<attribute>{_PATH}))(?:@(?P<hash>\w{{12}}))?")
@@ -51,30 +63,68 @@ def folders() -> list[str]:
     return list(_folders)
 
 
-def check_setting(part: Any, name: str, label: str) -> None:
-    """Refuse a dataclass's setting that is neither one of its words nor a hook.
+def hook(default: str) -> Any:
+    """Field of a dataclass, annotated with `Hook`, that may name a hook."""
+    return dataclasses.field(default=default, metadata={"hook": True})
+
+
+def check_hooks(part: Any, prefix: str) -> None:
+    """Refuse what may name a hook and is neither one nor one of its `Literal` words, if any.
 
     A callable becomes the text that names it.
 
     Args:
-        part: A dataclass whose ``name`` is annotated as a `Literal` of the words, or a `Hook`.
-        name: The attribute.
-        label: The setting's name in messages.
+        part: A dataclass, whose fields are looked at.
+        prefix: What its settings' names begin with in messages.
 
     Raises:
         ValueError: another text.
         UserError: a callable that its import path does not give back.
     """
-    value = getattr(part, name)
-    if callable(value):
-        value = _text_of(value, label)
-        object.__setattr__(part, name, value)
-    kinds = get_args(get_type_hints(type(part))[name])
-    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
-    if value not in words and not is_hook(value):
-        raise ValueError(
-            f"{label} must be one of {', '.join(words)}, or module:name of your own, not {value}"
-        )
+    for name in _may_name_hooks(part):
+        value, label = getattr(part, name), f"{prefix}{name}"
+        if callable(value):
+            value = _text_of(value, label)
+            object.__setattr__(part, name, value)
+        kinds = get_args(get_type_hints(type(part))[name])
+        words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+        if words and value not in words and not is_hook(value):
+            raise ValueError(
+                f"{label} must be one of {', '.join(words)}, or module:name of your own, "
+                f"not {value}"
+            )
+
+
+def hooks_of(settings: Any, prefix: str = "") -> dict[str, str]:
+    """The hooks that a dataclass names, and those within it, by dotted name."""
+    found: dict[str, str] = {}
+    for name in _may_name_hooks(settings):
+        if is_hook(value := getattr(settings, name)):
+            found[f"{prefix}{name}"] = value
+    for name in _parts(settings):
+        found |= hooks_of(getattr(settings, name), f"{prefix}{name}.")
+    return found
+
+
+def with_sources(settings: _T) -> _T:
+    """A dataclass, each hook that it and those within it name with the hash of its source.
+
+    Raises:
+        UserError: a hook that cannot be imported.
+    """
+    changed = {name: recorded(getattr(settings, name)) for name in _may_name_hooks(settings)}
+    changed |= {name: with_sources(getattr(settings, name)) for name in _parts(settings)}
+    changed = {name: value for name, value in changed.items() if value != getattr(settings, name)}
+    return dataclasses.replace(settings, **changed) if changed else settings  # pyright: ignore
+
+
+def _may_name_hooks(settings: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(settings) if "hook" in field.metadata]
+
+
+def _parts(settings: Any) -> list[str]:
+    names = (field.name for field in dataclasses.fields(settings))
+    return [name for name in names if dataclasses.is_dataclass(getattr(settings, name))]
 
 
 def recorded(setting: str) -> str:

@@ -56,14 +56,12 @@ class Draws:
     """Whether the DVS stream is trained."""
     hybrid: bool
     """Whether the hybrid stream is."""
-    distils: bool
-    """Whether the teacher is asked."""
     replaced_TB: Tensor | None = None
     """Frames of the hybrid stream that are replaced."""
     simulated_B: Tensor | None = None
     """Samples of a `staged` source that are simulated recordings."""
     guidance: Tensor | None = None
-    """w_KD W(u), a scalar."""
+    """w_KD W(u), a scalar; None where it is 0, and the teacher is not asked."""
 
 
 class CKDObjective(nn.Module):
@@ -139,10 +137,10 @@ class CKDObjective(nn.Module):
         config = self.config
         dvs, hybrid = progress >= config.dvs_from, progress < config.hybrid_until
         if not hybrid:
-            return Draws(dvs, hybrid, False), {}
+            return Draws(dvs, hybrid), {}
         simulated_B = None
         if config.source == "staged":
-            simulated_B = draw_samples(1, batch, config.staging(progress), generator, part)[0]
+            simulated_B = draw_samples(1, batch, progress, generator, part)[0]
         probability = config.replacement(progress)
         replaced_TB = _DRAW[config.replace](self.time_steps, batch, probability, generator, part)
         if alone_B is not None:
@@ -157,7 +155,6 @@ class CKDObjective(nn.Module):
         draws = Draws(
             dvs,
             hybrid,
-            bool(guidance),
             replaced_TB,
             simulated_B,
             torch.tensor(guidance, dtype=torch.float64) if guidance else None,
@@ -175,7 +172,7 @@ class CKDObjective(nn.Module):
 
         Args:
             student: Called once per stream.
-            teacher: Maps photos to logits; called where ``draws`` says so.
+            teacher: Maps photos to logits; called where ``draws`` has a guidance.
             batch: Both streams' samples.
             draws: From `draw`.
 
@@ -183,23 +180,23 @@ class CKDObjective(nn.Module):
             ValueError: a teacher or simulated recordings are needed and not there.
         """
         config = self.config
-        result = StepResult({}, {}, batch.part.weight if batch.part else 1.0)
+        losses: dict[str, Tensor] = {}
+        logged: dict[str, Any] = {}
         step_weight_T = None
         dvs = student(batch.dvs_TBCHW, "dvs") if draws.dvs else None
         if draws.hybrid:
             stream = self._hybrid_stream(batch, draws)
             hybrid = student(stream.frames_TBCHW, "hybrid" if config.statistics == "dvs" else "dvs")
-            result.losses["hybrid"] = self._classification(hybrid.logits_TBC, batch.label_B)
-            if draws.distils:
-                assert draws.guidance is not None
+            losses["hybrid"] = self._classification(hybrid.logits_TBC, batch.label_B)
+            if draws.guidance is not None:
                 if teacher is None:
                     raise ValueError("this objective distils, but no teacher was given")
                 loss = self._distil(hybrid, teacher, batch, stream)
-                result.losses["kd"] = draws.guidance.to(loss.dtype) * loss
+                losses["kd"] = draws.guidance.to(loss.dtype) * loss
             if self.mixup_heads is not None:
-                self._perceive(self.mixup_heads, hybrid, stream, result)
+                losses |= self._perceive(self.mixup_heads, hybrid, stream)
             if dvs and config.contrast_weight:
-                result.losses["contrast"] = config.contrast_weight * contrast_loss(
+                losses["contrast"] = config.contrast_weight * contrast_loss(
                     hybrid.features_TBF.mean(0),
                     dvs.features_TBF.mean(0),
                     batch.label_B,
@@ -207,21 +204,19 @@ class CKDObjective(nn.Module):
                 )
             if dvs and self.coefficient is not None:
                 coefficient_T = self.coefficient()
-                step_weight_T = 1 - coefficient_T
-                result.logged["coefficient"] = coefficient_T.detach()
-                result.logged |= _logged_cka(hybrid.membrane_TBN, dvs.membrane_TBN)
                 alignment = self._alignment(hybrid, dvs, batch, coefficient_T)
                 if alignment is not None:
-                    result.losses["alignment"] = config.alignment_weight * alignment
+                    losses["alignment"] = config.alignment_weight * alignment
                 else:
                     # Nothing opposes 1 − c_t here, which would drive the coefficient to 1.
-                    step_weight_T = step_weight_T.detach()
+                    coefficient_T = coefficient_T.detach()
+                step_weight_T = 1 - coefficient_T
+                logged["coefficient"] = coefficient_T.detach()
+                logged |= _logged_cka(hybrid.membrane_TBN, dvs.membrane_TBN)
         if dvs:
-            result.losses["dvs"] = self._classification(
-                dvs.logits_TBC, batch.label_B, step_weight_T
-            )
-            result.logged["rates"] = dvs.rates
-        return result
+            losses["dvs"] = self._classification(dvs.logits_TBC, batch.label_B, step_weight_T)
+            logged["rates"] = dvs.rates
+        return StepResult(losses, logged, batch.part.weight if batch.part else 1.0)
 
     def _hybrid_stream(self, batch: Batch, draws: Draws) -> HybridBatch:
         """The hybrid stream's input."""
@@ -270,16 +265,18 @@ class CKDObjective(nn.Module):
         return loss(hybrid.logits_TBC, teacher_BC, **options)
 
     def _perceive(
-        self, heads: MixupHeads, hybrid: StudentOutput, stream: HybridBatch, result: StepResult
-    ) -> None:
+        self, heads: MixupHeads, hybrid: StudentOutput, stream: HybridBatch
+    ) -> dict[str, Tensor]:
         """Time-step mixup's auxiliary losses."""
         config = self.config
         logit_TB, share_B = heads(hybrid.features_TBF)
+        losses = {}
         if config.modality_weight:
             loss = modality_loss(logit_TB, stream.replaced_TB)
-            result.losses["modality"] = config.modality_weight * loss
+            losses["modality"] = config.modality_weight * loss
         if config.ratio_weight:
-            result.losses["ratio"] = config.ratio_weight * ratio_loss(share_B, stream.replaced_TB)
+            losses["ratio"] = config.ratio_weight * ratio_loss(share_B, stream.replaced_TB)
+        return losses
 
     def _alignment(
         self,

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from spikebridge.base.errors import UserError
-from spikebridge.base.hooks import Hook, bare, check_setting, resolve
+from spikebridge.base.hooks import Hook, bare, check_hooks, hook, resolve
 
 
 @dataclass(frozen=True)
 class ReplacementSchedule:
     """Probability P(u) that a hybrid sample is replaced by its DVS sample (equation 4)."""
 
-    shape: Literal["power", "linear", "step", "never", "always"] | Hook = "power"
+    shape: Literal["power", "linear", "step", "never", "always"] | Hook = hook("power")
     """Form of the rise from 0 to 1; `power` with exponent 3 is KT's; module:name is your own."""
     power: float = 3.0
     """Exponent of `power`."""
@@ -20,7 +20,7 @@ class ReplacementSchedule:
     """Progress at which `step` jumps from 0 to 1."""
 
     def __post_init__(self) -> None:
-        check_setting(self, "shape", "replacement.shape")
+        check_hooks(self, "replacement.")
         if not 0 < self.power < math.inf:
             raise ValueError("replacement: power must be positive and finite")
         if not 0 <= self.step_at <= 1:
@@ -51,7 +51,7 @@ class ReplacementSchedule:
 class DistillationSchedule:
     """Weight W(u) of the teacher's guidance (phased distillation, equation 10)."""
 
-    shape: Literal["phased", "tied", "constant", "cosine", "none"] | Hook = "phased"
+    shape: Literal["phased", "tied", "constant", "cosine", "none"] | Hook = hook("phased")
     """`phased` is CKD's; `tied` is 1 − P(u); `constant` is naive distillation; module:name is your
     own."""
     phase_one_end: float = 0.4
@@ -62,7 +62,7 @@ class DistillationSchedule:
     """Steepness of the sigmoid-shaped fall in the switching phase."""
 
     def __post_init__(self) -> None:
-        check_setting(self, "shape", "distillation.shape")
+        check_hooks(self, "distillation.")
         if not 0 <= self.phase_one_end < self.phase_two_start <= 1:
             raise ValueError("distillation: 0 ≤ phase_one_end < phase_two_start ≤ 1 must hold")
         if not 0 < self.slope < math.inf:

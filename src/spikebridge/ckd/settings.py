@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from spikebridge.base.checks import require, require_plain_parts
-from spikebridge.base.hooks import Hook, check_setting, is_hook
+from spikebridge.base.hooks import Hook, check_hooks, hook, is_hook
 from spikebridge.ckd.schedules import DistillationSchedule, ReplacementSchedule
 
 
@@ -23,9 +23,7 @@ class ObjectiveConfig:
     needs one head."""
     source: Literal["photo", "simulated", "staged"] = "photo"
     """Source of the hybrid stream: the static photo, a simulated recording of it, or first the one
-    and then the other (`staged`: photo, simulated, recorded)."""
-    staging: ReplacementSchedule = field(default_factory=lambda: ReplacementSchedule("linear"))
-    """Probability S(u) that a `staged` sample's source is the simulated recording."""
+    and then, with probability u, the other (`staged`: photo, simulated, recorded)."""
     replace: Literal["sample", "time-step"] = "sample"
     """What P(u) replaces: whole samples, or each of their time steps by itself (TMKT's time-step
     mixup)."""
@@ -35,7 +33,7 @@ class ObjectiveConfig:
     """λ of TET."""
     kd_weight: float = 1.0
     """w_KD."""
-    kd_loss: Literal["kl", "dkd", "dist"] | Hook = "kl"
+    kd_loss: Literal["kl", "dkd", "dist"] | Hook = hook("kl")
     """Divergence (Hinton et al.), decoupled distillation, distillation of relations, or module:name
     of your own."""
     dkd_alpha: float = 1.0
@@ -52,7 +50,7 @@ class ObjectiveConfig:
     """Distil all hybrid samples, or each by its share of time steps that are not replaced."""
     alignment_weight: float = 0.5
     """w_DA; 0 leaves out alignment and regulariser."""
-    alignment: Literal["cka"] | Hook = "cka"
+    alignment: Literal["cka"] | Hook = hook("cka")
     """What is aligned at each time step: 1 − |CKA|, or module:name of your own loss."""
     cka: Literal["biased", "debiased"] = "biased"
     """Estimate of CKA that is trained on; both are logged."""
@@ -77,8 +75,7 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         require_plain_parts(self, "objective.")
-        check_setting(self, "kd_loss", "objective.kd_loss")
-        check_setting(self, "alignment", "objective.alignment")
+        check_hooks(self, "objective.")
         require(self.kd_temperature > 0, "objective.kd_temperature must be positive")
         require(self.contrast_temperature > 0, "objective.contrast_temperature must be positive")
         for name in ("kd", "alignment", "contrast", "modality", "ratio"):
@@ -113,13 +110,6 @@ class ObjectiveConfig:
         start = 0.0 if is_hook(replacement.shape) else replacement(0.0)
         guides = is_hook(guidance.shape) or guidance(0.0, start)
         return bool(self.kd_weight and self.hybrid_until and guides)
-
-    @property
-    def hooks(self) -> list[str]:
-        """The settings that are a user's own."""
-        schedules = (self.replacement, self.staging, self.distillation)
-        named = (self.alignment, self.kd_loss, *(one.shape for one in schedules))
-        return [one for one in named if is_hook(one)]
 
     @property
     def evaluate_from(self) -> float:

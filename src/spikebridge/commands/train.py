@@ -53,10 +53,10 @@ def _teacher(given: Namespace) -> None:
     needs a teacher and there is none.
     """
     from spikebridge.base.distributed import main_first, processes, rank
+    from spikebridge.base.hooks import with_sources
     from spikebridge.data.prepared import prepare
     from spikebridge.run_folder import RunFolder
     from spikebridge.runs.train import train_teacher
-    from spikebridge.settings.recorded import with_sources
 
     config, root = experiment(given)
     config = with_sources(config)  # Before data are prepared, which takes long.
@@ -78,11 +78,11 @@ def _train(given: Namespace) -> None:
     setting of the recipe can be changed: --method kt --seed 1 --data.split.labelled_per_class 2.
     """
     from spikebridge.base.distributed import main_first, processes, rank
+    from spikebridge.base.hooks import with_sources
     from spikebridge.data.prepared import prepare
     from spikebridge.results.export import warn_before_training
     from spikebridge.run_folder import RunFolder
     from spikebridge.runs.train import train_student
-    from spikebridge.settings.recorded import with_sources
 
     config, root = experiment(given)
     config = with_sources(config)  # Before data are prepared, which takes long.

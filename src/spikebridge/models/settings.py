@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spikebridge.base.checks import require
-from spikebridge.base.hooks import Hook, check_setting, is_hook
+from spikebridge.base.hooks import Hook, check_hooks, hook, is_hook
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class StudentConfig:
 class TeacherConfig:
     """The ANN teacher and its training on the photos."""
 
-    name: Hook = "small-cnn"
+    name: Hook = hook("small-cnn")
     """`small-cnn`, `efficientnet-lite0` (ImageNet weights, extra `pretrained`), any timm name, or
     module:name of your own: classes → network of photos in [0, 1]."""
     checkpoint: str | None = None
@@ -66,8 +66,7 @@ class TeacherConfig:
     """Label smoothing of the cross-entropy."""
 
     def __post_init__(self) -> None:
-        if callable(self.name):
-            check_setting(self, "name", "teacher.name")
+        check_hooks(self, "teacher.")
         if is_hook(self.name):
             require(self.weights is None, "teacher.weights is for timm's models; unset it")
             require(

@@ -55,6 +55,15 @@ class Audit:
         return {"verdict": self.verdict, **asdict(self)}
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What one part of the audit says."""
+
+    checks: Sequence[str] = ()
+    leaks: Sequence[Leak] = ()
+    unproved: Sequence[str] = ()
+
+
 def audit(path: Path, cache: Path) -> Audit:
     """Audit a run's folder, or a manifest alone.
 
@@ -71,13 +80,39 @@ def audit(path: Path, cache: Path) -> Audit:
     """
     run = RunFolder(path) if path.is_dir() else None
     manifest = run.manifest() if run else Manifest.read(path)
-    leaks = list(_recordings_in_two_splits(manifest))
-    unproved: list[str] = []
+    seen = {
+        "photos of the labelled recordings": manifest.labelled_photos,
+        "this split's photos": manifest.seen_photos,
+    }
+    found, origin = [_split(manifest)], None
+    if run is not None:
+        result, selection = _selection(run, manifest)
+        teacher, doubts = _teacher(run, result, manifest)
+        if teacher is not None:
+            seen["the teacher's photos"] = teacher.seen_photos
+        found += [selection, _Found(unproved=[*result.get("unproved", []), *doubts])]
+        origin = result.get("origin")
+    held_there = _unchanged(manifest.held_photos, origin, cache)
+    found += [
+        _photos(manifest, where, photos, held_there, origin, cache)
+        for where, photos in seen.items()
+    ]
+    return Audit(
+        str(path),
+        manifest.protocol,
+        checks=tuple(check for part in found for check in part.checks),
+        leaks=tuple(leak for part in found for leak in part.leaks),
+        unproved=tuple(dict.fromkeys(doubt for part in found for doubt in part.unproved)),
+        left_out=_left_out(manifest, held_there, origin, cache),
+    )
+
+
+def _split(manifest: Manifest) -> _Found:
+    """Whether each recording is in one split; what the manifest itself cannot tell."""
     checks = [
         f"recordings: {len(manifest.held_recordings)} validate or test, "
         f"{len(manifest.select('recording', 'train'))} train"
     ]
-    unproved += manifest.doubts
     if elsewhere := manifest.shown_elsewhere:
         checks.append(
             f"pairs: {elsewhere} of the recordings that validate or test show photos that are "
@@ -85,50 +120,7 @@ def audit(path: Path, cache: Path) -> Audit:
         )
     if alone := manifest.events_alone:
         checks.append(f"classes without photos: {', '.join(sorted(alone))}")
-    seen = [
-        ("photos of the labelled recordings", manifest.labelled_photos),
-        ("this split's photos", manifest.seen_photos),
-    ]
-    origin = None
-    if run is not None:
-        result, selection, doubts = _selection(run, manifest)
-        origin = result.get("origin")
-        leaks += selection
-        unproved += doubts
-        unproved += result.get("unproved", [])
-        checks.append(f"selection: every evaluation of {run.metrics_file}")
-        teacher, doubts = _teacher(run, result, manifest)
-        unproved += doubts
-        if teacher is not None:
-            seen.append(("the teacher's photos", teacher.seen_photos))
-            if known := {e.class_name for e in teacher.seen_photos} & manifest.events_alone:
-                unproved.append(
-                    f"the teacher was trained on photos of {', '.join(sorted(known))}, of which "
-                    "there are none here, and some may show recordings that validate or test"
-                )
-    held = manifest.held_photos
-    held_there = _unchanged(held, origin, cache)
-    for where, photos in seen:
-        checks.append(
-            f"{where}: {len(photos)} seen in training, against {len(held)} photos "
-            "of validation and test recordings, by pair, content and likeness"
-        )
-        caught = list(_seen_photos(manifest, photos, where))
-        others = [e for e in photos if e.file not in {leak.seen for leak in caught}]
-        others_there = _unchanged(others, origin, cache)
-        if gone := len(held) + len(others) - len(held_there) - len(others_there):
-            unproved.append(
-                f"{gone} photos are no longer where the manifest says, or have changed, and could "
-                "not be compared; restore them and repeat the audit"
-            )
-        leaks += caught
-        leaks += [
-            Leak("likeness", first.file, f"{second.file} ({likeness})", where)
-            for first, second, likeness in lookalike_photos(held_there, others_there, cache)
-        ]
-    left_out = _left_out(manifest, held_there, origin, cache)
-    doubts = tuple(dict.fromkeys(unproved))
-    return Audit(str(path), manifest.protocol, tuple(checks), tuple(leaks), doubts, left_out)
+    return _Found(checks, list(_recordings_in_two_splits(manifest)), manifest.doubts)
 
 
 def _recordings_in_two_splits(manifest: Manifest) -> Iterator[Leak]:
@@ -161,6 +153,35 @@ def _seen_photos(manifest: Manifest, photos: Sequence[Entry], where: str) -> Ite
             yield Leak("content", contents[photo.sha256].file, photo.file, where)
 
 
+def _photos(
+    manifest: Manifest,
+    where: str,
+    photos: list[Entry],
+    held_there: list[Entry],
+    origin: str | None,
+    cache: Path,
+) -> _Found:
+    """Whether photos that training saw show what validates or tests."""
+    held = manifest.held_photos
+    check = (
+        f"{where}: {len(photos)} seen in training, against {len(held)} photos "
+        "of validation and test recordings, by pair, content and likeness"
+    )
+    caught = list(_seen_photos(manifest, photos, where))
+    others = [e for e in photos if e.file not in {leak.seen for leak in caught}]
+    others_there = _unchanged(others, origin, cache)
+    alike = [
+        Leak("likeness", first.file, f"{second.file} ({likeness})", where)
+        for first, second, likeness in lookalike_photos(held_there, others_there, cache)
+    ]
+    gone = len(held) + len(others) - len(held_there) - len(others_there)
+    doubt = (
+        f"{gone} photos are no longer where the manifest says, or have changed, and could "
+        "not be compared; restore them and repeat the audit"
+    )
+    return _Found([check], [*caught, *alike], [doubt] if gone else [])
+
+
 def _left_out(
     manifest: Manifest, held_there: list[Entry], origin: str | None, cache: Path
 ) -> tuple[str, ...]:
@@ -182,7 +203,7 @@ def _unchanged(entries: list[Entry], origin: str | None, cache: Path) -> list[En
     return inside + [e for e, sha in zip(whole, hashes, strict=True) if sha == e.sha256]
 
 
-def _selection(run: RunFolder, manifest: Manifest) -> tuple[dict[str, Any], list[Leak], list[str]]:
+def _selection(run: RunFolder, manifest: Manifest) -> tuple[dict[str, Any], _Found]:
     """The run's result, and whether validation chose the checkpoint, as every evaluation says."""
     try:
         result, evaluations = run.result(), run.metrics("eval")
@@ -206,7 +227,8 @@ def _selection(run: RunFolder, manifest: Manifest) -> tuple[dict[str, Any], list
         doubts.append(
             f"{run.manifest_file} is not the manifest that the run was trained with; restore it"
         )
-    return result, leaks, doubts
+    check = f"selection: every evaluation of {run.metrics_file}"
+    return result, _Found([check], leaks, doubts)
 
 
 def _loss(evaluation: dict[str, Any]) -> float:
@@ -225,7 +247,14 @@ def _teacher(
     if result.get("teacher") is None:
         return None, []
     seen = run.teacher_manifest()
-    return seen, teacher_doubts(seen, *started)
+    doubts = teacher_doubts(seen, *started)
+    alone = manifest.events_alone
+    if seen is not None and (known := {e.class_name for e in seen.seen_photos} & alone):
+        doubts.append(
+            f"the teacher was trained on photos of {', '.join(sorted(known))}, of which "
+            "there are none here, and some may show recordings that validate or test"
+        )
+    return seen, doubts
 
 
 def teacher_doubts(manifest: Manifest | None, name: str, weights: str | None) -> list[str]:

@@ -13,7 +13,7 @@ from scipy.special import stdtr, stdtrit
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import write_json, write_text
-from spikebridge.data.manifest import SELECTED_ON_TEST, Manifest
+from spikebridge.data.manifest import SELECTED_ON_TEST
 from spikebridge.results.comparable import key_of, name_variants, settings_that_matter
 from spikebridge.results.tables import (
     MARK_MEANS,
@@ -212,16 +212,8 @@ def labelled_recordings(
     if counted := result.get("labelled_recordings"):
         return counted["min"], counted["max"]
     if by_manifest or each is None:
-        return _counted(RunFolder(folder).manifest())
+        return RunFolder(folder).manifest().labelled_recordings
     return each, each
-
-
-def _counted(manifest: Manifest) -> tuple[int, int]:
-    """Fewest and most recordings of a class that train."""
-    counts = dict.fromkeys((e.label for e in manifest.entries if e.kind == "recording"), 0)
-    for entry in manifest.select("recording", "train"):
-        counts[entry.label] += 1
-    return min(counts.values(), default=0), max(counts.values(), default=0)
 
 
 def in_words(ranges: Iterable[tuple[int, int] | None]) -> str:

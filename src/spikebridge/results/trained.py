@@ -5,6 +5,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from spikebridge.base.console import working
@@ -102,6 +103,11 @@ def data_of_run(folder: Path, trained: Trained) -> PreparedData:
         raise UserError(
             f"{folder}: the data are no longer those that this run was trained on: {error}"
         ) from error
+
+
+def evenly(count: int, most: int) -> np.ndarray:
+    """Indices of at most so many things of a row, evenly spaced, its ends among them."""
+    return np.linspace(0, count - 1, min(most, count)).round().astype(int)
 
 
 def evaluate_run(folder: Path, split: str) -> Evaluation:

@@ -16,7 +16,7 @@ from spikebridge.base.devices import pick_device
 from spikebridge.base.distributed import on_main, size
 from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.base.files import expand_path, write_json, write_text
-from spikebridge.base.hooks import folder_of, resolve
+from spikebridge.base.hooks import folder_of, hooks_of, resolve, with_sources
 from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import PreparedData
 from spikebridge.data.settings import DataConfig, SourceConfig
@@ -29,7 +29,7 @@ from spikebridge.run_folder import RunFolder
 from spikebridge.runs.begin import begun, open_run, precision_of
 from spikebridge.runs.tasks import student_task, teacher_task
 from spikebridge.settings.config import Config
-from spikebridge.settings.recorded import plain_settings, with_sources
+from spikebridge.settings.recorded import plain_settings
 from spikebridge.training.checkpoint import save_model
 from spikebridge.training.evaluate import Evaluation
 from spikebridge.training.loop import Best, fit
@@ -115,7 +115,7 @@ def _student_task(
     config: Config, data: PreparedData, teacher_folder: Path, teacher_config: Config | None
 ) -> tuple[StudentTask, Trained | None]:
     """What is to be trained, and its teacher, if it needs one."""
-    for hook in config.objective.hooks:
+    for hook in hooks_of(config.objective).values():
         resolve(hook)
     device = pick_device(config.train.device)
     torch.manual_seed(config.seed)

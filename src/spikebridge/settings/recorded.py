@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from spikebridge.base.errors import UserError
-from spikebridge.base.hooks import recorded
+from spikebridge.base.hooks import with_sources
 from spikebridge.settings.config import Config
 
 
@@ -20,27 +20,6 @@ def plain_settings(config: Config) -> dict[str, Any]:
             "give a spikebridge.settings.config.Config"
         )
     return _plain(dataclasses.asdict(with_sources(config)))
-
-
-def with_sources(config: Config) -> Config:
-    """The settings, each hook with the hash of its source as it is now.
-
-    Raises:
-        UserError: a hook that cannot be imported.
-    """
-
-    def changed(part: Any, *names: str) -> Any:
-        values = {name: recorded(getattr(part, name)) for name in names}
-        return dataclasses.replace(part, **values)
-
-    objective = changed(config.objective, "alignment", "kd_loss")
-    names = ("replacement", "staging", "distillation")
-    schedules = {name: changed(getattr(objective, name), "shape") for name in names}
-    return dataclasses.replace(
-        config,
-        teacher=changed(config.teacher, "name"),
-        objective=dataclasses.replace(objective, **schedules),
-    )
 
 
 def _plain(value: Any, name: str = "") -> Any:

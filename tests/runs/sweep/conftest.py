@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from factories import changed_file
 from spikebridge.runs.sweep.spec import Sweep, read_sweep
 
 
@@ -22,10 +22,7 @@ def write_sweep(tiny_file, tmp_path):
     }
 
     def write(**changes: Any) -> Path:
-        file = tmp_path / "small.yaml"
-        given = {k: v for k, v in (settings | changes).items() if v is not None}
-        file.write_text(yaml.safe_dump(given, sort_keys=False))
-        return file
+        return changed_file(tmp_path / "small.yaml", settings, changes)
 
     return write
 

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spikebridge.results.watched import watched
+
 
 def connections_1d(
     size: int, count: int, kernel: int, stride: int, *, before: int = 0, dilation: int = 1
@@ -70,31 +72,20 @@ def count_macs(network: nn.Module, x_BCHW: Tensor) -> int:
         network: Any network; it is run in evaluation mode.
         x_BCHW: One or more inputs.
     """
-    total = 0
+    macs: list[int] = []
 
-    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(module, nn.Conv2d):
             sizes = zip(inputs[0].shape[-2:], output.shape[-2:], strict=True)
             rows, columns = (
                 conv_connections(module, axis, size, out_size).sum()
                 for axis, (size, out_size) in enumerate(sizes)
             )
-            total += channel_pairs(module) * int(rows * columns)
+            macs.append(channel_pairs(module) * int(rows * columns))
         elif isinstance(module, nn.Linear):
-            total += inputs[0][0].numel() * module.out_features
+            macs.append(inputs[0][0].numel() * module.out_features)
 
-    training = network.training
-    network.eval()
-    handles = [
-        module.register_forward_hook(add)
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-    ]
-    try:
+    counted = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    with watched(network, ((module, count) for module in counted)):
         network(x_BCHW)
-    finally:
-        for handle in handles:
-            handle.remove()
-        network.train(training)
-    return total
+    return sum(macs)

@@ -1,6 +1,6 @@
 """Spikes, synaptic operations and MACs of a student, layer by layer and step by step."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from spikebridge.models.resnet import ResNetBackbone, SpikingBlock
 from spikebridge.models.student import OverTime, SpikingLayer, Student
 from spikebridge.models.vgg import VGGBackbone
 from spikebridge.results.energy.connections import channel_pairs, conv_connections, pool_connections
+from spikebridge.results.watched import Watch, watched
 
 MAC_PJ, AC_PJ = 4.6, 0.9
 """Picojoules of a 32-bit floating-point multiply-accumulate and accumulate at 45 nm (Horowitz,
@@ -124,7 +125,7 @@ def count_operations(student: Student, x_TBCHW: Tensor) -> Operations:
     parts = _synapses(student)
     found: dict[str, LayerOperations] = {}
 
-    def counter(part: _Synapses) -> Callable[[nn.Module, Any, Any], None]:
+    def counter(part: _Synapses) -> Watch:
         def count(module: nn.Module, inputs: Any, output: Any) -> None:
             x = output[0] if part.side == "output" else inputs[0]
             x = x[..., None, None] if isinstance(module, nn.Linear) else x
@@ -133,15 +134,8 @@ def count_operations(student: Student, x_TBCHW: Tensor) -> Operations:
 
         return count
 
-    training = student.training
-    student.eval()
-    handles = [part.source.register_forward_hook(counter(part)) for part in parts]
-    try:
+    with watched(student, ((part.source, counter(part)) for part in parts)):
         student(x_TBCHW)
-    finally:
-        for handle in handles:
-            handle.remove()
-        student.train(training)
     return Operations(tuple(found[part.name] for part in parts))
 
 

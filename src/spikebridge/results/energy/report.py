@@ -24,7 +24,7 @@ from spikebridge.results.energy.operations import (
     count_operations,
     joined,
 )
-from spikebridge.results.trained import Trained, data_of_run, load_run
+from spikebridge.results.trained import data_of_run, evenly, load_run
 from spikebridge.run_folder import RunFolder
 from spikebridge.settings.config import Config
 from spikebridge.training.precision import make_autocast
@@ -259,7 +259,8 @@ def energy_of_run(
     if not isinstance(trained.model, Student):
         raise UserError(f"{folder}: holds a teacher; energy is counted for students")
     config = trained.config
-    operations = _count(trained.model, config, recordings_of_run(folder, trained, split), limit)
+    events = data_of_run(folder, trained).events[split]
+    operations = _count(trained.model, config, events, limit)
     if teacher_folder is None:
         given = config.teacher.checkpoint
         beside = folder.parent / f"teacher-seed{config.seed}"
@@ -270,20 +271,10 @@ def energy_of_run(
     return EnergyReport(str(folder), split, config.student.name, operations, teacher, missing)
 
 
-def recordings_of_run(folder: Path, trained: Trained, split: str) -> EventSet:
-    """The recordings of one split that a finished run was made with.
-
-    Raises:
-        UserError: its data or its manifest have changed since.
-    """
-    return data_of_run(folder, trained).events[split]
-
-
 def _count(student: Student, config: Config, events: EventSet, limit: int | None) -> Operations:
     device = pick_device(config.train.device)
     student, autocast = student.to(device), make_autocast(config.train.precision, device)
-    count = len(events.label_N)
-    rows_N = np.linspace(0, count - 1, min(limit or count, count)).round().astype(int)
+    rows_N = evenly(len(events.label_N), limit or len(events.label_N))
 
     def operations(start: int) -> Operations:
         x_BTCHW = torch.from_numpy(events.input(rows_N[start : start + _BATCH]))

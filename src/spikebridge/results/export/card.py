@@ -1,17 +1,16 @@
 """What an exported file says of itself, and the model card beside it."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from spikebridge.base.files import expand_path
-from spikebridge.base.hooks import is_hook
+from spikebridge.base.hooks import hooks_of
 from spikebridge.data.datasets import DATASETS
 from spikebridge.data.manifest import SELECTED_ON_TEST, UNPROVED, Manifest
 from spikebridge.data.settings import DataConfig
-from spikebridge.results.comparable import flat
 from spikebridge.results.energy import EnergyReport
 from spikebridge.results.export.formats import Format
 from spikebridge.results.export.outputs import Difference
@@ -60,6 +59,7 @@ def model_card(
     """
     config, result = trained.config, RunFolder(folder).result()
     title = DATASETS[config.data.name].title
+    height, width = config.data.size
     parts = [
         f"# {file.name}",
         f"A spiking network that classifies event-camera recordings into {len(trained.classes)} "
@@ -73,7 +73,10 @@ def model_card(
         f"{to.runtime} ran this file beside the student, on the run's validation recordings, in "
         f"float32. {found}.",
         _preprocessing(config.data, trained.sensor),
-        "## Use\n\n" + _USE[to.name].format(file=file.name, **_shape(config.data)),
+        "## Use\n\n"
+        + _USE[to.name].format(
+            file=file.name, steps=config.data.time_steps, height=height, width=width
+        ),
         _licence(config.data),
     ]
     return "\n\n".join(parts) + "\n"
@@ -117,7 +120,7 @@ def _accuracy(title: str, config: Config, result: dict[str, Any], manifest: Mani
         if result["protocol"] == "kt"
         else "epoch selected on validation, test read once"
     )
-    own = [f"{n} {v}" for n, v in flat(asdict(config)).items() if is_hook(v)]
+    own = [f"{name} {hook}" for name, hook in hooks_of(config).items()]
     lines += [
         f"- Method: {result['method']}, seed {result['seed']}, epoch {result['best_epoch']} of "
         f"{config.train.epochs}, counted from 0",
@@ -167,10 +170,6 @@ def _preprocessing(data: DataConfig, sensor: tuple[int, int] | None) -> str:
         "In Python: `frame_events` and `network_input` in `spikebridge.data.frames`. The file's "
         "metadata hold `classes` and `preprocessing` as JSON."
     )
-
-
-def _shape(data: DataConfig) -> dict[str, Any]:
-    return {"steps": data.time_steps, "height": data.size[0], "width": data.size[1]}
 
 
 _USE = {

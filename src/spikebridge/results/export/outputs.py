@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from spikebridge.models.resnet import SpikingBlock
 from spikebridge.models.student import SpikingLayer, Student
 from spikebridge.results.export.graph import Graph, Spikes
+from spikebridge.results.watched import watched
 
 # Rounding moves a potential across θ in a few recordings of a hundred, and the layers behind carry
 # it on; an error in a file shows in every recording, and is far larger (docs/export.md).
@@ -87,12 +88,8 @@ def student_outputs(student: Student, graph: Graph, x_BTCHW: Tensor) -> Outputs:
         fired.append(output if isinstance(output, Tensor) else output[0])
 
     layers = [m for m in student.modules() if isinstance(m, SpikingLayer | SpikingBlock)]
-    handles = [layer.register_forward_hook(keep) for layer in layers]
-    try:
+    with watched(student, ((layer, keep) for layer in layers)):
         output = student(x_BTCHW.transpose(0, 1))
-    finally:
-        for handle in handles:
-            handle.remove()
     if len(fired) < len(graph.neurons):
         # A VGG's last layer is asked for its potential, not called.
         fired.append(_fired(output.membrane_TBN, graph))

@@ -3,19 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import atomic_path, write_text
 from spikebridge.models.student import Student
 from spikebridge.results.energy import energy_of_run
-from spikebridge.results.energy.report import recordings_of_run
 from spikebridge.results.export.card import about, model_card
 from spikebridge.results.export.formats import FORMATS, Format, obstacle
 from spikebridge.results.export.graph import Graph, folded_graph
 from spikebridge.results.export.outputs import Difference, difference, student_outputs
-from spikebridge.results.trained import load_run
+from spikebridge.results.trained import data_of_run, evenly, load_run
 
 _COUNTED = 20
 
@@ -60,10 +58,8 @@ def export_run(
         raise UserError(f"{folder}: cannot be exported to {to.title}: {reason}")
     to.require()
     file = file or folder / f"student.{to.name}"
-    events = recordings_of_run(folder, trained, "validation")
-    count = len(events.label_N)
-    rows_N = np.linspace(0, count - 1, min(check, count)).round().astype(int)
-    x_BTCHW = torch.from_numpy(events.input(rows_N))
+    events = data_of_run(folder, trained).events["validation"]
+    x_BTCHW = torch.from_numpy(events.input(evenly(len(events.label_N), check)))
     graph = folded_graph(student, config.data.size, config.data.time_steps)
     with atomic_path(file) as temporary:
         to.write(graph, temporary, about(trained))

@@ -14,10 +14,9 @@ from spikebridge.base.console import console, each
 from spikebridge.base.errors import UserError
 from spikebridge.data.frames import network_input
 from spikebridge.data.prepared import frame_file
-from spikebridge.results.energy.report import recordings_of_run
 from spikebridge.results.predict.classify import Classifier, running_mean, steps_until
 from spikebridge.results.predict.recordings import find_recordings
-from spikebridge.results.trained import Trained
+from spikebridge.results.trained import Trained, data_of_run
 
 CONFIDENCES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 _BATCH = 20
@@ -86,7 +85,7 @@ def curve_of_run(folder: Path, trained: Trained) -> Curve:
         UserError: a teacher, or the run's data or manifest have changed since.
     """
     classifier = Classifier(trained)
-    events = recordings_of_run(folder, trained, "validation")
+    events = data_of_run(folder, trained).events["validation"]
     count = len(events.label_N)
     rows = [slice(start, start + _BATCH) for start in range(0, count, _BATCH)]
     logits = [classifier.logits(events.input(r)) for r in rows]

@@ -1,6 +1,5 @@
 """Every spike of a student on one recording, and the potentials of its last layer."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from spikebridge.models.resnet import ResNetBackbone
 from spikebridge.models.student import Student
 from spikebridge.models.vgg import VGGBackbone
+from spikebridge.results.watched import Watch, watched
 from spikebridge.settings.config import Config
 from spikebridge.training.precision import make_autocast
 
@@ -51,16 +51,11 @@ def record_activity(student: Student, config: Config, x_TCHW: np.ndarray) -> Act
     if config.student.neuron != "lif":
         return None
     found: dict[str, Tensor] = {}
-    handles = [
-        module.register_forward_hook(_keep(found, names)) for module, names in _sources(student)
-    ]
     x_TBCHW = torch.from_numpy(x_TCHW)[:, None]
-    try:
-        with make_autocast(config.train.precision, torch.device("cpu"))():
-            output = student(x_TBCHW)
-    finally:
-        for handle in handles:
-            handle.remove()
+    autocast = make_autocast(config.train.precision, torch.device("cpu"))
+    watches = ((module, _keep(found, names)) for module, names in _sources(student))
+    with watched(student, watches), autocast():
+        output = student(x_TBCHW)
     threshold = config.student.threshold
     membrane_TN = output.membrane_TBN[:, 0].float().numpy()
     spikes = {name: _flat(found[name]) for name in output.rates if name in found}
@@ -81,7 +76,7 @@ def _sources(student: Student) -> list[tuple[nn.Module, tuple[str | None, ...]]]
     return [(backbone.stem, ("stem",)), *named]
 
 
-def _keep(found: dict[str, Tensor], names: tuple[str | None, ...]) -> Callable[..., None]:
+def _keep(found: dict[str, Tensor], names: tuple[str | None, ...]) -> Watch:
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
         parts = output if isinstance(output, tuple) else (output,)
         found.update({name: part for name, part in zip(names, parts, strict=True) if name})

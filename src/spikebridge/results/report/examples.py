@@ -16,7 +16,7 @@ from spikebridge.data.prepared import frame_file
 from spikebridge.results.report.confusion import Pair
 from spikebridge.results.report.pictures import event_pictures, grid, photo_uri, strip
 from spikebridge.results.report.read import Prediction, Run
-from spikebridge.results.trained import Trained
+from spikebridge.results.trained import Trained, evenly
 
 RIGHT, WRONG = 4, 6
 
@@ -173,5 +173,4 @@ def _spread(said: list[Prediction], count: int) -> list[Prediction]:
     ranks = [(rank, label) for label, group in by_class.items() for rank in range(len(group))]
     ordered = [by_class[label][rank] for rank, label in sorted(ranks)]
     candidates = ordered[: max(count, len(by_class))]
-    places = np.linspace(0, len(candidates) - 1, min(count, len(candidates))).round().astype(int)
-    return [candidates[place] for place in places]
+    return [candidates[place] for place in evenly(len(candidates), count)]

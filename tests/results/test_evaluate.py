@@ -1,6 +1,7 @@
 """Evaluation and prediction repeat what training measured."""
 
 import csv
+import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -13,12 +14,12 @@ from spikebridge.results.trained import evaluate_run, load_run
 from spikebridge.runs.train import train_student
 
 
-@pytest.fixture
-def run(make_config, tmp_path):
-    config = make_config("kt")
+@pytest.fixture(scope="module")
+def run(make_config, tmp_path_factory):
+    root, config = tmp_path_factory.mktemp("run"), make_config("kt")
     data = prepare(config.data, config.seed)
-    train_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
-    return tmp_path / "run"
+    train_student(config, data, root / "run", teacher_folder=root / "teacher")
+    return root / "run"
 
 
 def rows(run):
@@ -63,7 +64,8 @@ def test_prediction_of_a_file_is_that_of_the_test(run):
         assert sum(prediction.confidences) == pytest.approx(1, abs=1e-5)
 
 
-def test_evaluation_refuses_data_that_changed(run, recipe, capsys):
+def test_evaluation_refuses_data_that_changed(run, tmp_path, capsys):
+    run = shutil.copytree(run, tmp_path / "run")
     manifest = run / "manifest.csv"
     text = manifest.read_text()
     manifest.write_text(text.replace(",train,", ",test,", 1))
