@@ -104,8 +104,8 @@ def starter(row: str, settings: BenchSettings) -> Callable[[], tuple[Callable[[i
     recordings = replace(settings, batch=_RECORDINGS * settings.batch, device="cpu")
     x_RTBCHW = random_batch(recordings).dvs_TBCHW.split(settings.batch, 1)
     weights = settled_weights(settings, x_RTBCHW[0])
-    parts, note = (None, "") if row == "ours" else plain_parts(row, settings)
-    precise = replace(settings, precision="float32") if row == "reference" else settings
+    ours = None, "", settings
+    parts, note, precise = ours if row == "ours" else plain_parts(row, settings)
     autocast = make_autocast(precise.config.train.precision, device)
 
     def start() -> tuple[Callable[[int], Tensor], str]:

@@ -165,18 +165,18 @@ def starter(row: str, settings: BenchSettings) -> Callable[[], tuple[Callable[[i
         from benchmarks.relu_bound import dense_step
 
         return lambda: dense_step(settings, weights, batch)
-    parts, note = plain_parts(row, settings)
-    precise = replace(settings, precision="float32") if row == "reference" else settings
+    parts, note, precise = plain_parts(row, settings)
     return lambda: (_plain(parts, precise, weights, batch), note)
 
 
-def plain_parts(row: str, settings: BenchSettings) -> tuple[Parts, str]:
-    """What `reference` or `spikingjelly` is made of, and how it is run."""
+def plain_parts(row: str, settings: BenchSettings) -> tuple[Parts, str, BenchSettings]:
+    """What `reference` or `spikingjelly` is made of, how it is run, and in which precision."""
     if row == "reference":
-        return ReferenceParts(), "eager, float32, step by step"
+        precise = replace(settings, precision="float32")
+        return ReferenceParts(), "eager, float32, step by step", precise
     from benchmarks.jelly import JellyParts, implementation
 
-    return JellyParts(), implementation(pick_device(settings.device))
+    return JellyParts(), implementation(pick_device(settings.device)), settings
 
 
 class OurStep:
