@@ -75,7 +75,7 @@ def report(tmp_path: Path) -> Callable[[Sequence[Path]], str]:
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are made, but their words alone are on the page: to draw them takes most of its time."""
+    """Figures are made, but their words alone are on the page: to draw takes most of the time."""
 
     def words(figure: Figure, name: str, label: str) -> Markup:
         return Markup(f'<svg id="{name}" aria-label="{escape(label)}"></svg>')

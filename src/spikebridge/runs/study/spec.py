@@ -1,8 +1,7 @@
 """A study file: what is compared, on what, how often."""
 
-import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import read_yaml
 from spikebridge.base.hooks import look_in
+from spikebridge.base.typed import did_you_mean
 from spikebridge.data.settings import DataConfig
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
@@ -265,7 +265,7 @@ def name_of(path: Path, name: Any, where: str) -> str:
     return str(name)
 
 
-def near(name: str, known: Any) -> str:
+def near(name: str, known: Iterable[Any]) -> str:
     """The nearest known name, or all of them, as the end of a message."""
-    found = difflib.get_close_matches(name, list(map(str, known)), 1, 0.5)
-    return f"; did you mean {found[0]}?" if found else f"; known are {', '.join(map(str, known))}"
+    names = [str(one) for one in known]
+    return did_you_mean(name, names) or f"; known are {', '.join(names)}"
