@@ -146,7 +146,7 @@ def test_class_names_that_look_like_numbers_are_excluded_by_the_spelling_that_is
         ({"train": {"lr": True}}, "train.lr must be a number, not True"),
         ({"seed": 3.0}, "seed must be a whole number, not 3.0"),
         ({"data": {"cache": 3}}, "data.cache must be text or null, not 3"),
-        ({"objective": {"staging": {"shape": 3}}}, "one of power, linear, step, never, always or"),
+        ({"objective": {"replacement": {"shape": 3}}}, "one of power, linear, step, never, always or"),
     ],
     ids=str,
 )

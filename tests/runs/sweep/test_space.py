@@ -89,7 +89,7 @@ def lr(**given):
          ["protocol kt selects on test"]),
         ({"space": {"train.lrr": {"low": 1, "high": 2}}}, ["did you mean train.lr?"]),
         ({"space": {"train": {"low": 1, "high": 2}}}, ["train"]),
-        ({"space": lr(hihg=2)}, ["unknown key hihg; did you mean high?"]),
+        ({"space": lr(hihg=2)}, ["unknown key hihg (did you mean high?)"]),
         ({"space": lr(low=2)}, ["train.lr: low must be below high"]),
         ({"space": lr(low="a")}, ["low must be a number, got 'a'"]),
         ({"space": lr(low=0, log=True)}, ["log needs low above 0"]),
