@@ -424,8 +424,8 @@ def test_an_interrupted_run_is_not_overwritten(refuse: Refuse, run: Path, origin
 
 def test_a_run_folder_with_other_settings(refuse: Refuse, run: Path, originals: Path) -> None:
     before = {f: f.read_bytes() for f in run.rglob("*") if f.is_file()}
-    line = refuse("train", originals / "recipe.yaml", "--out", run, "--train.lr", "0.5")
-    _holds(line, run, "other settings", "0.5", "choose another folder")
+    line = refuse("train", originals / "recipe.yaml", "--out", run, "--train.lr", "0.25")
+    _holds(line, run, "other settings", "0.5 there and 0.25 here", "choose another folder")
     assert {f: f.read_bytes() for f in run.rglob("*") if f.is_file()} == before
 
 
