@@ -47,9 +47,25 @@ static void padded(const float *restrict picture, int64_t H, int64_t W, int64_t 
     }
 }
 
+/* State of a row of pixels: level of the light, after the photoreceptor, and memorised; thresholds
+   and their reciprocals; time until an event may come; events of the bin; of the light's code, what
+   the photoreceptor takes of the level before and of its change. */
+enum { LIGHT, LOW, REF, ON, OFF, PER_ON, PER_OFF, READY, UPS, DOWNS, BEFORE, GAIN, RISE, RATE, ROWS };
+
+/* Thresholds of a row, from words that belong to its pixels. */
+static __attribute__((noinline)) void draw(uint32_t first, uint32_t second, uint32_t place, const float *restrict camera,
+                 int64_t W, float *restrict on, float *restrict off) {
+    const float sigma = camera[2];
+    for (int64_t x = 0; x < W; x++) {
+        const uint32_t at = 2 * (place + (uint32_t)x);
+        on[x] = threshold(camera[0], sigma, normal(mixed(first ^ at), mixed(first ^ (at + 1))));
+        off[x] = threshold(camera[1], sigma, normal(mixed(second ^ at), mixed(second ^ (at + 1))));
+    }
+}
+
 /* Codes of a row of the moved picture, from its two rows and the shares of the later pixel. */
-static inline void moved(const float *restrict upper, const float *restrict lower, float right,
-                         float below, int64_t W, int32_t *restrict code) {
+static __attribute__((noinline)) void moved(const float *restrict upper, const float *restrict lower, float right,
+                  float below, int64_t W, int32_t *restrict code) {
     const float left = 1.0f - right, above = 1.0f - below;
     for (int64_t x = 0; x < W; x++) {
         const float a = upper[x] * left + upper[x + 1] * right;
@@ -58,14 +74,59 @@ static inline void moved(const float *restrict upper, const float *restrict lowe
     }
 }
 
-void convert(const float *picture, const float *path, const float *level, const float *gain,
+/* One sub-frame of a row of pixels that are always ready. */
+static __attribute__((noinline)) void
+advance(int64_t W, float leak, const float *restrict light, float *restrict before,
+        const float *restrict gain, const float *restrict rise, float *restrict low,
+        float *restrict ref, const float *restrict on, const float *restrict off,
+        const float *restrict per_on, const float *restrict per_off, float *restrict rate) {
+    for (int64_t x = 0; x < W; x++) {
+        const float slow = low[x] + gain[x] * (before[x] - low[x]) + rise[x] * (light[x] - before[x]);
+        const float held = ref[x] - on[x] * leak, delta = slow - held;
+        const float crossed = fabsf(delta) * (delta > 0 ? per_on[x] : per_off[x]);
+        const float step = floorf(crossed) * (delta > 0 ? on[x] : off[x]);
+        low[x] = slow;
+        before[x] = light[x];
+        ref[x] = held + (delta > 0 ? step : -step);
+        rate[x] = delta > 0 ? crossed : -crossed;
+    }
+}
+
+/* Count a row's crossings; they come `rate` times in the sub-frame, below 0 for OFF. */
+static __attribute__((noinline)) void count_all(int64_t W, const float *restrict rate,
+                                                float *restrict ups, float *restrict downs) {
+    for (int64_t x = 0; x < W; x++) {
+        const float count = floorf(fabsf(rate[x]));
+        ups[x] += rate[x] > 0 ? count : 0.0f;
+        downs[x] += rate[x] > 0 ? 0.0f : count;
+    }
+}
+
+/* The same where a pixel is dead after an event: it takes the first that finds it ready, and then
+   every `skip`-th. */
+static __attribute__((noinline)) void count_ready(int64_t W, float dead, const float *restrict rate,
+                                                  float *restrict ready, float *restrict ups,
+                                                  float *restrict downs) {
+    for (int64_t x = 0; x < W; x++) {
+        const float size = fabsf(rate[x]), crossings = floorf(size);
+        const float first = ceilf(ready[x] * size), pause = ceilf(dead * size);
+        const float early = first > 1.0f ? first : 1.0f, skip = pause > 1.0f ? pause : 1.0f;
+        const float later = floorf((crossings - early) / skip);
+        const float last = (early + later * skip) / size + dead;
+        const float count = crossings >= early ? later + 1.0f : 0.0f;
+        ready[x] = (crossings >= early ? last : ready[x]) - 1.0f;
+        ups[x] += rate[x] > 0 ? count : 0.0f;
+        downs[x] += rate[x] > 0 ? 0.0f : count;
+    }
+}
+
+void convert(const float *picture, const float *path, const float *level, const float *receptor,
              const float *camera, const int64_t *seed, int64_t B, int64_t H, int64_t W,
              int64_t steps, int64_t T, int64_t down, int64_t across, int64_t h, int64_t w,
              float *out) {
     _Pragma("omp parallel for schedule(dynamic)") for (int64_t b = 0; b < B; b++) {
-        const float *way = path + b * (steps + 1) * 2, *fast = gain + b * 256;
+        const float *way = path + b * (steps + 1) * 2, *gains = receptor + b * 2 * 256;
         const float *of = camera + b * CAMERA;
-        const float sigma = of[2], leak = of[3], dead = of[4];
         const uint32_t first = stream((uint32_t)seed[b], 0), second = stream((uint32_t)seed[b], 1);
         float farthest = 0;
         for (int64_t k = 0; k < 2 * (steps + 1); k++)
@@ -73,75 +134,48 @@ void convert(const float *picture, const float *path, const float *level, const 
         const int64_t reach = (int64_t)farthest + 2, width = W + 2 * reach;
         float *wide = malloc((H + 2 * reach) * width * sizeof(float));
         padded(picture + b * H * W, H, W, reach, wide);
-        float *rows = malloc(9 * W * sizeof(float));
-        float *ref = rows, *low = ref + W, *on = low + W, *off = on + W, *per_on = off + W,
-              *per_off = per_on + W, *ready = per_off + W, *ups = ready + W, *downs = ups + W;
+        float *rows = malloc(ROWS * W * sizeof(float)), *row[ROWS];
+        for (int k = 0; k < ROWS; k++) row[k] = rows + k * W;
         int32_t *code = malloc(W * sizeof(int32_t));
         float *cells = out + b * T * 2 * h * w;
         for (int64_t y = 0; y < H; y++) {
+            draw(first, second, (uint32_t)(y * W), of, W, row[ON], row[OFF]);
             for (int64_t x = 0; x < W; x++) {
-                const uint32_t place = (uint32_t)(y * W + x);
-                const uint32_t a = mixed(first ^ (2 * place)), c = mixed(first ^ (2 * place + 1));
-                const uint32_t d = mixed(second ^ (2 * place)), e = mixed(second ^ (2 * place + 1));
-                on[x] = threshold(of[0], sigma, normal(a, c));
-                off[x] = threshold(of[1], sigma, normal(d, e));
-                per_on[x] = 1.0f / on[x];
-                per_off[x] = 1.0f / off[x];
-                ready[x] = dead;
-                ups[x] = downs[x] = 0;
+                row[PER_ON][x] = 1.0f / row[ON][x];
+                row[PER_OFF][x] = 1.0f / row[OFF][x];
+                row[READY][x] = of[4];
+                row[UPS][x] = row[DOWNS][x] = 0;
             }
             for (int64_t k = 0; k <= steps; k++) {
                 const float left = -way[2 * k], top = -way[2 * k + 1];
-                const float column = floorf(left), row = floorf(top);
-                const float *from = wide + (y + reach + (int64_t)row) * width + reach + (int64_t)column;
-                moved(from, from + width, left - column, top - row, W, code);
+                const float column = floorf(left), line = floorf(top);
+                const float *from = wide + (y + reach + (int64_t)line) * width + reach + (int64_t)column;
+                moved(from, from + width, left - column, top - line, W, code);
+                for (int64_t x = 0; x < W; x++) {
+                    row[LIGHT][x] = level[code[x]];
+                    row[GAIN][x] = gains[2 * code[x]];
+                    row[RISE][x] = gains[2 * code[x] + 1];
+                }
                 if (k == 0) {
-                    for (int64_t x = 0; x < W; x++) ref[x] = low[x] = level[code[x]];
+                    for (int state = LOW; state <= REF; state++)
+                        memcpy(row[state], row[LIGHT], W * sizeof(float));
+                    memcpy(row[BEFORE], row[LIGHT], W * sizeof(float));
                     continue;
                 }
-                if (dead > 0)
-                    for (int64_t x = 0; x < W; x++) {
-                        low[x] += fast[code[x]] * (level[code[x]] - low[x]);
-                        ref[x] -= on[x] * leak;
-                        const float delta = low[x] - ref[x], size = fabsf(delta);
-                        const int up = delta > 0;
-                        const float crossings = floorf(size * (up ? per_on[x] : per_off[x]));
-                        const float step = up ? on[x] : off[x];
-                        ref[x] += up ? crossings * step : -(crossings * step);
-                        /* Crossings come every `apart` of a sub-frame; a pixel takes the first that
-                           finds it ready, and then every `skip`-th. */
-                        const float apart = crossings > 0 ? step / size : 1.0f;
-                        float early = ceilf(ready[x] / apart), skip = ceilf(dead / apart);
-                        early = early > 1 ? early : 1;
-                        skip = skip > 1 ? skip : 1;
-                        const float later = floorf((crossings - early) / skip);
-                        const int fires = crossings >= early;
-                        const float count = fires ? later + 1 : 0;
-                        const float last = (early + later * skip) * apart + dead;
-                        ready[x] = (fires ? last : ready[x]) - 1;
-                        ups[x] += up ? count : 0;
-                        downs[x] += up ? 0 : count;
-                    }
+                advance(W, of[3], row[LIGHT], row[BEFORE], row[GAIN], row[RISE], row[LOW], row[REF],
+                        row[ON], row[OFF], row[PER_ON], row[PER_OFF], row[RATE]);
+                if (of[4] > 0)
+                    count_ready(W, of[4], row[RATE], row[READY], row[UPS], row[DOWNS]);
                 else
-                    for (int64_t x = 0; x < W; x++) {
-                        low[x] += fast[code[x]] * (level[code[x]] - low[x]);
-                        ref[x] -= on[x] * leak;
-                        const float delta = low[x] - ref[x];
-                        const int up = delta > 0;
-                        const float count = floorf(fabsf(delta) * (up ? per_on[x] : per_off[x]));
-                        const float step = up ? on[x] : off[x];
-                        ref[x] += up ? count * step : -(count * step);
-                        ups[x] += up ? count : 0;
-                        downs[x] += up ? 0 : count;
-                    }
+                    count_all(W, row[RATE], row[UPS], row[DOWNS]);
                 const int64_t bin = (k - 1) * T / steps;
                 if (k < steps && k * T / steps == bin) continue;
-                float *downs_to = cells + (bin * 2 * h + y * h / down) * w, *ups_to = downs_to + h * w;
+                float *downs = cells + (bin * 2 * h + y * h / down) * w, *ups = downs + h * w;
                 for (int64_t x = 0; x < W; x++) {
                     const int64_t cell = x * w / across;
-                    downs_to[cell] += downs[x];
-                    ups_to[cell] += ups[x];
-                    ups[x] = downs[x] = 0;
+                    downs[cell] += row[DOWNS][x];
+                    ups[cell] += row[UPS][x];
+                    row[UPS][x] = row[DOWNS][x] = 0;
                 }
             }
         }

@@ -31,6 +31,10 @@ _LUMA = (0.299, 0.587, 0.114)
 _LINEAR_BELOW = 20.0
 _LEAST_BANDWIDTH = 0.1
 _LEAST_NOISE = 0.25
+_BUSIEST = 2.0
+"""Change of level between two frames at a photo's busiest pixel, about; eventcv divides them into so
+many steps that no pixel crosses more than one threshold."""
+_MOST_STEPS = 64
 _MANY = 16.0
 _MOST = 64
 _WORD = 0xFFFFFFFF
@@ -46,9 +50,9 @@ class Takes:
     """Displacement (x, y) in pixels at the borders of the sub-frames."""
     camera_B5: Tensor
     """ON and OFF threshold, their spread, leak in thresholds and dead time, both per sub-frame."""
-    bandwidth_B1: Tensor
-    """2π times the bandwidth of a white pixel times the length of a sub-frame; 0 for an ideal
-    photoreceptor."""
+    receptor_B2: Tensor
+    """Share of the way to its input that a white pixel's photoreceptor goes in one of eventcv's
+    steps, which may be above 1, and the number of these steps in a sub-frame."""
     noise_B2: Tensor
     """Events per dark pixel and time bin: shot noise of one polarity, and background."""
 
@@ -90,6 +94,7 @@ class Converter:
         """
         motion_s = self._motion_s
         part_s, bin_s = motion_s / self.sub_frames, motion_s / self.time_steps
+        frames = (self.simulator.frames - 1) / self.sub_frames
         at_N = np.linspace(0, self.simulator.frames - 1, self.sub_frames + 1)
         paths, rows = [], []
         for camera, seed in zip(cameras, seeds, strict=True):
@@ -102,21 +107,22 @@ class Converter:
                 speed=camera.speed,
             )
             frame_F = np.arange(len(path_F2))
+            steps = frames * min(max(_BUSIEST / camera.pos_threshold, 1), _MOST_STEPS)
             paths.append(np.stack([np.interp(at_N, frame_F, path_F2[:, axis]) for axis in (0, 1)], 1))
             rows.append(
                 (camera.pos_threshold, camera.neg_threshold, camera.threshold_sigma,
-                 camera.leak_rate_hz * part_s, camera.refractory_us / 1e6 / part_s,
-                 2 * np.pi * camera.cutoff_hz * part_s,
+                 camera.leak_rate_hz * part_s, _dead_time(camera, part_s),
+                 2 * np.pi * (camera.cutoff_hz or np.inf) * part_s / steps, steps,
                  camera.shot_noise_hz / 2 * bin_s, camera.background_hz * bin_s)
             )  # fmt: skip
         offset_2 = np.array([self.simulator.offset_x, self.simulator.offset_y])
-        row_B8 = torch.tensor(rows, dtype=torch.float32)
+        row_B9 = torch.tensor(rows, dtype=torch.float32)
         return Takes(
             torch.tensor([seed & _WORD for seed in seeds]),
             torch.from_numpy(np.stack(paths) + offset_2).float(),
-            row_B8[:, :5].contiguous(),
-            row_B8[:, 5:6].contiguous(),
-            row_B8[:, 6:].contiguous(),
+            row_B9[:, :5].contiguous(),
+            row_B9[:, 5:7].contiguous(),
+            row_B9[:, 7:].contiguous(),
         )
 
     @torch.no_grad()
@@ -145,11 +151,11 @@ class Converter:
             height, width = self.simulator.height, self.simulator.width
         cells = Cells(self.size, (height, width))
         level_256, light_256 = _tables(picture_BHW.device)
-        band_B256 = takes.bandwidth_B1 * (_LEAST_BANDWIDTH + (1 - _LEAST_BANDWIDTH) * light_256)
-        gain_B256 = torch.where(takes.bandwidth_B1 > 0, band_B256 / (1 + band_B256), 1.0)
         native = self._compile and picture_BHW.device.type == "cpu" and _library() is not None
         convert, add_noise = (_convert, _add_noise) if native else (_reference, _reference_noise)
-        counts_BTCHW = convert(picture_BHW, takes, level_256, gain_B256, self.time_steps, cells)
+        counts_BTCHW = convert(
+            picture_BHW, takes, level_256, _receptor(takes, light_256), self.time_steps, cells
+        )
         if self._noise:
             add_noise(counts_BTCHW, self._rates(picture_BHW, takes, light_256, cells), takes)
         return counts_BTCHW
@@ -196,6 +202,15 @@ class Converter:
         return torch.stack([shot_BHW, shot_BHW + background_B * pixels_HW], 1)
 
 
+def _dead_time(camera: Simulator, part_s: float) -> float:
+    """A pixel's dead time in sub-frames; 0 where it lets all events pass, which is faster."""
+    dead = camera.refractory_us / 1e6 / part_s
+    threshold = min(camera.pos_threshold, camera.neg_threshold)
+    least = max(threshold - 3.5 * camera.threshold_sigma, threshold * 0.1, 1e-3)
+    crossings = np.log(255) / least + camera.leak_rate_hz * part_s + 1
+    return dead if dead * crossings > 1 else 0.0
+
+
 @dataclass(frozen=True)
 class Cells:
     """Cells of a network's input, each of them some pixels."""
@@ -230,6 +245,20 @@ def _tables(device: torch.device) -> tuple[Tensor, Tensor]:
     )
     level_256, light_256 = (torch.from_numpy(x).float().to(device) for x in (level_256, light_256))
     return level_256, light_256
+
+
+def _receptor(takes: Takes, light_256: Tensor) -> Tensor:
+    """What a sub-frame adds to a photoreceptor's level, for each code: receptor_B256_2.
+
+    That is a share of its distance from its input, and a share of its input's change. In each of
+    eventcv's n steps it goes the share e of the way to an input that changes linearly.
+    """
+    white_B1, steps_B1 = takes.receptor_B2[:, :1], takes.receptor_B2[:, 1:]
+    share_B256 = white_B1 * (_LEAST_BANDWIDTH + (1 - _LEAST_BANDWIDTH) * light_256)
+    share_B256 = share_B256.clamp(max=1)
+    gain_B256 = 1 - (1 - share_B256) ** steps_B1
+    rise_B256 = 1 - (1 / share_B256 - 1) / steps_B1 * gain_B256
+    return torch.stack([gain_B256, rise_B256], 2)
 
 
 def _mixed(x: Tensor) -> Tensor:
@@ -270,7 +299,7 @@ def _reference(
     picture_BHW: Tensor,
     takes: Takes,
     level_256: Tensor,
-    gain_B256: Tensor,
+    receptor_B256_2: Tensor,
     time_steps: int,
     cells: Cells,
 ) -> Tensor:
@@ -283,28 +312,34 @@ def _reference(
     dead_B11 = takes.camera_B5[:, 4, None, None]
     ready_BHW = dead_B11.expand_as(on_BHW)
     code_BHW = _moved(picture_BHW, takes.path_BN2[:, 0])
-    ref_BHW = low_BHW = level_256[code_BHW]
+    ref_BHW = low_BHW = before_BHW = level_256[code_BHW]
     bins = [on_BHW.new_zeros(2, batch, height, width) for _ in range(time_steps)]
     for k in range(steps):
         code_BHW = _moved(picture_BHW, takes.path_BN2[:, k + 1])
-        gain_BHW = gain_B256.gather(1, code_BHW.flatten(1)).view_as(low_BHW)
-        low_BHW = low_BHW + gain_BHW * (level_256[code_BHW] - low_BHW)
+        light_BHW = level_256[code_BHW]
+        gain_BHW, rise_BHW = (
+            table_B256.gather(1, code_BHW.flatten(1)).view_as(low_BHW)
+            for table_B256 in receptor_B256_2.unbind(2)
+        )
+        low_BHW = (
+            low_BHW + gain_BHW * (before_BHW - low_BHW) + rise_BHW * (light_BHW - before_BHW)
+        )
+        before_BHW = light_BHW
         ref_BHW = ref_BHW - leak_BHW
         delta_BHW = low_BHW - ref_BHW
-        up_BHW, size_BHW = delta_BHW > 0, delta_BHW.abs()
-        crossings_BHW = (size_BHW * torch.where(up_BHW, per_on_BHW, per_off_BHW)).floor()
-        step_BHW = torch.where(up_BHW, on_BHW, off_BHW)
-        moved_BHW = crossings_BHW * step_BHW
-        ref_BHW = ref_BHW + torch.where(up_BHW, moved_BHW, -moved_BHW)
-        # Crossings come every `apart` of a sub-frame; a pixel takes the first that finds it ready,
-        # and then every `skip`-th.
-        apart_BHW = torch.where(crossings_BHW > 0, step_BHW / size_BHW, 1.0)
-        early_BHW = (ready_BHW / apart_BHW).ceil().clamp(min=1)
-        skip_BHW = (dead_B11 / apart_BHW).ceil().clamp(min=1)
+        up_BHW = delta_BHW > 0
+        rate_BHW = delta_BHW.abs() * torch.where(up_BHW, per_on_BHW, per_off_BHW)
+        crossings_BHW = rate_BHW.floor()
+        step_BHW = crossings_BHW * torch.where(up_BHW, on_BHW, off_BHW)
+        ref_BHW = ref_BHW + torch.where(up_BHW, step_BHW, -step_BHW)
+        # Crossings come `rate` times a sub-frame; a pixel takes the first that finds it ready, and
+        # then every `skip`-th.
+        early_BHW = (ready_BHW * rate_BHW).ceil().clamp(min=1)
+        skip_BHW = (dead_B11 * rate_BHW).ceil().clamp(min=1)
         later_BHW = ((crossings_BHW - early_BHW) / skip_BHW).floor()
         fires_BHW = crossings_BHW >= early_BHW
         count_BHW = torch.where(fires_BHW, later_BHW + 1, 0.0)
-        last_BHW = (early_BHW + later_BHW * skip_BHW) * apart_BHW + dead_B11
+        last_BHW = (early_BHW + later_BHW * skip_BHW) / rate_BHW + dead_B11
         ready_BHW = torch.where(fires_BHW, last_BHW, ready_BHW) - 1
         counted = bins[k * time_steps // steps]
         counted[0] += torch.where(up_BHW, 0.0, count_BHW)
@@ -367,7 +402,7 @@ def _convert(
     picture_BHW: Tensor,
     takes: Takes,
     level_256: Tensor,
-    gain_B256: Tensor,
+    receptor_B256_2: Tensor,
     time_steps: int,
     cells: Cells,
 ) -> Tensor:
@@ -378,7 +413,7 @@ def _convert(
     inputs = [
         x.contiguous()
         for x in (
-            picture_BHW, takes.path_BN2, level_256, gain_B256, takes.camera_B5, takes.seed_B
+            picture_BHW, takes.path_BN2, level_256, receptor_B256_2, takes.camera_B5, takes.seed_B
         )
     ]  # fmt: skip
     library.convert(
