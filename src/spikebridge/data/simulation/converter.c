@@ -74,6 +74,19 @@ static __attribute__((noinline)) void moved(const float *restrict upper, const f
     }
 }
 
+/* Level, and the photoreceptor's two shares, of codes. */
+static __attribute__((noinline)) void
+look_up(int64_t W, const int32_t *restrict code, const float *restrict level,
+        const float *restrict gains, float *restrict light, float *restrict gain,
+        float *restrict rise) {
+    for (int64_t x = 0; x < W; x++) {
+        const uint32_t at = (uint32_t)code[x] & 255; /* whatever a photo may hold */
+        light[x] = level[at];
+        gain[x] = gains[at];
+        rise[x] = gains[256 + at];
+    }
+}
+
 /* One sub-frame of a row of pixels that are always ready. */
 static __attribute__((noinline)) void
 advance(int64_t W, float leak, const float *restrict light, float *restrict before,
@@ -136,7 +149,8 @@ void convert(const float *picture, const float *path, const float *level, const 
         padded(picture + b * H * W, H, W, reach, wide);
         float *rows = malloc(ROWS * W * sizeof(float)), *row[ROWS];
         for (int k = 0; k < ROWS; k++) row[k] = rows + k * W;
-        int32_t *code = malloc(W * sizeof(int32_t));
+        int32_t *code = malloc(2 * W * sizeof(int32_t)), *cell = code + W;
+        for (int64_t x = 0; x < W; x++) cell[x] = (int32_t)(x * w / across);
         float *cells = out + b * T * 2 * h * w;
         for (int64_t y = 0; y < H; y++) {
             draw(first, second, (uint32_t)(y * W), of, W, row[ON], row[OFF]);
@@ -151,11 +165,7 @@ void convert(const float *picture, const float *path, const float *level, const 
                 const float column = floorf(left), line = floorf(top);
                 const float *from = wide + (y + reach + (int64_t)line) * width + reach + (int64_t)column;
                 moved(from, from + width, left - column, top - line, W, code);
-                for (int64_t x = 0; x < W; x++) {
-                    row[LIGHT][x] = level[code[x]];
-                    row[GAIN][x] = gains[2 * code[x]];
-                    row[RISE][x] = gains[2 * code[x] + 1];
-                }
+                look_up(W, code, level, gains, row[LIGHT], row[GAIN], row[RISE]);
                 if (k == 0) {
                     for (int state = LOW; state <= REF; state++)
                         memcpy(row[state], row[LIGHT], W * sizeof(float));
@@ -172,11 +182,11 @@ void convert(const float *picture, const float *path, const float *level, const 
                 if (k < steps && k * T / steps == bin) continue;
                 float *downs = cells + (bin * 2 * h + y * h / down) * w, *ups = downs + h * w;
                 for (int64_t x = 0; x < W; x++) {
-                    const int64_t cell = x * w / across;
-                    downs[cell] += row[DOWNS][x];
-                    ups[cell] += row[UPS][x];
-                    row[UPS][x] = row[DOWNS][x] = 0;
+                    downs[cell[x]] += row[DOWNS][x];
+                    ups[cell[x]] += row[UPS][x];
                 }
+                memset(row[UPS], 0, W * sizeof(float));
+                memset(row[DOWNS], 0, W * sizeof(float));
             }
         }
         free(wide);

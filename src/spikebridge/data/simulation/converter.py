@@ -32,8 +32,8 @@ _LINEAR_BELOW = 20.0
 _LEAST_BANDWIDTH = 0.1
 _LEAST_NOISE = 0.25
 _BUSIEST = 2.0
-"""Change of level between two frames at a photo's busiest pixel, about; eventcv divides them into so
-many steps that no pixel crosses more than one threshold."""
+"""Change of level between two frames at a photo's busiest pixel, about; eventcv makes so many steps
+of it that no pixel crosses more than one threshold in each."""
 _MOST_STEPS = 64
 _MANY = 16.0
 _MOST = 64
@@ -65,8 +65,10 @@ class Converter:
         size: Height and width of the frames in pixels.
         time_steps: T, bins of equal duration.
         extent: What is stretched to ``size``: the sensor, or the photo's picture on it.
-        sub_frames: How finely motion is computed, raised to a multiple of T.
-        compile: Whether the kernel may be used; it gives what PyTorch does.
+        device: Where the photos are.
+        sub_frames: How finely motion is computed, raised to a multiple of T. With 24, three
+            saccades and T = 4 turn and end between sub-frames; 12 lose a tenth of the events.
+        native: Whether the CPU may use the kernel; it gives what PyTorch does.
     """
 
     def __init__(
@@ -76,13 +78,15 @@ class Converter:
         time_steps: int,
         *,
         extent: Literal["sensor", "recording"] = "sensor",
+        device: torch.device | str = "cpu",
         sub_frames: int = 24,
-        compile: bool = True,
+        native: bool = True,
     ) -> None:
         self.simulator, self.size, self.time_steps = simulator, size, time_steps
         self.extent = extent
         self.sub_frames = -(-sub_frames // time_steps) * time_steps
-        self._compile = compile
+        self._native = native
+        self._level_256, self._light_256 = (x.to(device) for x in _tables())
 
     def takes(self, cameras: Sequence[Simulator], seeds: Sequence[int]) -> Takes:
         """Draw how photos are recorded, on the CPU.
@@ -108,7 +112,9 @@ class Converter:
             )
             frame_F = np.arange(len(path_F2))
             steps = frames * min(max(_BUSIEST / camera.pos_threshold, 1), _MOST_STEPS)
-            paths.append(np.stack([np.interp(at_N, frame_F, path_F2[:, axis]) for axis in (0, 1)], 1))
+            paths.append(
+                np.stack([np.interp(at_N, frame_F, path_F2[:, axis]) for axis in (0, 1)], 1)
+            )
             rows.append(
                 (camera.pos_threshold, camera.neg_threshold, camera.threshold_sigma,
                  camera.leak_rate_hz * part_s, _dead_time(camera, part_s),
@@ -149,15 +155,15 @@ class Converter:
         height, width = picture_BHW.shape[1:]
         if self.extent == "sensor":
             height, width = self.simulator.height, self.simulator.width
-        cells = Cells(self.size, (height, width))
-        level_256, light_256 = _tables(picture_BHW.device)
-        native = self._compile and picture_BHW.device.type == "cpu" and _library() is not None
+        cells = _Cells(self.size, (height, width))
+        receptor_B2_256 = _receptor(takes, self._light_256)
+        native = self._native and picture_BHW.device.type == "cpu" and _library() is not None
         convert, add_noise = (_convert, _add_noise) if native else (_reference, _reference_noise)
         counts_BTCHW = convert(
-            picture_BHW, takes, level_256, _receptor(takes, light_256), self.time_steps, cells
+            picture_BHW, takes, self._level_256, receptor_B2_256, self.time_steps, cells
         )
-        if self._noise:
-            add_noise(counts_BTCHW, self._rates(picture_BHW, takes, light_256, cells), takes)
+        if self.simulator.shot_noise_hz or self.simulator.background_hz:
+            add_noise(counts_BTCHW, self._rates(picture_BHW, takes, cells), takes)
         return counts_BTCHW
 
     @property
@@ -165,10 +171,6 @@ class Converter:
         """From the first frame to the last one."""
         camera = self.simulator
         return camera.duration_ms / 1000 * (camera.frames - 1) / camera.frames
-
-    @property
-    def _noise(self) -> bool:
-        return bool(self.simulator.shot_noise_hz or self.simulator.background_hz)
 
     def _pictures(self, photo_B3HW: Tensor) -> Tensor:
         """Luma in [0, 255] as the sensor sees it at rest, float32."""
@@ -189,13 +191,11 @@ class Converter:
         grey_BHW = F.pad(grey_BHW, (columns, columns, rows, rows)).clamp(0, 255)
         return 255 - grey_BHW if self.simulator.negative else grey_BHW
 
-    def _rates(
-        self, picture_BHW: Tensor, takes: Takes, light_256: Tensor, cells: "Cells"
-    ) -> Tensor:
+    def _rates(self, picture_BHW: Tensor, takes: Takes, cells: "_Cells") -> Tensor:
         """Noise events per time bin and cell, rate_B2HW."""
         # Shares of 1/4096 add up to the same sum in any order.
-        light_256 = (light_256 * ((1 - _LEAST_NOISE) * 4096)).round() / 4096
-        dark_BHW = 1 - light_256[picture_BHW.round().int()]
+        dark_256 = 1 - (self._light_256 * ((1 - _LEAST_NOISE) * 4096)).round() / 4096
+        dark_BHW = dark_256[picture_BHW.round().int()]
         dark_BHW, pixels_HW = cells.sum(dark_BHW), cells.sum(torch.ones_like(dark_BHW[0]))
         shot_B, background_B = (rate_B[:, None, None] for rate_B in takes.noise_B2.unbind(1))
         shot_BHW = shot_B * dark_BHW
@@ -212,7 +212,7 @@ def _dead_time(camera: Simulator, part_s: float) -> float:
 
 
 @dataclass(frozen=True)
-class Cells:
+class _Cells:
     """Cells of a network's input, each of them some pixels."""
 
     size: tuple[int, int]
@@ -222,7 +222,8 @@ class Cells:
 
     def sum(self, x: Tensor) -> Tensor:
         """Sums over the cells' pixels, the last two dimensions."""
-        for dim, (cells, pixels) in zip((-2, -1), zip(self.size, self.pixels, strict=True), strict=True):
+        for dim in (-2, -1):
+            cells, pixels = self.size[dim], self.pixels[dim]
             cell = torch.arange(x.shape[dim], device=x.device) * cells // pixels
             shape = list(x.shape)
             shape[dim] = cells
@@ -230,25 +231,21 @@ class Cells:
         return x
 
 
-@cache
-def _tables(device: torch.device) -> tuple[Tensor, Tensor]:
+def _tables() -> tuple[Tensor, Tensor]:
     """Level in lin-log intensity and linear intensity in [0, 1], of each 8-bit code."""
     code_256 = np.arange(256) / 255
-    light_256 = np.where(
-        code_256 <= 0.04045, code_256 / 12.92, ((code_256 + 0.055) / 1.055) ** 2.4
-    )
+    light_256 = np.where(code_256 <= 0.04045, code_256 / 12.92, ((code_256 + 0.055) / 1.055) ** 2.4)
     scaled_256 = 255 * light_256
     level_256 = np.where(
         scaled_256 <= _LINEAR_BELOW,
         scaled_256 * np.log(_LINEAR_BELOW) / _LINEAR_BELOW,
         np.log(scaled_256.clip(_LINEAR_BELOW)),
     )
-    level_256, light_256 = (torch.from_numpy(x).float().to(device) for x in (level_256, light_256))
-    return level_256, light_256
+    return torch.from_numpy(level_256).float(), torch.from_numpy(light_256).float()
 
 
 def _receptor(takes: Takes, light_256: Tensor) -> Tensor:
-    """What a sub-frame adds to a photoreceptor's level, for each code: receptor_B256_2.
+    """What a sub-frame adds to a photoreceptor's level, for each code: receptor_B2_256.
 
     That is a share of its distance from its input, and a share of its input's change. In each of
     eventcv's n steps it goes the share e of the way to an input that changes linearly.
@@ -258,7 +255,7 @@ def _receptor(takes: Takes, light_256: Tensor) -> Tensor:
     share_B256 = share_B256.clamp(max=1)
     gain_B256 = 1 - (1 - share_B256) ** steps_B1
     rise_B256 = 1 - (1 / share_B256 - 1) / steps_B1 * gain_B256
-    return torch.stack([gain_B256, rise_B256], 2)
+    return torch.stack([gain_B256, rise_B256], 1)
 
 
 def _mixed(x: Tensor) -> Tensor:
@@ -299,9 +296,9 @@ def _reference(
     picture_BHW: Tensor,
     takes: Takes,
     level_256: Tensor,
-    receptor_B256_2: Tensor,
+    receptor_B2_256: Tensor,
     time_steps: int,
-    cells: Cells,
+    cells: _Cells,
 ) -> Tensor:
     """Events that the motion causes, counts_BTCHW."""
     batch, height, width = picture_BHW.shape
@@ -319,11 +316,9 @@ def _reference(
         light_BHW = level_256[code_BHW]
         gain_BHW, rise_BHW = (
             table_B256.gather(1, code_BHW.flatten(1)).view_as(low_BHW)
-            for table_B256 in receptor_B256_2.unbind(2)
+            for table_B256 in receptor_B2_256.unbind(1)
         )
-        low_BHW = (
-            low_BHW + gain_BHW * (before_BHW - low_BHW) + rise_BHW * (light_BHW - before_BHW)
-        )
+        low_BHW = low_BHW + gain_BHW * (before_BHW - low_BHW) + rise_BHW * (light_BHW - before_BHW)
         before_BHW = light_BHW
         ref_BHW = ref_BHW - leak_BHW
         delta_BHW = low_BHW - ref_BHW
@@ -402,9 +397,9 @@ def _convert(
     picture_BHW: Tensor,
     takes: Takes,
     level_256: Tensor,
-    receptor_B256_2: Tensor,
+    receptor_B2_256: Tensor,
     time_steps: int,
-    cells: Cells,
+    cells: _Cells,
 ) -> Tensor:
     """`_reference` by the kernel."""
     library = _library()
@@ -413,7 +408,7 @@ def _convert(
     inputs = [
         x.contiguous()
         for x in (
-            picture_BHW, takes.path_BN2, level_256, receptor_B256_2, takes.camera_B5, takes.seed_B
+            picture_BHW, takes.path_BN2, level_256, receptor_B2_256, takes.camera_B5, takes.seed_B
         )
     ]  # fmt: skip
     library.convert(
