@@ -166,7 +166,7 @@ def cost(scene: Scene, turns: int) -> None:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Hold the converter against eventcv.")
     parser.add_argument("--photos", type=Path, required=True, help="folder CLASS/PHOTO")
     parser.add_argument("--digits", type=Path, required=True, help="folder of MNIST's IDX files")
     parser.add_argument("--count", type=int, default=200, help="photos of each kind")

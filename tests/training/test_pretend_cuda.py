@@ -91,6 +91,10 @@ def test_every_method_is_captured_and_computes_what_a_cpu_does(
         {"objective": {"kd_loss": "dist", "contrast_weight": 0.3, "cka": "debiased"}},
         {"objective": {"replace": "time-step", "classification": "ce", "coefficient": "fixed"}},
         {"objective": {"source": "staged", "replace": "time-step"}},
+        {
+            "data": {"source": {"in_step": True, "randomise": 0.3}},
+            "objective": {"source": "simulated"},
+        },
         {"student": {"neuron": "relu"}},
         {"student": {"neuron_backend": "eager", "surrogate": "sigmoid"}},
         {"train": {"batches_per_epoch": None, "batch_size": 5, "epochs": 7}},

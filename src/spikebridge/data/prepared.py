@@ -1,7 +1,7 @@
 """All that training reads: the split, and its recordings and photos in the cache."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from spikebridge.data.calibrate import Calibration, calibrate
 from spikebridge.data.datasets import DATASETS
 from spikebridge.data.datasets.catalog import Collection, cache_folder, open_collection
 from spikebridge.data.feed.cache import ArrayCache
-from spikebridge.data.feed.sets import EventSet, PhotoSet
+from spikebridge.data.feed.sets import EventSet, PhotoSet, StepSource
 from spikebridge.data.feed.source import simulate_source, view_key
 from spikebridge.data.frames import frame_events
 from spikebridge.data.manifest import Entry, Manifest
@@ -81,11 +81,14 @@ def prepare(
     pictures.fill(
         partial(_fit_entry, config=config), _by_content(photos), "reading photos", processes
     )
-    simulated, camera = None, None
+    simulated, camera, step_source = None, None, None
     if simulated_source:
         camera = config.source_simulator
         if config.source.calibrate:
             camera = calibrated(config, manifest, collection).simulator
+    if camera is not None and config.source.in_step:
+        step_source = _step_source(config, camera)
+    elif camera is not None:
         viewed = [(v, e) for v in range(config.source.views) for e in photos["train"]]
         keys = [view_key(e.sha256, v) for v, e in viewed]
         made = _frame_cache(config, "simulated", camera.settings(), config.source.randomise)
@@ -113,6 +116,7 @@ def prepare(
                 _labels(entries),
                 tuple(e.file for e in entries),
                 simulated if s == "train" else None,
+                step_source if s == "train" else None,
             )
             for s, entries in photos.items()
         },
@@ -214,6 +218,18 @@ def _simulate_entry(
         return simulate_source(read_source(entry), config, simulator, key)
     except UserError as error:
         raise UserError(f"{entry.file}: {error}") from error
+
+
+def _step_source(config: DataConfig, camera: Simulator) -> StepSource:
+    """How kept photos, which have their margin, become what the camera makes of the photos."""
+    margin = (1 - (1 - 2 * camera.margin) / (1 - 2 * config.photo_margin)) / 2
+    if margin < 0:
+        raise UserError(
+            f"data.source.in_step: photos are kept with a margin of {config.photo_margin:g} "
+            f"(data.photo_margin), the camera's is {camera.margin:g}; set "
+            f"data.source.simulator.margin to {config.photo_margin:g}, or in_step to false"
+        )
+    return StepSource(replace(camera, margin=margin), config.source.randomise, config.extent)
 
 
 def _labels(entries: Sequence[Entry]) -> np.ndarray:

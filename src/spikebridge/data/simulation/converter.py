@@ -174,7 +174,7 @@ class Converter:
 
     def _pictures(self, photo_B3HW: Tensor) -> Tensor:
         """Luma in [0, 255] as the sensor sees it at rest, float32."""
-        height, width = picture_size(*photo_B3HW.shape[2:], self.simulator)
+        height, width = picture_size(photo_B3HW.shape[2], photo_B3HW.shape[3], self.simulator)
         red, green, blue = (
             channel * (255 * share)
             for channel, share in zip(photo_B3HW.float().unbind(1), _LUMA, strict=True)
