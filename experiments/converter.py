@@ -31,7 +31,7 @@ from spikebridge.models.settings import TeacherConfig
 from spikebridge.models.teacher import build_teacher
 
 STEPS = 4
-SUB_FRAMES = (12, 16, 24, 36, 60)
+SUB_FRAMES = (12, 24, 36, 60)
 CLEAN = {
     "threshold_sigma": 0.0,
     "refractory_us": 0,
