@@ -160,6 +160,7 @@ def test_a_preset_lies_over_the_recipe_and_the_users_settings_over_both(tmp_path
         "calibrate": True,
         "randomise": 0.2,
         "views": 3,
+        "in_step": False,
     }
 
 

@@ -54,7 +54,9 @@ def simulate_photo(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> Ev
     events = Events(x_N.astype(np.int32), y_N.astype(np.int32), t_N, p_N > 0, sensor)
     if not simulator.background_hz:
         return events
-    return _with_background(events, picture_size(*photo_HWC.shape[:2], simulator), simulator, seed)
+    return _with_background(
+        events, picture_size(photo_HWC.shape[0], photo_HWC.shape[1], simulator), simulator, seed
+    )
 
 
 def _with_background(
@@ -82,7 +84,7 @@ def picture_size(height: int, width: int, simulator: Simulator) -> tuple[int, in
 
 def _moving_frames(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> np.ndarray:
     """Greyscale frames_NHW of the moving photo; beyond its border its edge goes on."""
-    height, width = picture_size(*photo_HWC.shape[:2], simulator)
+    height, width = picture_size(photo_HWC.shape[0], photo_HWC.shape[1], simulator)
     grey_HW = fit_photo(photo_HWC, (height, width), simulator.margin) @ _LUMA
     if simulator.negative:
         grey_HW = 255 - grey_HW
