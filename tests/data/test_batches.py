@@ -1,6 +1,7 @@
 """Batches: same class, training photos only, a function of (seed, step), and exact changes."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikebridge.data.feed.batches import PairedBatches
-from spikebridge.data.feed.sets import EventSet, PhotoSet
+from spikebridge.data.feed.resident import scaled_input
+from spikebridge.data.feed.sets import EventSet, PhotoSet, StepSource
 from spikebridge.data.frames import network_input
 from spikebridge.data.settings import AugmentConfig
+from spikebridge.data.simulation.camera import Simulator
+from spikebridge.data.simulation.converter import Converter
 
 T, SIZE = 3, 8
 NO_CHANGE = AugmentConfig()
@@ -319,3 +323,51 @@ def test_shares_of_a_batch_are_its_rows(rank: int, of: int, step: int) -> None:
     assert torch.equal(part.dvs_TBCHW, whole.dvs_TBCHW[:, rows])
     assert torch.equal(part.simulated_TBCHW, whole.simulated_TBCHW[:, rows])
     np.testing.assert_array_equal(part.source_B, whole.source_B[rows])
+
+
+STEP_CAMERA = Simulator(
+    width=24, height=24, amplitude=4.0, pos_threshold=0.2, neg_threshold=0.2, shot_noise_hz=0.0
+)
+
+
+def _step_batches(**changes) -> PairedBatches:
+    events, photos = _sets()
+    source = StepSource(STEP_CAMERA, randomise=0.3, extent="sensor")
+    photos = replace(photos, simulated_NTCHW=None, step_source=source)
+    return _batches(replace(events, scale="recording"), photos, **changes)
+
+
+def test_a_step_converts_the_view_that_the_teacher_sees() -> None:
+    batches = _step_batches(augment=AugmentConfig(crop=2, flip=True))
+    batch, drawn = batches(5), batches.drawn(5)
+    assert batch.simulated_TBCHW is not None
+    assert drawn.takes is not None
+    converter = Converter(STEP_CAMERA, (SIZE, SIZE), T)
+    counts_BTCHW = converter(batch.photo_B3HW, drawn.takes)
+    expected = network_input(counts_BTCHW.numpy().astype(int), "recording")
+    np.testing.assert_array_equal(batch.simulated_TBCHW.transpose(0, 1), expected)
+    assert len(drawn.takes.camera_B5.unique(dim=0)) == len(batch.label_B)  # randomised
+
+
+def test_a_step_converts_alike_when_it_is_repeated_and_in_parts() -> None:
+    whole, again = _step_batches()(3).simulated_TBCHW, _step_batches()(3).simulated_TBCHW
+    part = _step_batches(rows=slice(1, 3))(3).simulated_TBCHW
+    assert whole is not None
+    assert again is not None
+    assert part is not None
+    assert torch.equal(whole, again)
+    assert torch.equal(whole[:, 1:3], part)
+
+
+def test_a_photo_is_converted_anew_each_time() -> None:
+    batches = _step_batches(batch_size=11, batches_per_epoch=1)
+    seeds = {int(seed) for step in range(3) for seed in batches.drawn(step).takes.seed_B}  # pyright: ignore[reportOptionalMemberAccess]
+    assert len(seeds) == 33
+
+
+@given(rates=st.lists(st.floats(0.01, 40), min_size=1, max_size=4), seed=st.integers(0, 99))
+def test_counts_are_scaled_on_a_device_as_by_the_host(rates: list[float], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    counts = np.stack([random.poisson(rate, (T, 2, SIZE, SIZE)) for rate in rates])
+    scaled = scaled_input(torch.from_numpy(counts).float(), "recording")
+    np.testing.assert_array_equal(scaled, network_input(counts, "recording"))

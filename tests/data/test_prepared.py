@@ -14,7 +14,7 @@ from spikebridge.data.feed.cache import CachedArrays
 from spikebridge.data.frames import frame_events
 from spikebridge.data.photos import fit_photo, read_photo
 from spikebridge.data.prepared import PreparedData, frame_file, prepare
-from spikebridge.data.settings import AugmentConfig, DataConfig, SplitConfig
+from spikebridge.data.settings import AugmentConfig, DataConfig, SourceConfig, SplitConfig
 from spikebridge.data.simulation.simulate import Simulator, simulate_photo
 
 SIMULATOR = Simulator(width=16, height=16, frames=12, amplitude=3.0)
@@ -262,3 +262,52 @@ def test_a_cache_that_cannot_be_written_is_refused(config: DataConfig, tmp_path:
     (tmp_path / "file").touch()
     blocked = replace(config, cache=str(tmp_path / "file"))
     refused(lambda: prepare(blocked, 0), tmp_path / "file", "cannot be", "choose a")
+
+
+IN_STEP = SourceConfig(in_step=True, randomise=0.2)
+
+
+def test_sources_made_in_the_step_are_not_simulated_before(config: DataConfig) -> None:
+    prepare(config, 0)
+    before = _cache(config)
+    made = prepare(replace(config, source=IN_STEP), 0, simulated_source=True)
+    assert _cache(config) == before
+    source = made.photos["train"].step_source
+    assert source is not None
+    assert made.source_camera == source.simulator == SIMULATOR
+    assert source.randomise == 0.2
+    assert made.photos["train"].simulated_NTCHW is None
+    assert made.photos["test"].step_source is None
+
+
+def test_a_photo_that_is_kept_with_its_margin_gets_no_second_one(config: DataConfig) -> None:
+    camera = replace(SIMULATOR, margin=0.1)
+    config = replace(config, simulator=camera, photo_margin=0.1, source=IN_STEP)
+    source = prepare(config, 0, simulated_source=True).photos["train"].step_source
+    assert source is not None
+    assert source.simulator.margin == pytest.approx(0)
+    wider = replace(config, simulator=replace(camera, margin=0.2))
+    source = prepare(wider, 0, simulated_source=True).photos["train"].step_source
+    assert source is not None
+    assert 0.8 * (1 - 2 * source.simulator.margin) == pytest.approx(0.6)
+    narrower = replace(config, simulator=SIMULATOR)
+    refused(lambda: prepare(narrower, 0, simulated_source=True), "margin", "0.1", "in_step")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"augment": AugmentConfig(event_drop=0.1)}, "event_drop"),
+        ({"bins": "count"}, "data.bins"),
+    ],
+)
+def test_what_cannot_be_made_in_the_step_is_refused(
+    config: DataConfig, changes: dict, named: str
+) -> None:
+    with pytest.raises(ValueError, match=named):
+        replace(config, source=IN_STEP, **changes)
+
+
+def test_views_are_for_recordings_that_are_kept() -> None:
+    with pytest.raises(ValueError, match=r"data\.source\.views"):
+        SourceConfig(in_step=True, views=2)

@@ -146,7 +146,7 @@ def test_class_names_that_look_like_numbers_are_excluded_by_the_spelling_that_is
         ({"train": {"lr": True}}, "train.lr must be a number, not True"),
         ({"seed": 3.0}, "seed must be a whole number, not 3.0"),
         ({"data": {"cache": 3}}, "data.cache must be text or null, not 3"),
-        ({"objective": {"replacement": {"shape": 3}}}, "one of power, linear, step, never, always or"),
+        ({"objective": {"replacement": {"shape": 3}}}, "one of power, linear, step, never, always"),
     ],
     ids=str,
 )
@@ -175,6 +175,7 @@ def test_a_preset_lies_over_the_recipe_and_the_users_settings_over_both(tmp_path
         "calibrate": True,
         "randomise": 0.2,
         "views": 3,
+        "in_step": False,
     }
 
 

@@ -1,6 +1,6 @@
 """All that training reads: the split, and its recordings and photos in the cache."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from spikebridge.data.datasets.catalog import (
     read_recording,
 )
 from spikebridge.data.feed.cache import ArrayCache, CachedArrays
-from spikebridge.data.feed.sets import EventSet, PhotoSet
+from spikebridge.data.feed.sets import EventSet, PhotoSet, StepSource
 from spikebridge.data.feed.source import simulate_source, view_key
 from spikebridge.data.frames import frame_events
 from spikebridge.data.manifest import Entry, Manifest
@@ -75,12 +75,15 @@ def prepare(
     photos = {s: manifest.used("photo", s) for s in SPLITS}
     counts = _framed(config, collection.sensor, recordings, processes)
     pixels = _fitted(config, photos, processes)
-    camera, simulated = None, None
+    camera, simulated, step_source = None, None, None
     if simulated_source:
         camera = config.source_simulator
         if config.source.calibrate:
             camera = calibrate(config, manifest, collection.sensor).simulator
-        simulated = _simulated(config, camera, photos["train"], processes)
+        if config.source.in_step:
+            step_source = _step_source(config, camera)
+        else:
+            simulated = _simulated(config, camera, photos["train"], processes)
     return PreparedData(
         collection.name,
         collection.classes,
@@ -89,7 +92,10 @@ def prepare(
         {s: EventSet(counts[s], *_labels_and_files(recordings[s]), config.scale) for s in SPLITS},
         {
             s: PhotoSet(
-                pixels[s], *_labels_and_files(photos[s]), simulated if s == "train" else None
+                pixels[s],
+                *_labels_and_files(photos[s]),
+                simulated if s == "train" else None,
+                step_source if s == "train" else None,
             )
             for s in SPLITS
         },
@@ -196,6 +202,18 @@ def _simulate(of: tuple[Entry, int], config: DataConfig, camera: Simulator) -> n
         return simulate_source(read_listed_photo(photo), config, camera, key)
     except UserError as error:
         raise UserError(f"{photo.file}: {error}") from error
+
+
+def _step_source(config: DataConfig, camera: Simulator) -> StepSource:
+    """How kept photos, which have their margin, become what the camera makes of the photos."""
+    margin = (1 - (1 - 2 * camera.margin) / (1 - 2 * config.photo_margin)) / 2
+    if margin < 0:
+        raise UserError(
+            f"data.source.in_step: photos are kept with a margin of {config.photo_margin:g} "
+            f"(data.photo_margin), the camera's is {camera.margin:g}; set "
+            f"data.source.simulator.margin to {config.photo_margin:g}, or in_step to false"
+        )
+    return StepSource(replace(camera, margin=margin), config.source.randomise, config.extent)
 
 
 def _count_cache(config: DataConfig, kind: str, *settings: Any) -> ArrayCache:

@@ -129,10 +129,18 @@ class SourceConfig:
     draws a factor of a quarter of it."""
     views: int = 1
     """Simulated recordings per photo, each of its own draws; a batch draws one of them per use."""
+    in_step: bool = False
+    """Simulate inside the training step, with new draws for each use and of the photo as crop, flip
+    and rotation show it to the teacher, instead of once and before training. The photo is as it is
+    kept, a square, and its edge goes on beyond its border."""
 
     def __post_init__(self) -> None:
         require(0 <= self.randomise <= 2, "data.source.randomise must lie in [0, 2]")
         require(self.views >= 1, "data.source.views must be at least 1")
+        require(
+            not self.in_step or self.views == 1,
+            "data.source.in_step makes a new recording for each use; leave data.source.views at 1",
+        )
 
 
 @dataclass(frozen=True)
@@ -196,6 +204,17 @@ class DataConfig:
             _ = self.source_simulator
         except ValueError as error:
             raise ValueError(f"data.source.{error}") from error
+        augment = self.augment
+        require(
+            not self.source.in_step
+            or not (augment.event_drop or augment.time_jitter or augment.polarity_flip),
+            "data.source.in_step cannot change the events of its recordings; set data.augment's "
+            "event_drop, time_jitter and polarity_flip to 0, or in_step to false",
+        )
+        require(
+            not self.source.in_step or self.bins == "time",
+            "data.source.in_step makes bins of equal duration; set data.bins to time",
+        )
         require(self.time_steps >= 1, "data.time_steps must be at least 1")
         require(min(self.size) >= 4, "data.size must be at least 4 4")
         require(

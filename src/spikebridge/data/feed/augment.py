@@ -137,8 +137,14 @@ class Geometry:
         )
         return replace(self, shift_B2=shift_B2, flip_B=flip_B, degrees_B=degrees_B)
 
-    def moves(self, height: int, width: int) -> "Moves":
-        """The same for views of one size, as tensors."""
+    def moves(self, height: int, width: int, *, repeat: bool = False) -> "Moves":
+        """The same for views of one size, as tensors.
+
+        Args:
+            height: Of the views.
+            width: Of the views.
+            repeat: Go on with a view's edge where it ends, instead of with zeros.
+        """
         reach_2 = self.padding * np.array([height / self.size[0], width / self.size[1]])
         pixels_2 = np.round(reach_2).astype(int)
         corner_B2, flip_B, source_B23 = None, None, None
@@ -149,7 +155,7 @@ class Geometry:
             flip_B = torch.from_numpy(self.flip_B)
         if self.degrees_B is not None:
             source_B23 = self._rotation(self.degrees_B)
-        return Moves((int(pixels_2[0]), int(pixels_2[1])), corner_B2, flip_B, source_B23)
+        return Moves((int(pixels_2[0]), int(pixels_2[1])), corner_B2, flip_B, source_B23, repeat)
 
     def _rotation(self, degrees_B: np.ndarray) -> Tensor:
         """Where each pixel's value comes from, in coordinates that are ±1 at the borders."""
@@ -166,13 +172,15 @@ class Moves:
     """A `Geometry` for views of one size, where the views are; None where it is switched off."""
 
     padding: tuple[int, int]
-    """Rows and columns of zeros around a view."""
+    """Rows and columns around a view."""
     corner_B2: Tensor | None
     """Row and column of the padded view at which the crop begins."""
     flip_B: Tensor | None
     """True where left and right are exchanged."""
     source_B23: Tensor | None
     """Affine map from a pixel to where its value comes from."""
+    repeat: bool = False
+    """Whether a view's edge goes on where it ends, instead of zeros."""
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
         """Move views, as `Geometry` does."""
@@ -187,7 +195,8 @@ class Moves:
 
     def _cropped(self, x_BCHW: Tensor, corner_B2: Tensor) -> Tensor:
         (rows, columns), (height, width) = self.padding, x_BCHW.shape[-2:]
-        padded = F.pad(x_BCHW, (columns, columns, rows, rows))
+        mode = "replicate" if self.repeat else "constant"
+        padded = F.pad(x_BCHW, (columns, columns, rows, rows), mode)
         if corner_B2.device.type == "cpu":  # Slices, much faster than indices.
             starts = enumerate(corner_B2.tolist())
             return torch.stack(
@@ -210,7 +219,8 @@ class Moves:
         flat_BCHW = x_BCHW.flatten(1, -3)
         source_B23 = source_B23.to(x_BCHW.dtype)
         grid = F.affine_grid(source_B23, list(flat_BCHW.shape), align_corners=False)
-        rotated = F.grid_sample(flat_BCHW, grid, padding_mode="zeros", align_corners=False)
+        beyond = "border" if self.repeat else "zeros"
+        rotated = F.grid_sample(flat_BCHW, grid, padding_mode=beyond, align_corners=False)
         return rotated.reshape(x_BCHW.shape)
 
 

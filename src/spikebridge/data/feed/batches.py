@@ -8,12 +8,14 @@ from torch import Tensor
 
 from spikebridge.base.devices import all_to_device
 from spikebridge.data.feed.augment import Moves, augment_counts, changes_counts, draw_geometry
-from spikebridge.data.feed.resident import FrameRows, Frames, Room, Rows
+from spikebridge.data.feed.resident import FrameRows, Frames, Room, Rows, scaled_input
 from spikebridge.data.feed.sets import EventSet, PhotoSet
+from spikebridge.data.feed.source import draw_camera
 from spikebridge.data.settings import AugmentConfig
+from spikebridge.data.simulation.converter import Converter, Takes
 
 _ORDER, _SOURCE, _RECORDING_MOVES, _PHOTO_MOVES, _RECORDING_EVENTS, _SIMULATED_EVENTS = range(1, 7)
-_VIEW = 7
+_VIEW, _TAKES = 7, 8
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Batch:
     photo_B3HW: Tensor
     """Source photos in [0, 1] at photo size, as the teacher sees them."""
     simulated_TBCHW: Tensor | None
-    """Simulated recordings of the same photos, where the set has them."""
+    """Simulated recordings of the same photos, where the set has them or the step makes them."""
     recording_B: Tensor
     """Index of each recording in its set."""
     source_B: Tensor
@@ -67,6 +69,7 @@ class DrawnBatch:
     recordings: FrameRows
     photos: Tensor
     simulated: FrameRows | None
+    takes: Takes | None
     move_recording: Moves
     move_photo: Moves
     move_simulated: Moves | None
@@ -78,8 +81,8 @@ class PairedBatches:
     """Labelled recordings, each with another random training photo of its class.
 
     A recording is augmented by itself. A photo moves as its simulated recording does, which has
-    draws of its own for its events. A position's draws depend on the seed, the step and the
-    position alone.
+    draws of its own for its events; one that the step makes is of the photo as it was moved. A
+    position's draws depend on the seed, the step and the position alone.
 
     Args:
         events: Labelled training recordings.
@@ -117,6 +120,16 @@ class PairedBatches:
         self._simulated = (
             None if simulated_NTCHW is None else Frames(simulated_NTCHW, events.scale, room)
         )
+        self._converter = None
+        if photos.step_source is not None:
+            time_steps, _, height, width = events.frames_NTCHW.shape[1:]
+            self._converter = Converter(
+                photos.step_source.simulator,
+                (height, width),
+                time_steps,
+                extent=photos.step_source.extent,
+                device=device,
+            )
         self._photos_of = {
             int(label): np.flatnonzero(photos.label_N == label) for label in set(events.label_N)
         }
@@ -153,6 +166,7 @@ class PairedBatches:
             rows_B = self._draw_views(source_B, step)
             simulated = self._counts(self._simulated, rows_B, _SIMULATED_EVENTS, step, part)
             move_simulated = move_photo.moves(height, width)
+        takes = self._draw_takes(step, part)
         return DrawnBatch(
             torch.from_numpy(label_B),
             torch.from_numpy(recording_B),
@@ -160,8 +174,10 @@ class PairedBatches:
             self._counts(self._recordings, recording_B, _RECORDING_EVENTS, step, part),
             self._photos.drawn(source_B),
             simulated,
+            takes,
             move_recording.moves(height, width),
-            move_photo.moves(*self.photos.photos_N3HW.shape[-2:]),
+            # A border of zeros would be seen by the camera as an edge.
+            move_photo.moves(*self.photos.photos_N3HW.shape[-2:], repeat=takes is not None),
             move_simulated,
             None if self.rows == slice(None) else part,
             torch.from_numpy(np.isin(label_B, self._alone)) if self._alone else None,
@@ -175,12 +191,16 @@ class PairedBatches:
             assert drawn.move_simulated is not None
             simulated_BTCHW = drawn.move_simulated(self._simulated.input(drawn.simulated))
             simulated_TBCHW = simulated_BTCHW.transpose(0, 1)
+        photo_B3HW = drawn.move_photo(self._photos.rows(drawn.photos).float().div_(255))
+        if drawn.takes is not None:
+            assert self._converter is not None
+            counts_BTCHW = self._converter(photo_B3HW, drawn.takes)
+            simulated_TBCHW = scaled_input(counts_BTCHW, self.events.scale).transpose(0, 1)
         dvs_BTCHW = drawn.move_recording(self._recordings.input(drawn.recordings))
-        photo_B3HW = self._photos.rows(drawn.photos).float().div_(255)
         return Batch(
             dvs_TBCHW=dvs_BTCHW.transpose(0, 1),
             label_B=drawn.label_B,
-            photo_B3HW=drawn.move_photo(photo_B3HW),
+            photo_B3HW=photo_B3HW,
             simulated_TBCHW=simulated_TBCHW,
             recording_B=drawn.recording_B,
             source_B=drawn.source_B,
@@ -199,6 +219,15 @@ class PairedBatches:
         """Row of each photo's simulated recording, of which it may have several."""
         view_B = self._random(_VIEW, step).integers(self.photos.views, size=len(source_B))
         return view_B * len(self.photos.files) + source_B
+
+    def _draw_takes(self, step: int, part: BatchPart) -> Takes | None:
+        """How the step's photos are recorded in it; None where they are not."""
+        source = self.photos.step_source
+        if source is None or self._converter is None:
+            return None
+        seed_B = self._random(_TAKES, step).integers(2**62, size=part.batch)[self.rows].tolist()
+        cameras = [draw_camera(source.simulator, source.randomise, f"{seed:x}") for seed in seed_B]
+        return self._converter.takes(cameras, seed_B)
 
     def _counts(
         self, frames: Frames, rows_B: np.ndarray, draws: int, step: int, part: BatchPart

@@ -13,6 +13,7 @@ from spikebridge.data.frames import full_scale
 _PART = 4
 """Samples may take one part in four of a GPU's free memory."""
 _CHUNK = 256
+_LARGEST_SCALE = 4095
 _SIGNED = {np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.int64}
 """Types that PyTorch hardly computes with, and what holds their values."""
 
@@ -127,6 +128,27 @@ class Frames:
         if drawn.full_scale_B is not None:
             x_BTCHW = x_BTCHW.div_(drawn.full_scale_B[:, None, None, None, None]).clamp_(max=1)
         return x_BTCHW
+
+
+def scaled_input(counts_BTCHW: Tensor, scale: Literal["recording", "none"]) -> Tensor:
+    """Event counts as `network_input` makes them, on their device, without the host.
+
+    Args:
+        counts_BTCHW: Whole numbers, float32; no scale is above 4,095.
+        scale: As for `network_input`.
+    """
+    if scale == "none":
+        return counts_BTCHW
+    flat_BN = counts_BTCHW.flatten(1).clamp(max=_LARGEST_SCALE).long()
+    cells_BC = flat_BN.new_zeros(len(flat_BN), _LARGEST_SCALE + 1)
+    cells_BC.scatter_add_(1, flat_BN, torch.ones_like(flat_BN))
+    cells_BC[:, 0] = 0
+    up_to_BC = cells_BC.cumsum(1)
+    place_B1 = 0.95 * (up_to_BC[:, -1:].double() - 1)
+    low_B, high_B = ((up_to_BC <= at_B1).sum(1) for at_B1 in (place_B1.floor(), place_B1.ceil()))
+    percentile_B = low_B + (high_B - low_B) * (place_B1[:, 0] % 1)
+    scale_B = percentile_B.clamp(min=1).float()
+    return (counts_BTCHW / scale_B[:, None, None, None, None]).clamp(max=1)
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -7,6 +7,7 @@ import numpy as np
 
 from spikebridge.data.feed.cache import CachedArrays
 from spikebridge.data.frames import network_input
+from spikebridge.data.simulation.camera import Simulator
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,18 @@ class EventSet:
 
 
 @dataclass(frozen=True)
+class StepSource:
+    """How photos become simulated recordings inside the training step."""
+
+    simulator: Simulator
+    """The camera; its margin is what it sees around a photo as it is kept."""
+    randomise: float
+    """Of each use's camera, as for `draw_camera`."""
+    extent: Literal["sensor", "recording"]
+    """What is stretched to the frames."""
+
+
+@dataclass(frozen=True)
 class PhotoSet:
     """Photos of one split, and their simulated recordings where they serve as source."""
 
@@ -35,6 +48,8 @@ class PhotoSet:
     files: tuple[str, ...]
     simulated_NTCHW: CachedArrays | np.ndarray | None = None
     """Row v·P + p is view v of photo p, of P photos."""
+    step_source: StepSource | None = None
+    """Where they serve as source without having been simulated before."""
 
     @property
     def views(self) -> int:

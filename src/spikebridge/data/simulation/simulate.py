@@ -54,7 +54,9 @@ def simulate_photo(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> Ev
     events = Events(x_N.astype(np.int32), y_N.astype(np.int32), t_N, p_N > 0, sensor)
     if not simulator.background_hz:
         return events
-    return _with_background(events, _picture_size(photo_HWC, simulator), simulator, seed)
+    return _with_background(
+        events, picture_size(photo_HWC.shape[0], photo_HWC.shape[1], simulator), simulator, seed
+    )
 
 
 def _with_background(
@@ -72,18 +74,17 @@ def _with_background(
     return Events(x_N[order_N], y_N[order_N], t_N[order_N], on_N[order_N], events.sensor)
 
 
-def _picture_size(photo_HWC: np.ndarray, simulator: Simulator) -> tuple[int, int]:
-    """Height and width in pixels that the photo has on the sensor."""
+def picture_size(height: int, width: int, simulator: Simulator) -> tuple[int, int]:
+    """Height and width in pixels that a photo has on the sensor."""
     if simulator.aspect == "stretch":
         return simulator.height, simulator.width
-    height, width = photo_HWC.shape[:2]
     scale = min(simulator.height / height, simulator.width / width)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _moving_frames(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> np.ndarray:
     """Greyscale frames_NHW of the moving photo; beyond its border its edge goes on."""
-    height, width = _picture_size(photo_HWC, simulator)
+    height, width = picture_size(photo_HWC.shape[0], photo_HWC.shape[1], simulator)
     grey_HW = fit_photo(photo_HWC, (height, width), simulator.margin) @ _LUMA
     if simulator.negative:
         grey_HW = 255 - grey_HW
