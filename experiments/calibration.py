@@ -2,9 +2,9 @@
 
     python experiments/calibration.py --photos CALTECH101 [--seeds 10] [--classes 10]
 
-Each seed draws its photos, recordings (by eventcv; the camera of recipe caltech101, and one of 30 Hz)
-and split: 4 training recordings per class, most of them with their photo among the training photos.
-The time is that of all cores.
+Each seed draws its photos, recordings (by eventcv; the camera of recipe caltech101, and the same of
+30 Hz) and split: 4 training recordings per class, most of which have their photo among the training
+photos. The time is that of all cores.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """Calibration: a known camera is found again, from training recordings alone, without labels."""
 
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -122,6 +123,20 @@ def test_photos_that_fill_the_picture_tell_the_camera_one_by_one(tmp_path: Path)
     for name in ("amplitude", "pos_threshold", "neg_threshold"):
         truth = getattr(camera, name)
         assert getattr(found.simulator, name) == pytest.approx(truth, rel=0.1), name
+
+
+def test_without_pairs_the_means_are_compared(config: DataConfig, tmp_path: Path) -> None:
+    for file in Path(str(config.events)).glob("*/*.bin"):
+        (tmp_path / "events" / file.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, tmp_path / "events" / file.parent.name / f"x{file.name}")
+    other = replace(config, events=str(tmp_path / "events"), cache=str(tmp_path / "cache"))
+    collection, manifest = open_split(other, 0)
+    assert not collection.paired
+    camera = calibrate(other, manifest, collection.sensor).simulator
+    assert (camera.motion, camera.negative, camera.speed) == ("saccade", True, "smooth")
+    assert camera.pos_threshold == pytest.approx(0.5, rel=0.25)
+    assert camera.pos_threshold / camera.neg_threshold == pytest.approx(0.5 / 0.35, rel=0.15)
+    assert camera.offset_y == pytest.approx(0.8, abs=0.6)
 
 
 def test_it_sees_what_was_recorded(found: Calibration) -> None:

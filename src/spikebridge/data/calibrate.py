@@ -357,7 +357,10 @@ class _Search:
     ) -> list[tuple[Tensor, list[int]]]:
         """The photos as they stand before the sensor, and their seeds: those of a size together."""
         camera = replace(self.start, aspect=aspect)
-        sizes = (picture_size(*photo_HWC.shape[:2], camera) for photo_HWC, _ in self.photos)
+        sizes = (
+            picture_size(photo_HWC.shape[0], photo_HWC.shape[1], camera)
+            for photo_HWC, _ in self.photos
+        )
         fitted = [
             (fit_photo(photo_HWC, size, margin), seed)
             for (photo_HWC, seed), size in zip(self.photos, sizes, strict=True)
