@@ -248,6 +248,7 @@ class _Search:
         return camera, max(best, still) - self._turns_apart(counts_BTCHW)
 
     def _refine(self, step: float) -> None:
+        """Fit what the numbers of events tell, then what their places do."""
         self._fit_noise()
         self._fit_thresholds(2)
         self._walk(step)
@@ -266,6 +267,7 @@ class _Search:
             self.camera = max(map(moved, (0, -1, 1, top)), key=self._score)
 
     def _fit_thresholds(self, rounds: int) -> None:
+        """Give the simulations as many events of each polarity as the recordings have."""
         wanted_B2 = self.counts_BTCHW.sum((1, 3, 4))
         for _ in range(rounds):
             seen_B2 = self._simulate(self.camera).sum((1, 3, 4))
@@ -316,7 +318,7 @@ class _Search:
         return counts_BCHW if self.paired else counts_BCHW.mean(0, keepdim=True)
 
     def _correct_thresholds(self) -> None:
-        """Give simulated recordings the numbers of events that the converter's have."""
+        """Give eventcv's recordings the numbers of events that the converter's have."""
         made = sum(np.bincount(e.polarity_N, minlength=2) for e in self._events(self.camera))
         wanted_2 = self._simulate(self.camera)[: len(self.shown)].sum((0, 1, 3, 4))
         self._scale_thresholds((torch.from_numpy(made) + 1) / (wanted_2 + 1))
