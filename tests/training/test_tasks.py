@@ -33,13 +33,13 @@ def make_task(make_config):
 
 
 def kd(task, step):
-    return task.step(task.batch(step)).losses["kd"].item()
+    return task.losses_of(task.batch(step)).losses["kd"].item()
 
 
 def test_photos_that_never_move_are_shown_to_the_teacher_once(make_task):
     task, shown = make_task(STILL)
     photos = task.data.photos["train"]
-    task.step(task.batch(task.settings.steps - 1))  # W(u) = 0 by then
+    task.losses_of(task.batch(task.settings.steps - 1))  # W(u) = 0 by then
     assert shown == []
     found = [kd(task, step) for step in range(4)]
     assert sum(shown) == len(photos.label_N)

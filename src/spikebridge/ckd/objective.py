@@ -259,9 +259,8 @@ class CKDObjective(nn.Module):
             return _own_loss(
                 config.kd_loss, (), hybrid.logits_TBC, teacher_BC.detach(), batch.label_B, **options
             )
-        loss = _KD_LOSSES.get(config.kd_loss) or partial(
-            dkd_loss, label_B=batch.label_B, alpha=config.dkd_alpha, beta=config.dkd_beta
-        )
+        dkd = partial(dkd_loss, label_B=batch.label_B, alpha=config.dkd_alpha, beta=config.dkd_beta)
+        loss = dkd if config.kd_loss == "dkd" else _KD_LOSSES[config.kd_loss]
         return loss(hybrid.logits_TBC, teacher_BC, **options)
 
     def _perceive(

@@ -16,7 +16,8 @@ class Config:
     method: str = "ckd"
     """Method preset, laid over the recipe: ckd, ckd-plus, kt, scratch, … (README lists them)."""
     seed: int = 0
-    """Seed of everything random."""
+    """Seed of split, weights and every draw of training; a recording that is simulated before it is
+    seeded by its photo."""
     data: DataConfig = field(default_factory=DataConfig)
     """Data."""
     student: StudentConfig = field(default_factory=StudentConfig)

@@ -58,7 +58,7 @@ class StudentTask(Task):
         student.backbone.low_memory = train.memory == "low"
         self.objective = objective
         self.teacher: Teacher | None = None
-        # Evaluation uses the DVS stream's head and statistics.
+        # Evaluation uses the DVS stream's head.
         self.evaluate_from = objective.config.evaluate_from
         self.student, self.data, self.seed, self.device = student, data, seed, device
         self.selecting = data.manifest.selecting
