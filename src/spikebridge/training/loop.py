@@ -178,7 +178,7 @@ def fit(
             late, stopping = any_of(training.is_checkpoint_due, stop.requested)
             if last or late or stopping:
                 training.save(step + 1)
-            if stopping and not last:
+            if stopping:  # After the last step, too: others may be waiting behind this run.
                 raise Interrupted(f"stopped after step {step + 1} of {settings.steps}")
     return training.best, training.seconds
 
