@@ -40,8 +40,10 @@ class Views:
         else:
             view_B3HW = _toned(photo_B3HW, self.tone_B2)
         if self.source_B23 is not None:
-            grid = F.affine_grid(self.source_B23, list(view_B3HW.shape), align_corners=False)
-            view_B3HW = F.grid_sample(view_B3HW, grid, padding_mode="border", align_corners=False)
+            from_BHW2 = _places(self.source_B23, *view_B3HW.shape[-2:])
+            view_B3HW = F.grid_sample(
+                view_B3HW, from_BHW2, padding_mode="border", align_corners=False
+            )
         return view_B3HW
 
 
@@ -115,6 +117,16 @@ def _source(config: PhotoViewConfig, size: tuple[int, int], draw_B6: np.ndarray)
     turned_B22 = np.stack([cos_B, -sin_B / aspect, sin_B * aspect, cos_B], 1).reshape(-1, 2, 2)
     scale_B2 = side_B2 * np.stack([mirror_B, np.ones_like(mirror_B)], 1)
     return np.concatenate([scale_B2[:, :, None] * turned_B22, centre_B2[:, :, None]], 2)
+
+
+def _places(source_B23: Tensor, height: int, width: int) -> Tensor:
+    """Where each pixel's value comes from; `F.affine_grid` takes four times as long."""
+    y_H11, x_W1 = (
+        ((2 * torch.arange(side, device=source_B23.device) + 1) / side - 1).view(-1, *ones)
+        for side, ones in ((height, (1, 1)), (width, (1,)))
+    )
+    by_x_B112, by_y_B112, offset_B112 = source_B23[:, None, None].unbind(-1)
+    return by_x_B112 * x_W1 + (by_y_B112 * y_H11 + offset_B112)
 
 
 def _toned(photo_B3HW: Tensor, tone_B2: Tensor) -> Tensor:
