@@ -131,7 +131,9 @@ def test_every_switch_computes_what_a_cpu_does(make_config, changes):
         changes["data"] = {"augment": changes.pop("augment")}
     config = make_config("ckd", **changes)
     data = prepare(config.data, config.seed, simulated_source=config.needs_simulated_source)
-    same_on_both(lambda device: student_steps(config, data, device))
+    *_, graphs = same_on_both(lambda device: student_steps(config, data, device))
+    assert isinstance(graphs, Graphs) == config.train.cuda_graph
+    assert not isinstance(graphs, Graphs) or not graphs._failed
 
 
 @pytest.mark.parametrize("memory", [2**34, 0])
