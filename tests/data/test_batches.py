@@ -309,6 +309,9 @@ def test_a_positions_draws_do_not_depend_on_the_size_of_the_batch() -> None:
 def test_shares_of_a_batch_are_its_rows(rank: int, of: int, step: int) -> None:
     rows = slice(rank % of, None, of)
     events, photos = _sets(11)
+    other_view_NTCHW = np.asarray(photos.simulated_NTCHW) + 1
+    views_NTCHW = np.concatenate([np.asarray(photos.simulated_NTCHW), other_view_NTCHW])
+    photos = replace(photos, simulated_NTCHW=views_NTCHW)
     augment = AugmentConfig(
         crop=2, flip=True, rotate=10, event_drop=0.5, time_jitter=0.5, polarity_flip=0.5
     )

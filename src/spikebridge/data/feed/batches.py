@@ -190,7 +190,7 @@ class PairedBatches:
         label_B = self.events.label_N[recording_B]
         simulated, move_simulated = None, None
         if self._simulated is not None:
-            rows_B = self._draw_views(source_B, step)
+            rows_B = self._draw_views(source_B, step, part)
             simulated = self._counts(self._simulated, rows_B, _SIMULATED_EVENTS, step, part)
             move_simulated = move_photo.moves(height, width)
         takes = self._draw_takes(step, part)
@@ -258,10 +258,10 @@ class PairedBatches:
             [of[int(u * len(of))] if len(of) else 0 for of, u in zip(sources, draw_B, strict=True)]
         )
 
-    def _draw_views(self, source_B: np.ndarray, step: int) -> np.ndarray:
+    def _draw_views(self, source_B: np.ndarray, step: int, part: BatchPart) -> np.ndarray:
         """Row of each photo's simulated recording, of which it may have several."""
-        view_B = self._random(_VIEW, step).integers(self.photos.views, size=len(source_B))
-        return view_B * len(self.photos.files) + source_B
+        view_B = self._random(_VIEW, step).integers(self.photos.views, size=part.batch)
+        return view_B[self.rows] * len(self.photos.files) + source_B
 
     def _draw_mixup(
         self, label_B: np.ndarray, step: int, part: BatchPart
