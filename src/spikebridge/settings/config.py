@@ -32,6 +32,17 @@ class Config:
     def __post_init__(self) -> None:
         require_plain_parts(self)
         require(self.seed >= 0, "seed must not be negative")
+        views, hybrid = self.data.photo_views, self.objective.hybrid_until
+        require(
+            not views.given or self.data.source.in_step or not self.needs_simulated_source,
+            "data.photo_views cannot show its views to sources simulated before training; set "
+            "data.source.in_step to true, or objective.source to photo",
+        )
+        require(
+            not (views.mixup and hybrid) or self.objective.replace == "sample",
+            "data.photo_views.mixup mixes the labels of whole samples; set objective.replace to "
+            "sample, or mixup to false",
+        )
 
     @property
     def needs_simulated_source(self) -> bool:
