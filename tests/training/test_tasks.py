@@ -106,7 +106,7 @@ def test_teacher_and_converter_are_shown_the_same_view_once_a_step(make_viewing)
     task, seen = make_viewing()
     for step in range(3):
         inputs = task.batch(step)
-        task.step(inputs)
+        task.losses_of(inputs)
         assert len(seen["teacher"]) == step + 1
         assert torch.equal(seen["teacher"][-1], seen["converter"])
         assert torch.equal(seen["converter"], task.batches.assembled(inputs.tensors[0]).photo_B3HW)
@@ -130,7 +130,7 @@ def test_mixed_photos_have_mixed_labels_and_recordings_their_own(make_viewing, c
         inputs = task.batch(step)
         drawn, draws = inputs.tensors
         batch, unmixed = (of.assembled(of.drawn(step)) for of in (task.batches, plain.batches))
-        loss = task.step(inputs).losses["hybrid"].item()
+        loss = task.losses_of(inputs).losses["hybrid"].item()
         frames_TBCHW, output = seen["hybrid"]
         z_TBC, expected = output.logits_TBC.detach().numpy(), []
         for b, label in enumerate(batch.label_B.tolist()):
