@@ -175,6 +175,7 @@ def reference(config: Config, data: PreparedData, scratch: Path) -> dict[str, fl
         batch_size=config.train.batch_size,
         batches_per_epoch=config.train.batches_per_epoch,
         augment=config.data.augment,
+        views=config.data.photo_views,
         seed=config.seed,
         device=device,
     )

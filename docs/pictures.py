@@ -31,7 +31,7 @@ from spikebridge import (
 from spikebridge.base.files import atomic_path
 from spikebridge.data.feed.batches import Batch, PairedBatches
 from spikebridge.data.prepared import PreparedData
-from spikebridge.data.settings import AugmentConfig
+from spikebridge.data.settings import AugmentConfig, PhotoViewConfig
 from spikebridge.results.report.palette import EMPTY_RGB, OFF_RGB, ON_RGB
 from spikebridge.results.report.svg import drawing
 from spikebridge.settings.config import Config
@@ -174,6 +174,7 @@ def _batch(data: PreparedData, size: int, seed: int, split: str = "train") -> Ba
         batch_size=size,
         batches_per_epoch=1,
         augment=AugmentConfig(),
+        views=PhotoViewConfig(),
         seed=seed,
         device=torch.device("cpu"),
     )

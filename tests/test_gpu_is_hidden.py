@@ -50,7 +50,12 @@ def test_what_needs_a_gpu_is_skipped_and_says_how_to_run_it(tmp_path, switch, vi
     done = subprocess.run(
         [*command, f"--basetemp={tmp_path / 'made'}", "-o", "markers=gpu: needs a GPU", "."],
         cwd=tmp_path,
-        env={**settings, "CUDA_VISIBLE_DEVICES": "-1", "SPIKEBRIDGE_GPU": switch},
+        env={
+            **settings,
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+            "CUDA_VISIBLE_DEVICES": "-1",
+            "SPIKEBRIDGE_GPU": switch,
+        },
         capture_output=True,
         text=True,
     )

@@ -215,6 +215,16 @@ def _train(recipe: Path, *more: str | Path) -> list[str | Path]:
         ({"student.tau": 0.5}, ("student.tau must be at least 1",)),
         ({"data.simulator": {"width": 2}}, ("simulator", "4×4")),
         ({"seed": -1}, ("seed must not be negative",)),
+        ({"data.photo_views": {"crop": 0}}, ("data.photo_views.crop must be above 0",)),
+        ({"data.photo_views": {"mixup": 0.4}}, ("photo_views.mixup must be true or false",)),
+        (
+            {"data.photo_views": {"flip": True}, "method": "ckd-plus"},
+            ("data.photo_views", "data.source.in_step"),
+        ),
+        (
+            {"data.photo_views": {"mixup": True}, "method": "tmkt"},
+            ("data.photo_views.mixup", "objective.replace"),
+        ),
         ({"data.split.seed": -1}, ("data.split.seed must not be negative",)),
         ({"method": "cdk"}, ("method 'cdk' is unknown", "did you mean ckd?")),
         ({"method": 3}, ("method 3 is unknown",)),
@@ -235,7 +245,7 @@ def test_a_recipe_with_a_mistake(
         recipe = _write_recipe(data, **change)
     line = refuse(*_train(recipe))
     _holds(line, *words)
-    if "method" not in change and "train.device" not in change:
+    if not {"method", "train.device"} & set(change) or "data.photo_views" in change:
         _holds(line, recipe)
     assert not (data / "new").exists()
 

@@ -13,7 +13,7 @@ from spikebridge.data.feed.batches import PairedBatches
 from spikebridge.data.feed.resident import scaled_input
 from spikebridge.data.feed.sets import EventSet, PhotoSet, StepSource
 from spikebridge.data.frames import network_input
-from spikebridge.data.settings import AugmentConfig
+from spikebridge.data.settings import AugmentConfig, PhotoViewConfig
 from spikebridge.data.simulation.camera import Simulator
 from spikebridge.data.simulation.converter import Converter
 
@@ -37,6 +37,7 @@ def _batches(events: EventSet, photos: PhotoSet, **changes) -> PairedBatches:
         "batch_size": 4,
         "batches_per_epoch": None,
         "augment": NO_CHANGE,
+        "views": PhotoViewConfig(),
         "seed": 0,
         "device": torch.device("cpu"),
     }
@@ -308,6 +309,9 @@ def test_a_positions_draws_do_not_depend_on_the_size_of_the_batch() -> None:
 def test_shares_of_a_batch_are_its_rows(rank: int, of: int, step: int) -> None:
     rows = slice(rank % of, None, of)
     events, photos = _sets(11)
+    other_view_NTCHW = np.asarray(photos.simulated_NTCHW) + 1
+    views_NTCHW = np.concatenate([np.asarray(photos.simulated_NTCHW), other_view_NTCHW])
+    photos = replace(photos, simulated_NTCHW=views_NTCHW)
     augment = AugmentConfig(
         crop=2, flip=True, rotate=10, event_drop=0.5, time_jitter=0.5, polarity_flip=0.5
     )
@@ -357,6 +361,132 @@ def test_a_step_converts_alike_when_it_is_repeated_and_in_parts() -> None:
     assert part is not None
     assert torch.equal(whole, again)
     assert torch.equal(whole[:, 1:3], part)
+
+
+VIEWS = PhotoViewConfig(crop=0.4, flip=True, rotate=15, contrast=0.4, gamma=0.4, mixup=True)
+
+
+def test_a_step_converts_the_mixed_view_that_the_teacher_sees() -> None:
+    batches = _step_batches(views=VIEWS, batch_size=11)
+    batch, drawn = batches(5), batches.drawn(5)
+    assert batch.simulated_TBCHW is not None
+    assert drawn.takes is not None
+    counts_BTCHW = Converter(STEP_CAMERA, (SIZE, SIZE), T)(batch.photo_B3HW, drawn.takes)
+    expected = network_input(counts_BTCHW.numpy().astype(int), "recording")
+    np.testing.assert_array_equal(batch.simulated_TBCHW.transpose(0, 1), expected)
+
+
+@pytest.mark.parametrize("mixup", [False, True])
+@pytest.mark.parametrize("rows", [slice(0, None, 2), slice(1, None, 3), slice(4, 5)])
+def test_views_are_drawn_alike_when_a_step_is_repeated_and_in_parts(
+    mixup: bool, rows: slice
+) -> None:
+    views = replace(VIEWS, mixup=mixup)
+    settings = {"batch_size": 11, "views": views, "augment": AugmentConfig(crop=1)}
+    whole, again = (_step_batches(**settings) for _ in range(2))
+    part = _step_batches(**settings, rows=rows)
+    looks = set()
+    for step in (7, 2, 7):
+        batch = whole(step)
+        for other, chosen in ((again(step), slice(None)), (part(step), rows)):
+            assert batch.simulated_TBCHW is not None
+            assert other.simulated_TBCHW is not None
+            assert torch.equal(other.photo_B3HW, batch.photo_B3HW[chosen])
+            assert torch.equal(other.simulated_TBCHW, batch.simulated_TBCHW[:, chosen])
+            assert torch.equal(other.dvs_TBCHW, batch.dvs_TBCHW[:, chosen])
+            assert (other.mixup is None) == (not mixup)
+            if batch.mixup and other.mixup:
+                assert torch.equal(other.mixup.label_B, batch.mixup.label_B[chosen])
+                assert torch.equal(other.mixup.share_B, batch.mixup.share_B[chosen])
+        looks |= {photo.numpy().tobytes() for photo in batch.photo_B3HW}
+    assert len(looks) == 22
+
+
+def test_a_positions_view_does_not_depend_on_the_size_of_the_batch() -> None:
+    events, photos = _sets(3, 3, classes=1)
+    same = EventSet(events.frames_NTCHW[np.zeros(6, int)], np.zeros(6, int), ("",) * 6, "none")
+    views = replace(VIEWS, mixup=False)
+    small, large = (_batches(same, photos, batch_size=b, views=views)(0) for b in (3, 6))
+    assert torch.equal(small.photo_B3HW, large.photo_B3HW[:3])
+
+
+def test_views_move_photos_and_augmentation_recordings() -> None:
+    events, photos = _sets(24, 40)
+    plain = replace(photos, simulated_NTCHW=None)
+    augment = AugmentConfig(crop=2, flip=True, rotate=20)
+    still = PhotoViewConfig(gamma=1e-9)
+    viewed, moved, unmoved = (
+        _batches(events, plain, batch_size=12, augment=a, views=v)
+        for a, v in ((augment, still), (augment, PhotoViewConfig()), (NO_CHANGE, still))
+    )
+    assert torch.equal(viewed(1).dvs_TBCHW, moved(1).dvs_TBCHW)
+    assert not torch.equal(viewed(1).dvs_TBCHW, unmoved(1).dvs_TBCHW)
+    assert torch.equal(viewed(1).photo_B3HW, unmoved(1).photo_B3HW)
+    assert not torch.equal(viewed(1).photo_B3HW, moved(1).photo_B3HW)
+    assert viewed.moves_photos
+    assert moved.moves_photos
+    assert not _batches(events, photos).moves_photos
+
+
+def test_photos_are_mixed_in_pixels_and_labels() -> None:
+    batches, unmixed = (
+        _step_batches(batch_size=11, batches_per_epoch=1, views=replace(VIEWS, mixup=mixup))
+        for mixup in (True, False)
+    )
+    shares = []
+    for step in range(60):
+        batch, alone = batches(step), unmixed(step)
+        assert batch.mixup is not None
+        partner_B, share_B = batch.mixup.partner_B, batch.mixup.share_B
+        assert sorted(partner_B.tolist()) == list(range(11))
+        assert torch.equal(batch.mixup.label_B, batch.label_B[partner_B])
+        share_B111 = share_B[:, None, None, None]
+        photo_B3HW = alone.photo_B3HW
+        expected = share_B111 * photo_B3HW + (1 - share_B111) * photo_B3HW[partner_B]
+        torch.testing.assert_close(batch.photo_B3HW, expected)
+        label_BC = batch.mixup.labels(batch.label_B, 3)
+        for b, share in enumerate(share_B.tolist()):
+            own, other = int(batch.label_B[b]), int(batch.label_B[partner_B[b]])
+            by_hand = np.zeros(3)
+            by_hand[own] += share
+            by_hand[other] += 1 - share
+            np.testing.assert_allclose(label_BC[b], by_hand, rtol=1e-6)
+        shares += share_B.tolist()
+    assert 0.5 <= min(shares) < 0.51
+    assert 0.99 < max(shares) <= 1
+    assert np.mean(shares) == pytest.approx(0.75, abs=0.02)
+
+
+def test_a_photo_that_a_recording_replaces_is_not_mixed() -> None:
+    batches, unmixed = (
+        _step_batches(batch_size=11, views=replace(VIEWS, mixup=mixup)) for mixup in (True, False)
+    )
+    replaced_B = torch.arange(11) % 3 == 0
+    batch, alone = batches.assembled(batches.drawn(4).unmixed(replaced_B)), unmixed(4)
+    assert batch.mixup is not None
+    label_BC = batch.mixup.labels(batch.label_B, 3)
+    one_hot_BC = torch.nn.functional.one_hot(batch.label_B, 3)
+    assert torch.equal(batch.photo_B3HW[replaced_B], alone.photo_B3HW[replaced_B])
+    assert torch.equal(label_BC[replaced_B], one_hot_BC[replaced_B].float())
+    mixed_B = ~replaced_B & (batch.mixup.partner_B != torch.arange(11))
+    assert all((batch.photo_B3HW != alone.photo_B3HW).flatten(1).any(1)[mixed_B])
+    drawn = unmixed.drawn(4)
+    assert drawn.unmixed(replaced_B) is drawn
+
+
+def test_no_photo_of_a_class_without_photos_is_mixed_in() -> None:
+    events, photos = _sets()
+    kept = photos.label_N != 1
+    fewer = PhotoSet(photos.photos_N3HW[kept], photos.label_N[kept], ("",) * kept.sum())
+    batches = _batches(events, fewer, batch_size=11, views=PhotoViewConfig(mixup=True))
+    met = 0
+    for step in range(10):
+        batch = batches(step)
+        assert batch.mixup is not None
+        partner_is_alone_B = batch.mixup.label_B == 1
+        assert all(batch.mixup.share_B[partner_is_alone_B] == 1)
+        met += int((partner_is_alone_B & (batch.label_B != 1)).sum())
+    assert met > 10
 
 
 def test_a_photo_is_converted_anew_each_time() -> None:

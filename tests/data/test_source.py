@@ -14,7 +14,7 @@ from spikebridge.data.feed.source import draw_camera, simulate_source, view_key
 from spikebridge.data.frames import frame_events
 from spikebridge.data.photos import read_photo
 from spikebridge.data.prepared import prepare
-from spikebridge.data.settings import AugmentConfig, DataConfig, SourceConfig
+from spikebridge.data.settings import AugmentConfig, DataConfig, PhotoViewConfig, SourceConfig
 from spikebridge.data.simulation.simulate import Simulator, simulate_photo
 from spikebridge.settings.parsing import config_from
 
@@ -189,6 +189,7 @@ def test_a_batch_draws_one_view_of_each_of_its_photos(config: DataConfig) -> Non
         batch_size=4,
         batches_per_epoch=None,
         augment=AugmentConfig(),
+        views=PhotoViewConfig(),
         seed=0,
         device=torch.device("cpu"),
     )

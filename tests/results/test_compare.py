@@ -150,8 +150,18 @@ def test_a_methods_own_switches_and_what_it_does_not_use_are_not_named(tmp_path)
     runs = [fake_run(tmp_path / "a", "kt", 0, 80.0, own | {"teacher.epochs": 3})]
     runs += [fake_run(tmp_path / "b", "kt", 1, 81.0, own | {"data.source.randomise": 0.5})]
     runs += [fake_run(tmp_path / "c", "kt", 0, 70.0, {"objective.distillation.shape": "tied"})]
+    views = {"data.photo_views.crop": 0.5}
+    runs += [fake_run(tmp_path / "d", "kt", 0, 75.0, own | views)]
+    no_photos = {"objective.hybrid_until": 0.0}  # scratch is so
+    runs += [fake_run(tmp_path / "e", "scratch", 0, 50.0, no_photos)]
+    runs += [fake_run(tmp_path / "f", "scratch", 1, 51.0, no_photos | views)]
     names = {row.name: row.seeds for row in compare(runs)}
-    assert names == {"kt": (0, 1), "kt (objective.distillation.shape tied)": (0,)}
+    assert names == {
+        "scratch": (0, 1),
+        "kt": (0, 1),
+        "kt (objective.distillation.shape tied)": (0,),
+        "kt (data.photo_views.crop 0.5)": (0,),
+    }
 
 
 def test_seed_folders_device_and_checkpoints_do_not_matter(tmp_path):

@@ -174,7 +174,7 @@ def test_a_full_gpu_is_one_line_that_says_what_to_do(make_job, monkeypatch):
     def fail(*_):
         raise torch.OutOfMemoryError(FULL)
 
-    monkeypatch.setattr(StudentTask, "step", fail)
+    monkeypatch.setattr(StudentTask, "losses", fail)
     job = make_job("big")
     assert attempt(job) == (
         "CUDA out of memory. Tried to allocate 2.25 GiB; give a smaller train.batch_size "

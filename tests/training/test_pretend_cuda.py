@@ -18,7 +18,7 @@ from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
 from spikebridge.runs.tasks import student_task, teacher_task
 from spikebridge.runs.train import train_student
-from spikebridge.settings.presets import methods
+from spikebridge.settings.presets import merge, methods
 from spikebridge.training import loop
 from spikebridge.training.packing import unpacked
 from spikebridge.training.step import TrainingStep
@@ -29,6 +29,22 @@ IN_STEP = {
     "objective": {"source": "simulated"},
 }
 """Simulated sources made in the step."""
+VIEWS = merge(
+    IN_STEP,
+    {
+        "data": {
+            "photo_views": {
+                "crop": 0.5,
+                "flip": True,
+                "rotate": 10,
+                "contrast": 0.4,
+                "gamma": 0.4,
+                "mixup": True,
+            }
+        }
+    },
+)
+"""The same of mixed views."""
 
 
 def same(here, there):
@@ -98,6 +114,7 @@ def test_every_method_is_captured_and_computes_what_a_cpu_does(
         {"objective": {"replace": "time-step", "classification": "ce", "coefficient": "fixed"}},
         {"objective": {"source": "staged", "replace": "time-step"}},
         IN_STEP,
+        VIEWS,
         {"student": {"neuron": "relu"}},
         {"student": {"neuron_backend": "eager", "surrogate": "sigmoid"}},
         {"train": {"batches_per_epoch": None, "batch_size": 5, "epochs": 7}},
@@ -114,7 +131,9 @@ def test_every_switch_computes_what_a_cpu_does(make_config, changes):
         changes["data"] = {"augment": changes.pop("augment")}
     config = make_config("ckd", **changes)
     data = prepare(config.data, config.seed, simulated_source=config.needs_simulated_source)
-    same_on_both(lambda device: student_steps(config, data, device))
+    *_, graphs = same_on_both(lambda device: student_steps(config, data, device))
+    assert isinstance(graphs, Graphs) == config.train.cuda_graph
+    assert not isinstance(graphs, Graphs) or not graphs._failed
 
 
 @pytest.mark.parametrize("memory", [2**34, 0])
@@ -162,7 +181,7 @@ def test_a_whole_run_ends_as_on_a_cpu(make_config, tmp_path, ema):
 
 @pytest.mark.parametrize(
     ("first", "then", "changes"),
-    [("cpu", "gpu", {}), ("gpu", "cpu", {}), ("gpu", "gpu", {}), ("cpu", "gpu", IN_STEP)],
+    [("cpu", "gpu", {}), ("gpu", "cpu", {}), ("gpu", "gpu", {}), ("cpu", "gpu", VIEWS)],
 )
 def test_a_run_goes_on_on_another_device(make_config, tmp_path, first, then, changes):
     config = make_config("kt", train={"epochs": 4, "ema": 0.5}, **changes)

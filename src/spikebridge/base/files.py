@@ -79,15 +79,16 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json_text(value))
 
 
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file that a person wrote.
+def read_yaml(path: Path) -> tuple[Any, str]:
+    """Read a YAML file that a person wrote: what it holds, and its text.
 
     Raises:
         UserError: not YAML; names the line.
         OSError: it cannot be read.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return yaml.safe_load(text), text
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = "" if line is None else f" (line {line + 1})"

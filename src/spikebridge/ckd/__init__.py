@@ -2,7 +2,8 @@
 
 | in the paper | here | equation |
 | --- | --- | --- |
-| hybrid stream, semantically similar replacement | `streams.replace_samples` | 3, 4 |
+| hybrid stream | `streams.photo_sequence` | 3 |
+| semantically similar replacement | `streams.draw_samples`, `streams.replaced` | 4 |
 | replacement probability P(u) | `schedules.ReplacementSchedule` | 4 |
 | classification of each stream (TET) | `losses.tet_loss` | 5 |
 | domain alignment (CKA of membrane potentials) | `losses.alignment_loss` | 6, 7 |

@@ -187,7 +187,9 @@ class CKDObjective(nn.Module):
         if draws.hybrid:
             stream = self._hybrid_stream(batch, draws)
             hybrid = student(stream.frames_TBCHW, "hybrid" if config.statistics == "dvs" else "dvs")
-            losses["hybrid"] = self._classification(hybrid.logits_TBC, batch.label_B)
+            losses["hybrid"] = self._classification(
+                hybrid.logits_TBC, _hybrid_label(batch, hybrid.logits_TBC.shape[-1])
+            )
             if draws.guidance is not None:
                 if teacher is None:
                     raise ValueError("this objective distils, but no teacher was given")
@@ -259,9 +261,8 @@ class CKDObjective(nn.Module):
             return _own_loss(
                 config.kd_loss, (), hybrid.logits_TBC, teacher_BC.detach(), batch.label_B, **options
             )
-        loss = _KD_LOSSES.get(config.kd_loss) or partial(
-            dkd_loss, label_B=batch.label_B, alpha=config.dkd_alpha, beta=config.dkd_beta
-        )
+        dkd = partial(dkd_loss, label_B=batch.label_B, alpha=config.dkd_alpha, beta=config.dkd_beta)
+        loss = dkd if config.kd_loss == "dkd" else _KD_LOSSES[config.kd_loss]
         return loss(hybrid.logits_TBC, teacher_BC, **options)
 
     def _perceive(
@@ -336,6 +337,11 @@ def _own_loss(hook: str, shape: tuple[int, ...], *given: Tensor, **options: Any)
             "outputs, which must not be detached"
         )
     return at_least_float32(loss)
+
+
+def _hybrid_label(batch: Batch, classes: int) -> Tensor:
+    """Classes label_B of the hybrid stream, or label_BC where photos are mixed."""
+    return batch.label_B if batch.mixup is None else batch.mixup.labels(batch.label_B, classes)
 
 
 def _photo_frames(batch: Batch) -> Tensor:

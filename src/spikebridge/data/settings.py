@@ -89,8 +89,9 @@ class AugmentConfig:
     """Random changes of training samples; every sample draws its own.
 
     crop, flip and rotate, in this order, move recordings and photos; a photo moves alike for the
-    teacher and in the hybrid stream, simulated or not. The others change the events of recordings
-    and of simulated sources. KT's flag `--DVS-DA` is crop 4 (of 48 pixels), flip and rotate 15.
+    teacher and in the hybrid stream, simulated or not, and not at all where `PhotoViewConfig` says
+    how it is shown. The others change the events of recordings and of simulated sources. KT's flag
+    `--DVS-DA` is crop 4 (of 48 pixels), flip and rotate 15.
     """
 
     crop: int = 0
@@ -115,6 +116,44 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
+class PhotoViewConfig:
+    """Random views of a student's training photos; every use of a photo draws its own.
+
+    Teacher, static photo and what `data.source.in_step` makes of it are of the same view. Where any
+    is switched on, `AugmentConfig` changes recordings alone, and the photos that the teacher itself
+    is trained on.
+    """
+
+    crop: float = 1.0
+    """Smallest share of a photo's area that is shown, at the size of the whole; the crop's sides
+    have a ratio of 3/4 to 4/3. Where anything in this group is set, the hybrid stream's photos are
+    shown so, to the teacher too, and `data.augment` changes recordings alone (and photos while the
+    teacher is trained)."""
+    flip: bool = False
+    """Flip left and right with probability one half."""
+    rotate: float = 0.0
+    """Largest rotation about the crop's centre in degrees, either way; the photo's edge goes on."""
+    contrast: float = 0.0
+    """Half-width, in log units, of the factor on each pixel's difference from the photo's mean."""
+    gamma: float = 0.0
+    """Half-width, in log units, of the exponent of the pixels in [0, 1]."""
+    mixup: bool = False
+    """Mix each photo with another of the batch, and their labels alike, by shares λ and 1 − λ, λ
+    uniform in [0.5, 1]; one that a recording replaces is not mixed."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.crop <= 1, "data.photo_views.crop must be above 0 and at most 1")
+        require(0 <= self.rotate <= 180, "data.photo_views.rotate must lie in [0, 180]")
+        require(0 <= self.contrast <= 2, "data.photo_views.contrast must lie in [0, 2]")
+        require(0 <= self.gamma <= 2, "data.photo_views.gamma must lie in [0, 2]")
+
+    @property
+    def given(self) -> bool:
+        """Whether anything is switched on."""
+        return self != PhotoViewConfig()
+
+
+@dataclass(frozen=True)
 class SourceConfig:
     """The simulated recordings of the training photos, where `objective.source` needs them."""
 
@@ -130,9 +169,9 @@ class SourceConfig:
     views: int = 1
     """Simulated recordings per photo, each of its own draws; a batch draws one of them per use."""
     in_step: bool = False
-    """Simulate inside the training step, with new draws for each use and of the photo as crop, flip
-    and rotation show it to the teacher, instead of once and before training. The photo is as it is
-    kept, a square, and its edge goes on beyond its border."""
+    """Simulate inside the training step, with new draws for each use and of the photo as
+    `data.augment` or `data.photo_views` show it to the teacher, instead of once and before
+    training. The photo is as it is kept, a square, and its edge goes on beyond its border."""
 
     def __post_init__(self) -> None:
         require(0 <= self.randomise <= 2, "data.source.randomise must lie in [0, 2]")
@@ -190,6 +229,8 @@ class DataConfig:
     """The split."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Augmentation of training samples."""
+    photo_views: PhotoViewConfig = field(default_factory=PhotoViewConfig)
+    """Views of a student's training photos."""
     cache: str | None = None
     """Folder of prepared data; null takes ~/.cache/spikebridge."""
 

@@ -25,7 +25,7 @@ def settings_that_matter(settings: Mapping[str, Any], result: Mapping[str, Any])
     """The settings that may change a run's result, by dotted name, where they are not the default.
 
     Left out are the seed, folders, device, what only saves memory or time, and what the run did
-    not use: the teacher's settings and those of a simulated source.
+    not use: the teacher's settings and those of a simulated source or of the photos' views.
 
     Args:
         settings: Nested, as ``config.yaml`` holds them; a missing one has its default.
@@ -36,8 +36,10 @@ def settings_that_matter(settings: Mapping[str, Any], result: Mapping[str, Any])
         unused.append("teacher.")
     if result.get("source_simulator") is None:
         unused.append("data.source.")
-    default, found = _defaults(""), {}
-    for name, value in flat(settings).items():
+    default, found, given = _defaults(""), {}, flat(settings)
+    if not given.get("objective.hybrid_until", default["objective.hybrid_until"]):
+        unused.append("data.photo_views.")
+    for name, value in given.items():
         if name in _IGNORED or name.startswith(tuple(unused)):
             continue
         if value != default.get(name):

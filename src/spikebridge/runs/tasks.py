@@ -26,6 +26,7 @@ def student_task(
         data,
         config.train,
         augment=config.data.augment,
+        views=config.data.photo_views,
         seed=config.seed,
         device=device,
     )

@@ -19,7 +19,7 @@ from spikebridge.base.files import expand_path, write_json, write_text
 from spikebridge.base.hooks import folder_of, hooks_of, resolve, with_sources
 from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import PreparedData
-from spikebridge.data.settings import DataConfig, SourceConfig
+from spikebridge.data.settings import DataConfig, PhotoViewConfig, SourceConfig
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import Teacher, build_teacher
 from spikebridge.results.audit import teacher_doubts
@@ -185,7 +185,7 @@ def teacher_settings(config: Config) -> Config:
         device=config.train.device,
         checkpoint_minutes=config.train.checkpoint_minutes,
     )
-    data = dataclasses.replace(config.data, source=SourceConfig())
+    data = dataclasses.replace(config.data, source=SourceConfig(), photo_views=PhotoViewConfig())
     return Config(
         method="teacher", seed=config.seed, data=data, teacher=config.teacher, train=train
     )

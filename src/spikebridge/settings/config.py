@@ -16,7 +16,8 @@ class Config:
     method: str = "ckd"
     """Method preset, laid over the recipe: ckd, ckd-plus, kt, scratch, … (README lists them)."""
     seed: int = 0
-    """Seed of everything random."""
+    """Seed of split, weights and every draw of training; a recording that is simulated before it is
+    seeded by its photo."""
     data: DataConfig = field(default_factory=DataConfig)
     """Data."""
     student: StudentConfig = field(default_factory=StudentConfig)
@@ -31,6 +32,17 @@ class Config:
     def __post_init__(self) -> None:
         require_plain_parts(self)
         require(self.seed >= 0, "seed must not be negative")
+        views, hybrid = self.data.photo_views, self.objective.hybrid_until
+        require(
+            not views.given or self.data.source.in_step or not self.needs_simulated_source,
+            "data.photo_views cannot show its views to sources simulated before training; set "
+            "data.source.in_step to true, or objective.source to photo",
+        )
+        require(
+            not (views.mixup and hybrid) or self.objective.replace == "sample",
+            "data.photo_views.mixup mixes the labels of whole samples; set objective.replace to "
+            "sample, or mixup to false",
+        )
 
     @property
     def needs_simulated_source(self) -> bool:

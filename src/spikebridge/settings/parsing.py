@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import json
 import os
 from argparse import SUPPRESS, Action, ArgumentError, ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from spikebridge.base.errors import UserError
+from spikebridge.base.files import json_text
 from spikebridge.base.typed import checked, fitted, in_words
 from spikebridge.settings.config import Config
 from spikebridge.settings.presets import merge
@@ -95,7 +95,7 @@ def add_settings(parser: ArgumentParser, kind: type = Config, prefix: str = "") 
             groups[one.name] = parser.add_argument_group(one.name)
             told = "several of them, {NAME: VALUE} or a YAML file"
         else:
-            default = json.dumps(one.default, ensure_ascii=False)
+            default = json_text(one.default, indent=None).strip()
             told = f"{one.meaning} ({in_words(one.kind)}; default: {default})"
         groups[one.name if group else one.name.rpartition(".")[0]].add_argument(
             f"--{one.name}",

@@ -132,7 +132,7 @@ def check_keys(settings: dict[str, Any], kind: type, origin: str) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    settings = read_yaml(path)
+    settings, _ = read_yaml(path)
     if not isinstance(settings, dict):
         raise UserError(f"{path}: a recipe holds keys and values; see the shipped recipes")
     return settings

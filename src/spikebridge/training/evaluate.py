@@ -65,7 +65,7 @@ def evaluate_student(
     device: torch.device,
     autocast: Autocast,
 ) -> Evaluation:
-    """Run the DVS head over a split, with the running statistics of the DVS stream."""
+    """Run the DVS head over a split, with running statistics as the loop has measured them."""
     training = student.training
     student.eval()
     network: torch.nn.Module = student

@@ -93,7 +93,7 @@ class Task(ABC):
         Nothing else may change from step to step, and nothing here may read the device.
         """
 
-    def step(self, inputs: StepInputs) -> StepResult:
+    def losses_of(self, inputs: StepInputs) -> StepResult:
         """Losses of a step, wherever its inputs are."""
         result = self.losses(all_to_device(inputs.tensors, self.device))
         result.logged = {**inputs.logged, **result.logged}
@@ -178,7 +178,7 @@ def fit(
             late, stopping = any_of(training.is_checkpoint_due, stop.requested)
             if last or late or stopping:
                 training.save(step + 1)
-            if stopping and not last:
+            if stopping:  # After the last step, too: others may be waiting behind this run.
                 raise Interrupted(f"stopped after step {step + 1} of {settings.steps}")
     return training.best, training.seconds
 
@@ -297,7 +297,7 @@ def _batches(task: Task, settings: LoopSettings) -> Iterator[Callable[[int], Ste
 def _run_again(task: Task, step: int) -> None:
     """Run the latest batches without learning from them."""
     for latest in range(max(0, step + 1 - _MEASURED_BATCHES), step + 1):
-        task.step(task.batch(latest))
+        task.losses_of(task.batch(latest))
 
 
 def _require_processes(checkpoint: Path, written_by: int) -> None:

@@ -16,7 +16,7 @@ from spikebridge.data.feed.augment import Moves, draw_geometry
 from spikebridge.data.feed.batches import Batch, DrawnBatch, PairedBatches
 from spikebridge.data.feed.resident import Room, Rows
 from spikebridge.data.prepared import PreparedData
-from spikebridge.data.settings import AugmentConfig
+from spikebridge.data.settings import AugmentConfig, PhotoViewConfig
 from spikebridge.models.neurons.norm import StreamBatchNorm2d
 from spikebridge.models.settings import TeacherConfig
 from spikebridge.models.student import Student
@@ -39,6 +39,7 @@ class StudentTask(Task):
         data: Prepared data.
         train: Batches, optimiser, precision.
         augment: Random changes of training samples.
+        views: How training photos are shown, where ``augment`` does not say it.
         seed: Seed of all draws.
         device: Where it is trained.
     """
@@ -51,6 +52,7 @@ class StudentTask(Task):
         train: TrainConfig,
         *,
         augment: AugmentConfig,
+        views: PhotoViewConfig,
         seed: int,
         device: torch.device,
     ) -> None:
@@ -58,11 +60,11 @@ class StudentTask(Task):
         student.backbone.low_memory = train.memory == "low"
         self.objective = objective
         self.teacher: Teacher | None = None
-        # Evaluation uses the DVS stream's head and statistics.
+        # Evaluation uses the DVS stream's head.
         self.evaluate_from = objective.config.evaluate_from
         self.student, self.data, self.seed, self.device = student, data, seed, device
         self.selecting = data.manifest.selecting
-        self.autocast, self.augment = make_autocast(train.precision, device), augment
+        self.autocast = make_autocast(train.precision, device)
         self.captures = train.cuda_graph
         self.batches = PairedBatches(
             data.events["train"],
@@ -70,6 +72,7 @@ class StudentTask(Task):
             batch_size=train.batch_size,
             batches_per_epoch=train.batches_per_epoch,
             augment=augment,
+            views=views,
             seed=seed,
             device=device,
             rows=share() if size() > 1 else slice(None),
@@ -97,6 +100,8 @@ class StudentTask(Task):
         draws, logged = self.objective.draw(
             step / self.settings.steps, len(drawn.label_B), generator, drawn.part, drawn.alone_B
         )
+        if draws.replaced_TB is not None:
+            drawn = drawn.unmixed(draws.replaced_TB[0])
         return StepInputs(step, (drawn, draws), logged)
 
     def losses(self, tensors: tuple[DrawnBatch, Draws]) -> StepResult:
@@ -110,10 +115,8 @@ class StudentTask(Task):
         """Teacher logits of a batch's photos; photos that never move are shown to it once."""
         if self.teacher is None:
             return None
-        augment = self.augment
-        moving = augment.crop or augment.flip or augment.rotate
         few = self.settings.steps * self.batches.batch_size < len(self.data.photos["train"].label_N)
-        if moving or few:
+        if self.batches.moves_photos or few:
             return torch.no_grad()(self.teacher)
         return lambda _: self._teacher_logits_NC[batch.source_B]
 

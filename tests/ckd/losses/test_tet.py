@@ -96,6 +96,28 @@ def test_mean_logits_value_is_the_references():
     assert mean_logits_loss(logits(), LABELS).item() == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("loss", [tet_loss, mean_logits_loss])
+@pytest.mark.parametrize("weight_T", [None, torch.tensor([0.2, 1.0, 0.7], dtype=torch.float64)])
+def test_shares_of_one_class_are_its_index_to_the_bit(loss, weight_T):
+    one_hot_BC = torch.nn.functional.one_hot(LABELS, 5).float()
+    for z_TBC in (logits(), logits().float(), logits().bfloat16()):
+        by_share = loss(z_TBC, one_hot_BC, step_weight_T=weight_T)
+        assert torch.equal(by_share, loss(z_TBC, LABELS, step_weight_T=weight_T))
+
+
+@pytest.mark.parametrize("loss", [tet_loss, mean_logits_loss])
+def test_shares_of_two_classes_weigh_their_losses(loss):
+    z_TBC, others_B = logits(), torch.tensor([1, 4, 0, 3])
+    share_B = torch.tensor([0.5, 0.7, 1.0, 0.9], dtype=torch.float64)
+    one_BC, other_BC = (torch.nn.functional.one_hot(of_B, 5) for of_B in (LABELS, others_B))
+    found = loss(z_TBC, share_B[:, None] * one_BC + (1 - share_B[:, None]) * other_BC)
+    each = [
+        share * loss(z_TBC[:, [b]], LABELS[[b]]) + (1 - share) * loss(z_TBC[:, [b]], others_B[[b]])
+        for b, share in enumerate(share_B)
+    ]
+    assert found.item() == pytest.approx(torch.stack(each).mean().item(), rel=1e-12)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_mean_logits_gradient_is_the_numerical_one(weighted):
     weight_T = torch.tensor([0.2, 1.0, 0.7], dtype=torch.float64, requires_grad=weighted)

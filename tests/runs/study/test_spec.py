@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import spikebridge.settings.presets
-from factories import refused
+from factories import changed_file, refused
 from spikebridge.runs.study.plan import plan
 from spikebridge.runs.study.spec import Study, read_study
 
@@ -65,6 +65,7 @@ def test_teacher_is_shared_by_arms_whose_settings_do_not_matter_to_it(make_study
             "ckd": {"method": "ckd"},
             "noisy": {"method": "ckd", "data": {"simulator": {"shot_noise_hz": 5.0}}},
             "longer": {"method": "ckd", "train": {"epochs": 3}, "data": {"time_steps": 3}},
+            "viewed": {"method": "ckd", "data": {"photo_views": {"crop": 0.5, "mixup": True}}},
             "weak": {"method": "ckd", "teacher": {"epochs": 2}},
             "leak": {
                 "method": "ckd",
@@ -79,9 +80,26 @@ def test_teacher_is_shared_by_arms_whose_settings_do_not_matter_to_it(make_study
     assert own.folder.name == "teacher-seed0"
     assert jobs["noisy"].teacher is own
     assert jobs["longer"].teacher is own
+    assert jobs["viewed"].teacher is own
+    assert not own.config.data.photo_views.given
     others = {jobs[arm].teacher.folder.name for arm in ("weak", "leak")}
     assert len(others) == 2
     assert "teacher-seed0" not in others
+
+
+def test_a_teacher_is_shared_by_an_arm_that_the_recipes_views_do_not_suit(
+    make_study, settings, tmp_path
+):
+    recipe = yaml.safe_load(Path(settings["recipes"][0]).read_text())
+    recipe["data"]["photo_views"] = {"flip": True, "mixup": True}
+    viewed = changed_file(tmp_path / "viewed.yaml", recipe, {})
+    plain = {"photo_views": {"flip": False, "mixup": False}}
+    steps = {"source": "simulated", "replace": "time-step"}
+    arms = {"ckd": {"method": "ckd"}, "steps": {"method": "ckd", "data": plain, "objective": steps}}
+    study = make_study(recipes=[str(viewed)], seeds=[0], arms=arms, against=None)
+    jobs = {one.arm: one.job for one in plan(study, Path("out")) if one.arm != "teacher"}
+    assert jobs["ckd"].config.data.photo_views.given
+    assert jobs["steps"].teacher is jobs["ckd"].teacher is not None
 
 
 def test_only_some_arms_need_only_their_teachers(make_study):

@@ -21,7 +21,8 @@ def tet_loss(
 
     Args:
         logits_TBC: Logits per time step.
-        label_B: Class indices.
+        label_B: Class indices, or shares of the classes label_BC, with which CE is the
+            expectation (equation 12).
         regularisation: λ in [0, 1].
         target: φ, the value that the regulariser pulls every logit to (KT: the threshold).
         step_weight_T: w_t, 1 when absent; CKD weighs the DVS stream's steps by 1 − c_t.
@@ -30,7 +31,11 @@ def tet_loss(
         logits_TBC = at_least_float32(logits_TBC)
         steps, batch, _ = logits_TBC.shape
         entropy_T = (
-            F.cross_entropy(logits_TBC.flatten(0, 1), label_B.repeat(steps), reduction="none")
+            F.cross_entropy(
+                logits_TBC.flatten(0, 1),
+                _as_target(label_B, logits_TBC).expand(steps, *label_B.shape).flatten(0, 1),
+                reduction="none",
+            )
             .view(steps, batch)
             .mean(1)
         )
@@ -46,10 +51,15 @@ def mean_logits_loss(
 
     Args:
         logits_TBC: Logits per time step.
-        label_B: Class indices.
+        label_B: Class indices, or shares of the classes label_BC, as for `tet_loss`.
         step_weight_T: Its mean weighs the loss, which speaks of all steps at once.
     """
     with torch.autocast(logits_TBC.device.type, enabled=False):
         logits_TBC = at_least_float32(logits_TBC)
-        loss = F.cross_entropy(logits_TBC.mean(0), label_B)
+        loss = F.cross_entropy(logits_TBC.mean(0), _as_target(label_B, logits_TBC))
         return loss if step_weight_T is None else step_weight_T.mean() * loss
+
+
+def _as_target(label: Tensor, logits: Tensor) -> Tensor:
+    """Class indices as they are, shares in the logits' precision."""
+    return label.to(logits.dtype) if label.is_floating_point() else label

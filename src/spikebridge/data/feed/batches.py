@@ -1,6 +1,6 @@
 """Training batches: every draw is a function of (seed, step), so that resuming needs no state."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,11 +11,12 @@ from spikebridge.data.feed.augment import Moves, augment_counts, changes_counts,
 from spikebridge.data.feed.resident import FrameRows, Frames, Room, Rows, scaled_input
 from spikebridge.data.feed.sets import EventSet, PhotoSet
 from spikebridge.data.feed.source import draw_camera
-from spikebridge.data.settings import AugmentConfig
+from spikebridge.data.feed.views import Mixup, Views, draw_views
+from spikebridge.data.settings import AugmentConfig, PhotoViewConfig
 from spikebridge.data.simulation.converter import Converter, Takes
 
 _ORDER, _SOURCE, _RECORDING_MOVES, _PHOTO_MOVES, _RECORDING_EVENTS, _SIMULATED_EVENTS = range(1, 7)
-_VIEW, _TAKES = 7, 8
+_VIEW, _TAKES, _PHOTO_VIEWS, _MIXUP = range(7, 11)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Batch:
     alone_B: Tensor | None = None
     """Samples of classes without photos, whose photo is any and must not be used; None where all
     classes have some."""
+    mixup: Mixup | None = None
+    """How the photos are mixed; None where each is of one photo."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +74,28 @@ class DrawnBatch:
     simulated: FrameRows | None
     takes: Takes | None
     move_recording: Moves
-    move_photo: Moves
+    view_photo: Moves | Views
     move_simulated: Moves | None
     part: BatchPart | None
     alone_B: Tensor | None
+    mixup: Mixup | None
+
+    def unmixed(self, replaced_B: Tensor) -> "DrawnBatch":
+        """The same, on the CPU, without mixing the photos that recordings replace."""
+        if self.mixup is None:
+            return self
+        share_B = self.mixup.share_B.masked_fill(replaced_B, 1)
+        return replace(self, mixup=replace(self.mixup, share_B=share_B))
 
 
 class PairedBatches:
     """Labelled recordings, each with another random training photo of its class.
 
     A recording is augmented by itself. A photo moves as its simulated recording does, which has
-    draws of its own for its events; one that the step makes is of the photo as it was moved. A
-    position's draws depend on the seed, the step and the position alone.
+    draws of its own for its events; one that the step makes is of the photo as it was moved, or as
+    ``views`` has it. A position's draws depend on the seed, the step and the position alone, but
+    for the photo that it is mixed with: that is one of the whole batch, also where ``rows`` is a
+    part of it.
 
     Args:
         events: Labelled training recordings.
@@ -90,6 +103,8 @@ class PairedBatches:
         batch_size: Samples per batch; in one pass at most the set, else recordings repeat.
         batches_per_epoch: None makes an epoch one pass, in batches of nearly equal size.
         augment: Random changes.
+        views: How photos are shown; where given, it and not ``augment`` changes them. Simulated
+            recordings that ``photos`` holds do not follow it.
         seed: Seed of all draws.
         device: Where the batches go.
         rows: Which rows of every batch to make; they are as they are in the whole one.
@@ -103,6 +118,7 @@ class PairedBatches:
         batch_size: int,
         batches_per_epoch: int | None,
         augment: AugmentConfig,
+        views: PhotoViewConfig,
         seed: int,
         device: torch.device,
         rows: slice = slice(None),
@@ -112,7 +128,7 @@ class PairedBatches:
         passes = -(-len(events.label_N) // batch_size)
         self.one_pass = batches_per_epoch is None
         self.batches_per_epoch = passes if batches_per_epoch is None else batches_per_epoch
-        self.augment, self.seed, self.device = augment, seed, device
+        self.augment, self.views, self.seed, self.device = augment, views, seed, device
         room = Room(device)
         self._recordings = Frames(events.frames_NTCHW, events.scale, room)
         self._photos = Rows(photos.photos_N3HW, room)
@@ -142,6 +158,12 @@ class PairedBatches:
             return len(self.events.label_N) // self.batches_per_epoch
         return self.batch_size
 
+    @property
+    def moves_photos(self) -> bool:
+        """Whether a photo may look otherwise each time."""
+        augment = self.augment
+        return self.views.given or bool(augment.crop or augment.flip or augment.rotate)
+
     def __call__(self, step: int) -> Batch:
         """The batch of a global step."""
         return self.assembled(all_to_device(self.drawn(step), self.device))
@@ -151,8 +173,13 @@ class PairedBatches:
         epoch, position = divmod(step, self.batches_per_epoch)
         recording_B = self._epoch_order(epoch)[position]
         part = BatchPart(len(recording_B), self.rows)
-        source_B = self._draw_sources(self.events.label_N[recording_B], step)[self.rows]
-        recording_B = recording_B[self.rows]
+        whole_label_B = self.events.label_N[recording_B]
+        source_B = self._draw_sources(whole_label_B, step)
+        shown_B, mixup = np.array(part.positions_B), None
+        if self.views.mixup:
+            shown_B, mixup = self._draw_mixup(whole_label_B, step, part)
+        photos = self._photos.drawn(source_B[shown_B])
+        recording_B, source_B = recording_B[self.rows], source_B[self.rows]
         height, width = self.events.frames_NTCHW.shape[-2:]
         move_recording, move_photo = (
             draw_geometry(self.augment, (height, width), part.batch, self._random(draws, step)).of(
@@ -163,24 +190,31 @@ class PairedBatches:
         label_B = self.events.label_N[recording_B]
         simulated, move_simulated = None, None
         if self._simulated is not None:
-            rows_B = self._draw_views(source_B, step)
+            rows_B = self._draw_views(source_B, step, part)
             simulated = self._counts(self._simulated, rows_B, _SIMULATED_EVENTS, step, part)
             move_simulated = move_photo.moves(height, width)
         takes = self._draw_takes(step, part)
+        if self.views.given:
+            random = self._random(_PHOTO_VIEWS, step)
+            view_photo = draw_views(self.views, (height, width), part.batch, shown_B, random)
+        else:
+            # A border of zeros would be seen by the camera as an edge.
+            size, repeat = self.photos.photos_N3HW.shape[-2:], takes is not None
+            view_photo = move_photo.moves(*size, repeat=repeat)
         return DrawnBatch(
             torch.from_numpy(label_B),
             torch.from_numpy(recording_B),
             torch.from_numpy(source_B),
             self._counts(self._recordings, recording_B, _RECORDING_EVENTS, step, part),
-            self._photos.drawn(source_B),
+            photos,
             simulated,
             takes,
             move_recording.moves(height, width),
-            # A border of zeros would be seen by the camera as an edge.
-            move_photo.moves(*self.photos.photos_N3HW.shape[-2:], repeat=takes is not None),
+            view_photo,
             move_simulated,
             None if self.rows == slice(None) else part,
             torch.from_numpy(np.isin(label_B, self._alone)) if self._alone else None,
+            mixup,
         )
 
     def assembled(self, drawn: DrawnBatch) -> Batch:
@@ -191,7 +225,7 @@ class PairedBatches:
             assert drawn.move_simulated is not None
             simulated_BTCHW = drawn.move_simulated(self._simulated.input(drawn.simulated))
             simulated_TBCHW = simulated_BTCHW.transpose(0, 1)
-        photo_B3HW = drawn.move_photo(self._photos.rows(drawn.photos).float().div_(255))
+        photo_B3HW = self._shown(drawn)
         if drawn.takes is not None:
             assert self._converter is not None
             counts_BTCHW = self._converter(photo_B3HW, drawn.takes)
@@ -206,7 +240,16 @@ class PairedBatches:
             source_B=drawn.source_B,
             part=drawn.part,
             alone_B=drawn.alone_B,
+            mixup=drawn.mixup,
         )
+
+    def _shown(self, drawn: DrawnBatch) -> Tensor:
+        """The photos as all see them."""
+        photo_B3HW = self._photos.rows(drawn.photos)
+        if isinstance(drawn.view_photo, Moves):
+            return drawn.view_photo(photo_B3HW.float().div_(255))
+        photo_B3HW = drawn.view_photo(photo_B3HW)
+        return photo_B3HW if drawn.mixup is None else drawn.mixup(photo_B3HW)
 
     def _draw_sources(self, label_B: np.ndarray, step: int) -> np.ndarray:
         draw_B = self._random(_SOURCE, step).random(len(label_B))
@@ -215,10 +258,33 @@ class PairedBatches:
             [of[int(u * len(of))] if len(of) else 0 for of, u in zip(sources, draw_B, strict=True)]
         )
 
-    def _draw_views(self, source_B: np.ndarray, step: int) -> np.ndarray:
+    def _draw_views(self, source_B: np.ndarray, step: int, part: BatchPart) -> np.ndarray:
         """Row of each photo's simulated recording, of which it may have several."""
-        view_B = self._random(_VIEW, step).integers(self.photos.views, size=len(source_B))
-        return view_B * len(self.photos.files) + source_B
+        view_B = self._random(_VIEW, step).integers(self.photos.views, size=part.batch)
+        return view_B[self.rows] * len(self.photos.files) + source_B
+
+    def _draw_mixup(
+        self, label_B: np.ndarray, step: int, part: BatchPart
+    ) -> tuple[np.ndarray, Mixup]:
+        """Which positions' photos are shown, of the whole batch of labels, and how they are mixed.
+
+        A part shows its own photos, then their partners.
+        """
+        random, own_B = self._random(_MIXUP, step), np.array(part.positions_B)
+        share_B, partner_B = random.random(part.batch)[own_B], random.permutation(part.batch)[own_B]
+        share_B = np.maximum(share_B, 1 - share_B)
+        # There is no photo of the partner's class.
+        share_B[np.isin(label_B[partner_B], self._alone)] = 1
+        shown_B, place_B = own_B, partner_B
+        if len(own_B) < part.batch:
+            shown_B, place_B = (
+                np.concatenate([own_B, partner_B]),
+                len(own_B) + np.arange(len(own_B)),
+            )
+        label_B = label_B[partner_B]
+        return shown_B, Mixup(
+            torch.from_numpy(place_B), torch.from_numpy(label_B), torch.from_numpy(share_B).float()
+        )
 
     def _draw_takes(self, step: int, part: BatchPart) -> Takes | None:
         """How the step's photos are recorded in it; None where they are not."""

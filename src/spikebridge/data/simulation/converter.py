@@ -23,11 +23,9 @@ from torch.nn import functional as F
 
 from spikebridge.base.compiled import compiled
 from spikebridge.data.simulation.camera import Simulator
-from spikebridge.data.simulation.motion import motion_path
-from spikebridge.data.simulation.simulate import picture_size
+from spikebridge.data.simulation.simulate import LUMA, camera_path, picture_size
 
 _SOURCE = Path(__file__).with_name("converter.c")
-_LUMA = (0.299, 0.587, 0.114)
 _LINEAR_BELOW = 20.0
 _LEAST_BANDWIDTH = 0.1
 _LEAST_NOISE = 0.25
@@ -105,14 +103,7 @@ class Converter:
         at_N = np.linspace(0, self.simulator.frames - 1, self.sub_frames + 1)
         paths, rows = [], []
         for camera, seed in zip(cameras, seeds, strict=True):
-            path_F2 = motion_path(
-                camera.motion,
-                camera.frames,
-                camera.amplitude,
-                seed,
-                height=camera.saccade_height,
-                speed=camera.speed,
-            )
+            path_F2 = camera_path(camera, seed)
             frame_F = np.arange(len(path_F2))
             steps = frames * min(max(_BUSIEST / camera.pos_threshold, 1), _MOST_STEPS)
             paths.append(
@@ -180,7 +171,7 @@ class Converter:
         height, width = picture_size(photo_B3HW.shape[2], photo_B3HW.shape[3], self.simulator)
         red, green, blue = (
             channel * (255 * share)
-            for channel, share in zip(photo_B3HW.float().unbind(1), _LUMA, strict=True)
+            for channel, share in zip(photo_B3HW.float().unbind(1), LUMA, strict=True)
         )
         grey_BHW = red + green + blue
         rows, columns = (

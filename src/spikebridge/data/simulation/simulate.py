@@ -9,7 +9,8 @@ from spikebridge.data.simulation.camera import Simulator
 from spikebridge.data.simulation.motion import motion_path
 
 _BACKGROUND = 3
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+LUMA = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in what the camera sees."""
 
 
 def simulate_photo(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> Events:
@@ -82,16 +83,9 @@ def picture_size(height: int, width: int, simulator: Simulator) -> tuple[int, in
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _moving_frames(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> np.ndarray:
-    """Greyscale frames_NHW of the moving photo; beyond its border its edge goes on."""
-    height, width = picture_size(photo_HWC.shape[0], photo_HWC.shape[1], simulator)
-    grey_HW = fit_photo(photo_HWC, (height, width), simulator.margin) @ _LUMA
-    if simulator.negative:
-        grey_HW = 255 - grey_HW
-    offset = np.array([simulator.offset_x, simulator.offset_y])
-    reach = int(np.ceil(simulator.amplitude + np.abs(offset).max())) + 1
-    padded = np.pad(grey_HW, reach, mode="edge")
-    path_N2 = offset + motion_path(
+def camera_path(simulator: Simulator, seed: int) -> np.ndarray:
+    """Displacement_N2 (x, y) in pixels at each frame, from the middle of the path."""
+    return motion_path(
         simulator.motion,
         simulator.frames,
         simulator.amplitude,
@@ -99,6 +93,18 @@ def _moving_frames(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> np
         height=simulator.saccade_height,
         speed=simulator.speed,
     )
+
+
+def _moving_frames(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> np.ndarray:
+    """Greyscale frames_NHW of the moving photo; beyond its border its edge goes on."""
+    height, width = picture_size(photo_HWC.shape[0], photo_HWC.shape[1], simulator)
+    grey_HW = fit_photo(photo_HWC, (height, width), simulator.margin) @ np.array(LUMA, np.float32)
+    if simulator.negative:
+        grey_HW = 255 - grey_HW
+    offset = np.array([simulator.offset_x, simulator.offset_y])
+    reach = int(np.ceil(simulator.amplitude + np.abs(offset).max())) + 1
+    padded = np.pad(grey_HW, reach, mode="edge")
+    path_N2 = offset + camera_path(simulator, seed)
     frames = [_crop_between_pixels(padded, x, y, width, height) for x, y in reach - path_N2]
     return np.round(np.stack(frames)).astype(np.uint8)
 

@@ -9,8 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from spikebridge.base.errors import UserError
-from spikebridge.data.collection import place_of
-from spikebridge.data.datasets.catalog import Collection, Item, PhotoReader
+from spikebridge.data.collection import Collection, Item, PhotoReader, place_of
 from spikebridge.data.hashes import file_hashes, look_hashes, lookalikes
 from spikebridge.data.manifest import Entry, Manifest, caseless, join_copies
 from spikebridge.data.settings import SplitConfig

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spikebridge.base.files import settings_key
-from spikebridge.data.settings import AugmentConfig
+from spikebridge.data.settings import AugmentConfig, PhotoViewConfig
 from spikebridge.runs.queue import Job
 from spikebridge.runs.study.spec import Study, budget_folder, recipe_folder
 from spikebridge.runs.train import teacher_settings
@@ -98,9 +98,10 @@ def shared_teacher(config: Config, own: Config) -> Config:
     augment = {name: getattr(config.data.augment, name) for name in _MOVES_PHOTOS}
     data = {name: getattr(config.data, name) for name in _SEEN_BY_TEACHERS}
     common: AugmentConfig = dataclasses.replace(own.data.augment, **augment)
-    return teacher_settings(
-        dataclasses.replace(config, data=dataclasses.replace(own.data, augment=common, **data))
-    )
+    # The recipe's views need not go with the arm's objective.
+    views = PhotoViewConfig()
+    shared = dataclasses.replace(own.data, augment=common, photo_views=views, **data)
+    return teacher_settings(dataclasses.replace(config, data=shared))
 
 
 def _teacher_folder(shared: Config, own: Config) -> str:

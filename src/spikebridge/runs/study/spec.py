@@ -132,7 +132,7 @@ def read_keys(
         UserError: no such file, not YAML, an unknown or missing key.
     """
     try:
-        given, text = read_yaml(path), path.read_text(encoding="utf-8")
+        given, text = read_yaml(path)
     except OSError as error:
         raise UserError(
             f"{path}: no such {kind} file; those of this project are in studies/"

@@ -42,13 +42,14 @@ def write_tables(
         The table in Markdown.
     """
     whole = table(study, rows, tested)
-    write_text(out / TABLE, whole.markdown())
+    text = whole.markdown()
+    write_text(out / TABLE, text)
     write_text(out / "table.tex", whole.latex(study.title, command))
     write_text(out / "table.csv", csv_text(_csv_rows(study, rows)))
     write_text(out / "per-run.csv", csv_text(_per_run(rows, outcomes)))
     write_text(out / "never-right.csv", as_csv(tested))
     write_json(out / "results.json", _as_json(study, rows, outcomes))
-    return whole.markdown()
+    return text
 
 
 def table(study: Study, rows: Sequence[ArmRow], tested: Sequence[Tested] = ()) -> Table:
