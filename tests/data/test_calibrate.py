@@ -125,14 +125,22 @@ def test_photos_that_fill_the_picture_tell_the_camera_one_by_one(tmp_path: Path)
         assert getattr(found.simulator, name) == pytest.approx(truth, rel=0.1), name
 
 
-def test_without_pairs_the_means_are_compared(config: DataConfig, tmp_path: Path) -> None:
-    for file in Path(str(config.events)).glob("*/*.bin"):
-        (tmp_path / "events" / file.parent.name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, tmp_path / "events" / file.parent.name / f"x{file.name}")
+@pytest.mark.parametrize("names", ["of no photo", "of another photo"])
+def test_without_true_pairs_the_means_are_compared(
+    names: str, config: DataConfig, tmp_path: Path
+) -> None:
+    for folder in filter(Path.is_dir, Path(str(config.events)).iterdir()):
+        (tmp_path / "events" / folder.name).mkdir(parents=True)
+        files = sorted(folder.glob("*.bin"))
+        for file, other in zip(files, files[1:] + files[:1], strict=True):
+            name = f"x{file.name}" if names == "of no photo" else other.name
+            shutil.copy(file, tmp_path / "events" / folder.name / name)
     other = replace(config, events=str(tmp_path / "events"), cache=str(tmp_path / "cache"))
     collection, manifest = open_split(other, 0)
-    assert not collection.paired
-    camera = calibrate(other, manifest, collection.sensor).simulator
+    assert collection.paired == (names == "of another photo")
+    found = calibrate(other, manifest, collection.sensor)
+    assert found.likeness > 0.95  # as only means are: of single recordings chance has its share
+    camera = found.simulator
     assert (camera.motion, camera.negative, camera.speed) == ("saccade", True, "smooth")
     assert camera.pos_threshold == pytest.approx(0.5, rel=0.25)
     assert camera.pos_threshold / camera.neg_threshold == pytest.approx(0.5 / 0.35, rel=0.15)
@@ -191,6 +199,9 @@ def test_what_was_found_is_kept_by_content(
 
         def result(self) -> Calibration:
             return found
+
+        def pairs_hold(self) -> bool:
+            return True
 
     monkeypatch.setattr(module, "_Search", Search)
     assert calibrate(config, manifest, collection.sensor) == found

@@ -1,7 +1,8 @@
 """A simulated camera that sees the training photos as the real one recorded: without labels.
 
 Training recordings whose own photo trains too are compared each with what the camera makes of that
-photo; where there are none, the mean of the recordings with the mean of many photos' simulations.
+photo; where there are none, or they are not alike, the mean of the recordings with the mean of many
+photos' simulations.
 Of recordings only the training split is read.
 """
 
@@ -58,6 +59,7 @@ _REACH = 0.15  # of the sensor, that its middle may lie beside the path's
 _AMPLITUDES = (0.5, 1.0, 2.0)
 _THRESHOLDS = (0.05, 5.0)
 _NOISE_HZ = (0.003, 30.0)
+_CUTOFF_HZ = (1.0, 300.0)  # a faster pixel shows nowhere
 _LOUD_HZ = 30.0
 _QUIET = 0.01  # events per recording and pixel that a camera twice as sensitive has
 _QUIET_CELLS = 0.01  # share of all that tell the noise
@@ -119,7 +121,10 @@ def calibrate(
     ):
         if found := _read(path):  # Another process made it meanwhile.
             return found
-        found = _Search(config, recordings, photos, pairs, sensor).result()
+        search = _Search(config, recordings, photos, pairs, sensor)
+        found = search.result()
+        if not search.pairs_hold():  # Files of one name that have nothing to do with each other.
+            found = _Search(config, recordings, photos, (), sensor).result()
         write_json(path, asdict(found))
     return found
 
@@ -207,6 +212,16 @@ class _Search:
             likeness_before,
             self._likeness(camera),
         )
+
+    def pairs_hold(self) -> bool:
+        """Whether recordings are more like their own photos' simulations than like others'."""
+        if not self.paired:
+            return True
+        simulated_BTCHW = self._simulate(_clean(self.camera))
+        own, others = (
+            likeness(self.pattern_BTCHW, x) for x in (simulated_BTCHW, simulated_BTCHW.roll(1, 0))
+        )
+        return own > others + _CLEARLY_BETTER
 
     def _choose_kind(self, factors: Sequence[float]) -> None:
         """Take the motion, photo or negative, speed and place that are most like the recordings,
@@ -425,7 +440,7 @@ def _moved(camera: Simulator, coordinate: str, step: float) -> Simulator:
         case "saccade_height":
             return replace(camera, saccade_height=_within(value + step * 0.2, (0.0, 1.0)))
         case "cutoff_hz":
-            return replace(camera, cutoff_hz=value * 2**step)
+            return replace(camera, cutoff_hz=_within(value * 2**step, _CUTOFF_HZ))
     factor = 1.5**step  # of amplitude, and of thresholds, so that as many events are left
     return replace(_desensitised(camera, factor, factor), amplitude=value * factor)
 
