@@ -1,5 +1,6 @@
 """Calibration: a known camera is found again, from training recordings alone, without labels."""
 
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -93,6 +94,59 @@ def test_the_kind_of_motion_is_found(
     assert camera.pos_threshold / camera.neg_threshold == pytest.approx(0.5 / 0.35, rel=0.15)
 
 
+def test_photos_that_fill_the_picture_tell_the_camera_one_by_one(tmp_path: Path) -> None:
+    """The mean of few such recordings differs from that of other photos' by chance."""
+    camera = replace(
+        TRUTH, width=32, height=32, margin=0.0, speed="constant", negative=False,
+        saccade_height=0.5, offset_x=1.5, offset_y=-2.0,
+    )  # fmt: skip
+    wrong = {"motion": "random", "amplitude": 3.0, "pos_threshold": 0.7, "neg_threshold": 0.2,
+        "shot_noise_hz": 3.0, "cutoff_hz": 400.0}  # fmt: skip
+    photos = photo_folder(tmp_path / "photos", count=24, side=32)
+    simulate_folder(photos, tmp_path / "events", camera, seed=0)
+    config = DataConfig(
+        name="folders",
+        photos=str(photos),
+        events=str(tmp_path / "events"),
+        sensor=(32, 32),
+        size=(16, 16),
+        simulator=replace(START, width=32, height=32),
+        source=SourceConfig(wrong, calibrate=True),
+        split=SplitConfig(labelled_per_class=4, validation_per_class=1, test_per_class=1),
+        cache=str(tmp_path / "cache"),
+    )
+    collection, manifest = open_split(config, 0)
+    found = calibrate(config, manifest, collection.sensor)
+    for name, within in {"offset_x": 0.32, "offset_y": 0.32, "saccade_height": 0.05}.items():
+        truth = getattr(camera, name)
+        assert getattr(found.simulator, name) == pytest.approx(truth, abs=within), name
+    for name in ("amplitude", "pos_threshold", "neg_threshold"):
+        truth = getattr(camera, name)
+        assert getattr(found.simulator, name) == pytest.approx(truth, rel=0.1), name
+
+
+@pytest.mark.parametrize("names", ["of no photo", "of another photo"])
+def test_without_true_pairs_the_means_are_compared(
+    names: str, config: DataConfig, tmp_path: Path
+) -> None:
+    for folder in filter(Path.is_dir, Path(str(config.events)).iterdir()):
+        (tmp_path / "events" / folder.name).mkdir(parents=True)
+        files = sorted(folder.glob("*.bin"))
+        for file, other in zip(files, files[1:] + files[:1], strict=True):
+            name = f"x{file.name}" if names == "of no photo" else other.name
+            shutil.copy(file, tmp_path / "events" / folder.name / name)
+    other = replace(config, events=str(tmp_path / "events"), cache=str(tmp_path / "cache"))
+    collection, manifest = open_split(other, 0)
+    assert collection.paired == (names == "of another photo")
+    found = calibrate(other, manifest, collection.sensor)
+    assert found.likeness > 0.95  # as only means are: of single recordings chance has its share
+    camera = found.simulator
+    assert (camera.motion, camera.negative, camera.speed) == ("saccade", True, "smooth")
+    assert camera.pos_threshold == pytest.approx(0.5, rel=0.25)
+    assert camera.pos_threshold / camera.neg_threshold == pytest.approx(0.5 / 0.35, rel=0.15)
+    assert camera.offset_y == pytest.approx(0.8, abs=0.6)
+
+
 def test_it_sees_what_was_recorded(found: Calibration) -> None:
     recorded, simulated = found.recorded, found.simulated
     assert simulated.on == pytest.approx(recorded.on, rel=0.06)
@@ -126,8 +180,10 @@ def test_only_training_files_are_read_and_their_labels_do_not_matter(
     )
     again = calibrate(replace(config, cache=str(tmp_path)), other, collection.sensor)
     for kind, files in read.items():
-        assert files == {e.file for e in manifest.select(kind, "train")}
-    assert len(read["recording"]) == 18
+        assert files <= {e.file for e in manifest.select(kind, "train")}
+    names = {kind: {Path(f).with_suffix("").parts[-2:] for f in read[kind]} for kind in read}
+    assert names["recording"] == names["photo"]  # each with its own
+    assert len(read["recording"]) > 10
     assert again == found  # and it is deterministic
 
 
@@ -144,13 +200,15 @@ def test_what_was_found_is_kept_by_content(
         def result(self) -> Calibration:
             return found
 
+        def pairs_hold(self) -> bool:
+            return True
+
     monkeypatch.setattr(module, "_Search", Search)
     assert calibrate(config, manifest, collection.sensor) == found
     assert not searched
     for change in (
         {"source": SourceConfig({"amplitude": 4.0}, calibrate=True)},
         {"photo_margin": 0.05},
-        {"size": (16, 16)},
         {"split": replace(config.split, labelled_per_class=8)},
     ):
         other = replace(config, **change)

@@ -57,7 +57,7 @@ def _rows(columns: Any, before: float, after: float) -> list[tuple[str, list[str
             (f"events in tenth {tenth + 1}", [f"{c.rate[tenth]:.1%}" for c in columns])
             for tenth in range(len(columns[0].rate))
         ),
-        ("likeness in the mean", ["", f"{before:.3f}", f"{after:.3f}"]),
+        ("likeness", ["", f"{before:.3f}", f"{after:.3f}"]),
     ]
 
 
