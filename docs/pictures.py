@@ -52,10 +52,10 @@ def main() -> None:
         "grid.color": "#e3e5e8",
     }
     with drawing(), rc_context(style):
-        _save(hybrid_stream(data), "hybrid")
-        _save(schedules(), "schedules")
-        _save(membrane(), "membrane")
-        _save(alignment(data), "cka")
+        save(hybrid_stream(data), "hybrid")
+        save(schedules(), "schedules")
+        save(membrane(), "membrane")
+        save(alignment(data), "cka")
 
 
 def hybrid_stream(data: PreparedData) -> Figure:
@@ -71,9 +71,9 @@ def hybrid_stream(data: PreparedData) -> Figure:
         for b, axis in enumerate(row):
             frame_CHW = hybrid.frames_TBCHW[-1, b].numpy()
             if hybrid.replaced_TB[-1, b]:
-                _show(axis, _coloured(frame_CHW))
+                show(axis, coloured(frame_CHW))
             else:
-                _show(axis, np.repeat(frame_CHW[0][..., None], 3, -1))
+                show(axis, np.repeat(frame_CHW[0][..., None], 3, -1))
         row[0].set_ylabel(f"u = {u:.2f}\nP = {p:.2f}", rotation=0, ha="right", va="center")
     for label, axis in zip(batch.label_B.tolist(), axes[0], strict=True):
         axis.set_title(f"“{data.classes[label]}”")
@@ -181,21 +181,21 @@ def _batch(data: PreparedData, size: int, seed: int, split: str = "train") -> Ba
     return batches(0)
 
 
-def _coloured(frame_CHW: np.ndarray) -> np.ndarray:
+def coloured(frame_CHW: np.ndarray) -> np.ndarray:
     """Event counts in [0, 1] as RGB, in the report's colours."""
     off_HW1, on_HW1 = frame_CHW[..., None]
     empty, off, on = (np.array(c) / 255 for c in (EMPTY_RGB, OFF_RGB, ON_RGB))
     return (empty + off_HW1 * (off - empty) + on_HW1 * (on - empty)).clip(0, 1)
 
 
-def _show(axis: Axes, picture_HWC: np.ndarray) -> None:
+def show(axis: Axes, picture_HWC: np.ndarray) -> None:
     axis.imshow(picture_HWC, interpolation="nearest")
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     axis.grid(visible=False)
 
 
-def _save(figure: Figure, name: str) -> None:
+def save(figure: Figure, name: str) -> None:
     figure.set_facecolor("white")
     with atomic_path(HERE / "pictures" / f"{name}.svg") as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})

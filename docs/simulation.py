@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from pictures import coloured, save, show
 
-from pictures import _coloured, _save, _show
 from spikebridge.data.events import Events, read_events
 from spikebridge.data.frames import frame_events, network_input
 from spikebridge.data.photos import fit_photo, read_photo
@@ -54,16 +54,16 @@ def main(photos: Path, recordings: Path) -> None:
             events = replace(real, sensor=(camera.width, camera.height))
             lines["real camera"] = _framed(events, camera, photo_HWC)
         above, below = block.subfigures(2, 1, height_ratios=[1, 3])
-        _show(above.subplots(), photo_HWC / 255)
+        show(above.subplots(), photo_HWC / 255)
         axes = below.subplots(3, STEPS, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
         for row, (name, frames_TCHW) in zip(axes, lines.items(), strict=False):
             for axis, frame_CHW in zip(row, frames_TCHW, strict=True):
-                _show(axis, _coloured(frame_CHW))
+                show(axis, coloured(frame_CHW))
             row[0].set_ylabel(name, fontsize=7.5)
         for row in axes[len(lines) :]:
             for axis in row:
                 axis.set_axis_off()
-    _save(figure, "simulation")
+    save(figure, "simulation")
 
 
 def _as_loud(photo_HWC: np.ndarray, recorded: Events) -> Simulator:
