@@ -189,6 +189,7 @@ def coloured(frame_CHW: np.ndarray) -> np.ndarray:
 
 
 def show(axis: Axes, picture_HWC: np.ndarray) -> None:
+    """A picture without axes."""
     axis.imshow(picture_HWC, interpolation="nearest")
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
@@ -196,6 +197,7 @@ def show(axis: Axes, picture_HWC: np.ndarray) -> None:
 
 
 def save(figure: Figure, name: str) -> None:
+    """Write a picture of the docs, the same bytes each time."""
     figure.set_facecolor("white")
     with atomic_path(HERE / "pictures" / f"{name}.svg") as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
