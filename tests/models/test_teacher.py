@@ -218,6 +218,26 @@ def test_small_cnn_takes_tiny_and_odd_photos_and_judges_each_alone():
         torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
+def test_more_photos_than_a_cache_holds_are_judged_alike_and_teach_alike(monkeypatch):
+    torch.manual_seed(0)
+    teacher = build_teacher(TeacherConfig(width=0.25, trainable="head"), 3).train()
+    photo_B3HW = torch.rand(7, 3, 16, 20)
+    shown = []
+    teacher.network.register_forward_hook(lambda _, given, __: shown.append(len(given[0])))
+
+    def judged() -> tuple[torch.Tensor, torch.Tensor]:
+        teacher.zero_grad()
+        logits_BC = teacher(photo_B3HW)
+        logits_BC.square().sum().backward()
+        return logits_BC, next(p.grad for p in teacher.parameters() if p.requires_grad).clone()
+
+    whole = judged()
+    monkeypatch.setattr("spikebridge.models.teacher._CACHED_PIXELS", 3 * 16 * 20)
+    parts = judged()
+    assert shown == [7, 3, 3, 1]
+    torch.testing.assert_close(parts, whole)
+
+
 def test_small_cnn_width_scales_its_channels():
     for width, expected in ((1.0, [32, 32, 64, 64, 128, 128]), (0.1, [3, 3, 6, 6, 13, 13])):
         convolutions = [m for m in teacher(width=width).modules() if isinstance(m, nn.Conv2d)]

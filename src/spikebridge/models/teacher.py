@@ -19,6 +19,8 @@ from spikebridge.models.student import scaled
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _LITE_MEAN, _LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 _HALF = (0.5,) * 3
+_CACHED_PIXELS = 200_000
+"""Pixels of photos whose features stay in a processor's cache: half the time of many at once."""
 
 
 class Teacher(nn.Module):
@@ -62,7 +64,12 @@ class Teacher(nn.Module):
             photo_B3HW = F.interpolate(
                 photo_B3HW, (self.input_size, self.input_size), mode="bilinear", antialias=True
             )
-        return self.network((photo_B3HW - self.mean_C11) / self.std_C11)
+        x_B3HW = (photo_B3HW - self.mean_C11) / self.std_C11
+        rows = max(1, _CACHED_PIXELS // x_B3HW[0, 0].numel())
+        if self.network.training or x_B3HW.is_cuda or rows >= len(x_B3HW):
+            return self.network(x_B3HW)
+        parts = x_B3HW.contiguous(memory_format=torch.channels_last).split(rows)
+        return torch.cat([self.network(part_B3HW) for part_B3HW in parts])
 
     def train(self, mode: bool = True) -> "Teacher":
         """Frozen features stay in evaluation mode."""
