@@ -9,6 +9,31 @@ from spikebridge.ckd.schedules import DistillationSchedule, ReplacementSchedule
 
 
 @dataclass(frozen=True)
+class UnlabelledConfig:
+    """What the hybrid stream makes of photos without labels, where the data have some.
+
+    A labeller answers once on each plain photo; where it is sure enough the photo joins those of
+    its class, and gives way to that class's recordings like them.
+    """
+
+    learn: Literal["both", "class", "logits", "none"] = "both"
+    """What the loss learns of them: the labeller's `class`, as if it were the label; the teacher's
+    `logits` on each view alone; `both`; or `none`, which leaves them out. The class of a recording
+    that replaces one is learned in any case."""
+    labeller: Literal["teacher", "student"] = "teacher"
+    """Who answers: the `teacher` (a method without one leaves the photos out), or a `student` of
+    the same settings, which is trained on the labelled photos alone first."""
+    least_confidence: float = 0.5
+    """Least probability of its answer at which the labeller counts as sure; 0 takes all photos."""
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.least_confidence < 1,
+            "objective.unlabelled.least_confidence must lie in [0, 1)",
+        )
+
+
+@dataclass(frozen=True)
 class ObjectiveConfig:
     """What is minimised: the switches that make CKD and its baselines (equation 11)."""
 
@@ -72,6 +97,8 @@ class ObjectiveConfig:
     """Replacement probability P(u)."""
     distillation: DistillationSchedule = field(default_factory=DistillationSchedule)
     """Distillation weight W(u)."""
+    unlabelled: UnlabelledConfig = field(default_factory=UnlabelledConfig)
+    """Photos without labels."""
 
     def __post_init__(self) -> None:
         require_plain_parts(self, "objective.")
@@ -110,6 +137,13 @@ class ObjectiveConfig:
         start = 0.0 if is_hook(replacement.shape) else replacement(0.0)
         guides = is_hook(guidance.shape) or guidance(0.0, start)
         return bool(self.kd_weight and self.hybrid_until and guides)
+
+    @property
+    def takes_unlabelled(self) -> bool:
+        """Whether photos without labels, where there are any, get into the hybrid stream."""
+        own = self.unlabelled
+        answered = own.labeller == "student" or self.needs_teacher
+        return bool(self.hybrid_until) and own.learn != "none" and answered
 
     @property
     def evaluate_from(self) -> float:
