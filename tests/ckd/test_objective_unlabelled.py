@@ -104,7 +104,7 @@ def test_labels_alone_are_as_if_nobody_had_been_asked():
     ("switches", "words"),
     [
         ({"unlabelled": {"learn": "labels"}}, ("objective.unlabelled.learn", "labels")),
-        ({"unlabelled": {"least_confidence": 1.0}}, ("least_confidence", "[0, 1)")),
+        ({"unlabelled": {"least_likeness": 1.0}}, ("least_likeness", "[-1, 1)")),
         ({"unlabelled": {"labeller": "student"}}, ("labeller student", "objective.source")),
         (
             {

@@ -45,7 +45,7 @@ def unlabelled(make_config, foreign):
 
     def make(method="ckd", learn="both", labelled=3, **changes):
         data = {"split": {"labelled_photos_per_class": labelled}, "unlabelled": str(foreign)}
-        own = {"learn": learn, "least_confidence": 0.7, **changes.pop("unlabelled", {})}
+        own = {"learn": learn, "least_likeness": 0.6, **changes.pop("unlabelled", {})}
         objective = {"unlabelled": own, **changes.pop("objective", {})}
         return make_config(
             method,
@@ -134,7 +134,7 @@ def test_photos_that_the_teacher_is_sure_of_train_and_others_never(
     assert set(rows) == {e.file for e in manifest.select("photo", "unlabelled")}
     assert len(labelled) == 2 * 3
     accepted = {f: names[row["answer"]] for f, row in rows.items() if row["accepted"] == "True"}
-    assert {f for f, row in rows.items() if float(row["confidence"]) > 0.71} <= set(accepted)
+    assert {f for f, row in rows.items() if float(row["likeness"]) > 0.61} <= set(accepted)
     assert 0 < len(accepted) < len(rows)
     assert drawn
     assert all((labelled | accepted)[file] == label for file, label in drawn)
@@ -206,14 +206,14 @@ def test_a_method_without_a_teacher_says_that_it_leaves_them_out(unlabelled, tmp
 @pytest.mark.parametrize("in_step", [False, True])
 def test_a_student_labels_them_itself(unlabelled, tmp_path, monkeypatch, in_step):
     data = {"source": {"in_step": in_step, "calibrate": False}}
-    own = {"least_confidence": 0.0}
+    own = {"least_likeness": -1.0}
     config = unlabelled("self-training", data=data, unlabelled=own)
     assert config.objective.unlabelled.labeller == "student"
     with monkeypatch.context() as patch:  # Stopped as a labeller, and once more as what it is for.
         interrupt(patch, 4, 15)
         with pytest.raises(Interrupted) as stop:
             train(config, tmp_path / "run")
-        assert not stop.value.option
+        assert "--resume" not in str(stop.value)
         with pytest.raises(Interrupted):
             train(config, tmp_path / "run")
     result = train(config, tmp_path / "run", resume=True)

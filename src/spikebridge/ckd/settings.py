@@ -12,8 +12,8 @@ from spikebridge.ckd.schedules import DistillationSchedule, ReplacementSchedule
 class UnlabelledConfig:
     """What the hybrid stream makes of photos without labels, where the data have some.
 
-    A labeller answers once on each plain photo; where it is sure enough the photo joins those of
-    its class, and gives way to that class's recordings like them.
+    A labeller answers once on each plain photo. One that is like the labelled photos of its class
+    joins them, and gives way to that class's recordings as they do; the others are turned away.
     """
 
     learn: Literal["both", "class", "logits", "none"] = "both"
@@ -23,13 +23,14 @@ class UnlabelledConfig:
     labeller: Literal["teacher", "student"] = "teacher"
     """Who answers: the `teacher` (a method without one leaves the photos out), or a `student` of
     the same settings, which is trained on the labelled photos alone first."""
-    least_confidence: float = 0.5
-    """Least probability of its answer at which the labeller counts as sure; 0 takes all photos."""
+    least_likeness: float = 0.35
+    """Least cosine, as the labeller sees them, between a photo and the mean of its class's labelled
+    photos, from the mean of all labelled ones; −1 takes all photos, of whatever they are."""
 
     def __post_init__(self) -> None:
         require(
-            0 <= self.least_confidence < 1,
-            "objective.unlabelled.least_confidence must lie in [0, 1)",
+            -1 <= self.least_likeness < 1,
+            "objective.unlabelled.least_likeness must lie in [-1, 1)",
         )
 
 

@@ -183,11 +183,11 @@ def _answered(
     assert data.unlabelled is not None
     own = config.objective.unlabelled
     answered = on_main(partial(answers, labeller, data, task.device, task.autocast))
-    pool = Pool(data.unlabelled, own.labeller, own.least_confidence, *answered)
+    pool = Pool(data.unlabelled, own.labeller, own.least_likeness, *answered)
     told = pool.told(data.classes)
     console.print(
-        f"photos without labels: {told['accepted']:,} of {told['photos']:,} accepted, where the "
-        f"{own.labeller} is sure by {own.least_confidence:g}",
+        f"photos without labels: {told['accepted']:,} of {told['photos']:,} taken, by the "
+        f"{own.labeller}'s answers; the others are like no class (below {own.least_likeness:g})",
         soft_wrap=True,
     )
     return pool
