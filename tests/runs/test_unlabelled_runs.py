@@ -22,6 +22,7 @@ from spikebridge.results.audit import audit
 from spikebridge.results.compare import compare
 from spikebridge.results.report import write_report
 from spikebridge.runs.train import train_student
+from spikebridge.runs.unlabelled import likeness
 from spikebridge.training.tasks import StudentTask
 
 TEACHER = {"epochs": 12, "lr": 0.01}
@@ -252,3 +253,25 @@ def test_report_and_card_say_what_became_of_them(unlabelled, tmp_path):
     assert words in (tmp_path / "report.html").read_text()
     assert main(["export", str(tmp_path / "run"), "--to", "pt2"]) == 0
     assert words in next((tmp_path / "run").glob("*.md")).read_text()
+
+
+# Likeness -----------------------------------------------------------------------------------------
+
+
+def test_likeness_is_the_cosine_to_the_labelled_photos_of_the_class():
+    labelled_MF = np.array([[3.0, 1.0], [1.0, 3.0], [1.0, 1.0], [-1.0, -1.0]])  # Their mean: 1, 1.
+    label_M = np.array([0, 1, 1, 1])
+    features_NF = np.array(
+        [[6.0, 1.0], [1.0, 0.0], [-1.0, 1.0], [2.0, 2.0], [1.0, 1.0], [4.0, 1.0]]
+    )
+    answer_N = np.array([0, 0, 0, 0, 0, 2])
+    found_N = likeness(features_NF, answer_N, labelled_MF, label_M)
+    assert found_N == pytest.approx([1, 0, -1, 0.5**0.5, 0, 0])  # Nobody knows class 2.
+    direction_2 = np.array([0.0, 1.0]) - 0.5**0.5  # Of class 1: up, nowhere, and down to the left.
+    direction_2[0] = -(0.5**0.5)
+    expected = direction_2[1] / np.hypot(*direction_2)
+    assert likeness(np.array([[1.0, 9.0]]), np.array([1]), labelled_MF, label_M) == pytest.approx(
+        expected
+    )
+    moved = likeness(7 * features_NF + 3, answer_N, 7 * labelled_MF + 3, label_M)
+    assert moved == pytest.approx(found_N)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from factories import photo_folder, picture, png_bytes, refused
+from spikebridge.cli import main
 from spikebridge.data.manifest import UNKNOWN, Manifest
 from spikebridge.data.prepared import open_split, prepare
 from spikebridge.data.settings import DataConfig, SourceConfig, SplitConfig
@@ -284,3 +286,49 @@ def test_photos_without_labels_are_simulated_like_training_photos(config, pool, 
     assert plain.unlabelled is None
     assert not plain.manifest.has_strangers
     assert plain.manifest.select("photo", "unlabelled") == [e for e in entries if e.class_name]
+
+
+# The check ----------------------------------------------------------------------------------------
+
+
+def test_the_check_counts_the_folder_and_names_its_broken_files(config, pool, root, capsys):
+    data = prepare(config, 0)
+    events = Path(data.events["train"].files[0]).parents[1]
+    (pool / "zwice.png").write_bytes((pool / "a.png").read_bytes())
+    words = ["data", "check", "folders", "--events", str(events), "--photos", config.photos]
+    assert main([*words, "--sensor", "16", "16", "--unlabelled", str(pool)]) == 0
+    page = capsys.readouterr().out
+    assert f"photos without labels in {pool}: 6 found, 1 empty, 1 bad, 1 twice" in page
+    assert "warning: photos that cannot be read\n" in page
+    assert f"  {pool / 'deep/broken.png'}: " in page
+    assert "zwice.png: the same content as" in page
+    assert "32 pairs; 4 photos without labels; 2 warnings" in page
+    assert main([*words, "--sensor", "16", "16", "--unlabelled", str(pool / "none")]) == 2
+    error = capsys.readouterr().err
+    assert "no such folder of photos; set --unlabelled" in error
+    assert main([*words, "--sensor", "16", "16"]) == 0
+    assert "without labels" not in capsys.readouterr().out
+
+
+def test_prepare_writes_the_split_with_them(config, pool, root, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {
+        "data": {
+            "name": "folders",
+            "photos": config.photos,
+            "unlabelled": str(pool),
+            "size": [8, 8],
+            "time_steps": 2,
+            "simulator": {"width": 16, "height": 16, "frames": 12, "amplitude": 3.0},
+            "split": {"labelled_per_class": 3, "validation_per_class": 2, "test_per_class": 3},
+            "cache": config.cache,
+        }
+    }
+    Path("mine.yaml").write_text(yaml.safe_dump(settings))
+    assert main(["prepare", "mine.yaml", "--data.split.labelled_photos_per_class", "2"]) == 0
+    out = capsys.readouterr().out
+    manifest = Manifest.read(Path("runs/mine/manifest-seed0.csv"))
+    unlabelled = manifest.select("photo", "unlabelled")
+    assert f"photos without labels: {len(unlabelled)}\n" in out
+    assert sum(e.label == UNKNOWN for e in unlabelled) == 3
+    assert len(unlabelled) > 3
