@@ -322,8 +322,8 @@ def _strangers(
         if finding.trouble != "missing"
     ]
     troubles = Counter(finding.trouble for finding in findings)
-    counts = (troubles[t] for t in ("empty", "unreadable", "duplicated"))
-    return Tally(len(listed), 0, *counts, 0), findings
+    empty, unreadable, duplicated = (troubles[t] for t in ("empty", "unreadable", "duplicated"))
+    return Tally(len(listed), 0, empty, unreadable, duplicated, 0), findings
 
 
 def _trouble(one: Found, message: str) -> Trouble:
