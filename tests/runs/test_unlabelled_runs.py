@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+from factories import refused
 from spikebridge.base.errors import Interrupted
 from spikebridge.cli import main
 from spikebridge.data.feed.batches import PairedBatches
@@ -21,7 +23,8 @@ from spikebridge.data.prepared import prepare
 from spikebridge.results.audit import audit
 from spikebridge.results.compare import compare
 from spikebridge.results.report import write_report
-from spikebridge.runs.train import train_student
+from spikebridge.runs.sweep.trial import without_test
+from spikebridge.runs.train import select_student, train_student, train_teacher
 from spikebridge.runs.unlabelled import likeness
 from spikebridge.training.tasks import StudentTask
 
@@ -220,6 +223,8 @@ def test_a_student_labels_them_itself(unlabelled, tmp_path, monkeypatch, in_step
     result = train(config, tmp_path / "run", resume=True)
     labeller = json.loads((tmp_path / "run" / "labeller" / "result.json").read_text())
     assert labeller["unlabelled"]["accepted"] == 0
+    assert labeller["test_top1"] is None  # Test recordings are read once, by the student itself.
+    assert not (tmp_path / "run" / "labeller" / "predictions.csv").exists()
     assert result["unlabelled"]["labeller"] == "student"
     assert result["unlabelled"]["accepted"] == result["unlabelled"]["photos"] > 12
     assert not (tmp_path / "teacher").exists()
@@ -253,6 +258,46 @@ def test_report_and_card_say_what_became_of_them(unlabelled, tmp_path):
     assert words in (tmp_path / "report.html").read_text()
     assert main(["export", str(tmp_path / "run"), "--to", "pt2"]) == 0
     assert words in next((tmp_path / "run").glob("*.md")).read_text()
+
+
+def test_a_sweeps_trial_has_a_labeller_that_sees_no_test_recording(unlabelled, tmp_path):
+    config = unlabelled("self-training", data={"source": {"calibrate": False}})
+    data = without_test(prepare(config.data, 0, simulated_source=True))
+    best = select_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
+    assert best.weights is not None
+    assert (tmp_path / "run" / "unlabelled.csv").exists()
+
+
+def test_a_teacher_that_knows_hidden_labels_is_refused(unlabelled, make_config, tmp_path):
+    knows = make_config(teacher={"epochs": 1})
+    train_teacher(knows, prepare(knows.data, 0), tmp_path / "knows")
+    config = unlabelled(teacher={"checkpoint": str(tmp_path / "knows")})
+    words = "was told the label of", "labelled_photos_per_class"
+    refused(lambda: train(config, tmp_path / "run"), *words)
+
+
+def test_a_study_shares_a_teacher_among_arms_with_and_without_the_folder(
+    recipe, foreign, tmp_path, capsys
+):
+    study = {
+        "recipes": ["mine.yaml"],
+        "seeds": [0],
+        "labelled_per_class": [4],
+        "settings": {"data": {"split": {"labelled_photos_per_class": 3}}, "teacher": TEACHER},
+        "arms": {
+            "alone": {"method": "ckd", "objective": {"unlabelled": {"learn": "none"}}},
+            "pool": {"method": "ckd", "data": {"unlabelled": str(foreign)}},
+        },
+        "against": ["alone"],
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert main(["study", "study.yaml", "--jobs", "1", "--out", "out"]) == 0
+    folders = sorted(p.parent.name for p in tmp_path.glob("out/mine/k4/*/result.json"))
+    assert folders == ["alone-seed0", "pool-seed0", "teacher-seed0"]
+    capsys.readouterr()
 
 
 # Likeness -----------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.base.files import expand_path, write_json, write_text
 from spikebridge.base.hooks import folder_of, hooks_of, resolve, with_sources
 from spikebridge.ckd.settings import UnlabelledConfig
-from spikebridge.data.manifest import LAST_EPOCH, Manifest
+from spikebridge.data.manifest import LAST_EPOCH, UNKNOWN, Manifest
 from spikebridge.data.prepared import PreparedData
 from spikebridge.data.settings import DataConfig, PhotoViewConfig, SourceConfig
 from spikebridge.models.build import build_student
@@ -158,14 +158,18 @@ def _ready_labeller(
     teacher_folder: Path,
     teacher_config: Config | None,
 ) -> Student:
-    """The student that labels photos: of the same settings, trained on the labelled ones alone."""
+    """The student that labels photos: of the same settings, trained on the labelled ones alone.
+
+    It reads no test recording.
+    """
+    events = {split: part for split, part in data.events.items() if split != "test"}
     own = dataclasses.replace(config.objective, unlabelled=UnlabelledConfig(learn="none"))
     config = dataclasses.replace(config, objective=own)
     labeller = RunFolder(RunFolder(folder).labeller_folder)
     try:
         train_student(
             config,
-            data,
+            dataclasses.replace(data, events=events),
             labeller.path,
             teacher_folder=teacher_folder,
             teacher_config=teacher_config,
@@ -299,7 +303,8 @@ def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Trained:
 def refuse_leaking_teacher(folder: Path, seen: Manifest, manifest: Manifest) -> None:
     """Refuse a teacher trained or selected on photos of validation or test recordings.
 
-    Photos of a class that trains on events alone may be such.
+    Photos of a class that trains on events alone may be such. One that knows labels which the split
+    hides is refused, too.
 
     Args:
         folder: Where the teacher is, for the message.
@@ -312,7 +317,13 @@ def refuse_leaking_teacher(folder: Path, seen: Manifest, manifest: Manifest) -> 
     held = {e.sha256 for s in ("test", "held-out") for e in manifest.select("photo", s)}
     scenes = {manifest.scene(e) for e in manifest.held_recordings} - {""}
     alone = manifest.events_alone
+    hidden = {e.sha256 for e in manifest.select("photo", "unlabelled") if e.label != UNKNOWN}
     for entry in seen.teaching_photos:
+        if entry.sha256 in hidden:
+            raise UserError(
+                f"{folder}: this teacher was told the label of {entry.file}, which "
+                "data.split.labelled_photos_per_class hides here; train it on this split"
+            )
         if entry.class_name in alone:
             raise UserError(
                 f"{folder}: this teacher was trained on {entry.file}, but class "
@@ -376,7 +387,8 @@ def _finish(
         doubts += _doubts_of(teacher.manifest, teacher.config)
     weights: dict[str, Tensor] = best.weights or {}
     task.model.load_state_dict(weights)
-    evaluation = task.evaluate("test")
+    tests = kind == "teacher" or "test" in data.events  # A labeller does not.
+    evaluation = task.evaluate("test") if tests else None
     save_model(
         run.weights_file,
         weights,
@@ -390,7 +402,8 @@ def _finish(
             "manifest": data.manifest.text(),
         },
     )
-    evaluation.write(run.predictions_file)
+    if evaluation is not None:
+        evaluation.write(run.predictions_file)
     result = {
         "method": config.method,
         "seed": config.seed,
@@ -411,9 +424,9 @@ def _finish(
         "time_steps": config.data.time_steps,
         "best_epoch": best.epoch,
         "val_top1": None if task.selecting == LAST_EPOCH else best.top1,
-        "test_top1": evaluation.top1,
-        "test_loss": evaluation.loss,
-        "rates": evaluation.rates,
+        "test_top1": evaluation and evaluation.top1,
+        "test_loss": evaluation and evaluation.loss,
+        "rates": evaluation and evaluation.rates,
         "seconds": round(seconds, 1),
         "world_size": size(),
         "precision": precision,
