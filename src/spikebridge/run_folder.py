@@ -83,6 +83,16 @@ class RunFolder:
         return self.path / "predictions.csv"
 
     @property
+    def unlabelled_file(self) -> Path:
+        """What a labeller answered on each photo without a label."""
+        return self.path / "unlabelled.csv"
+
+    @property
+    def labeller_folder(self) -> Path:
+        """The run of a student that labels photos for this one."""
+        return self.path / "labeller"
+
+    @property
     def result_file(self) -> Path:
         """The result, which is written last."""
         return self.path / "result.json"
@@ -240,5 +250,5 @@ class RunFolder:
                 )
             return path
 
-        folders = {name: found(name) for name in ("events", "photos", "cache")}
+        folders = {name: found(name) for name in ("events", "photos", "unlabelled", "cache")}
         return dataclasses.replace(data, **folders)

@@ -38,6 +38,7 @@ TERMS = {
     "naive-kd": ["hybrid kd dvs alignment"] * 3,
     "pretrain-finetune": ["hybrid", "dvs", "dvs"],
     "scratch": ["dvs"] * 3,
+    "self-training": ["hybrid dvs alignment"] * 3,
     "scratch+tet": ["dvs"] * 3,
     "sim-only": ["hybrid"] * 3,
     "sim-pretrain": ["hybrid", "dvs", "dvs"],
@@ -56,7 +57,7 @@ def test_each_method_has_its_losses_and_their_sum(method, point):
     probability = 0.0 if method in never else u**3
     replaced = (steps_replaced if method == "tmkt" else rows_replaced)(probability)
     assert replaced.any() == (probability > 0.1)
-    simulated = method in ("sim-only", "sim-pretrain", "ckd-plus")
+    simulated = method in ("sim-only", "sim-pretrain", "ckd-plus", "self-training")
     frames = hybrid_frames(batch, replaced, batch.simulated_TBCHW if simulated else None)
     z_hybrid, v_hybrid, z_dvs, v_dvs = outputs(student, batch, frames)
     label_B = batch.label_B.numpy()

@@ -41,6 +41,7 @@ def test_recipes_and_methods_that_the_readme_promises():
         "sim-pretrain",
         "ann-on-frames",
         "ckd-plus",
+        "self-training",
     }
 
 
@@ -115,11 +116,12 @@ def test_recipe_parses(recipe, method):
     whole = {"ckd", "ckd-plus", "naive-kd"}
     assert distils == (method in whole | {"kd-no-replacement", "kd-no-alignment"})
     aligns = hybrid and objective.alignment_weight > 0
-    assert aligns == (method in whole | {"kt", "tmkt", "kd-no-replacement"})
+    assert aligns == (method in whole | {"kt", "tmkt", "kd-no-replacement", "self-training"})
     replaces = hybrid and objective.replacement.shape != "never"
-    assert replaces == (method in whole | {"kt", "tmkt", "kd-no-alignment"})
+    assert replaces == (method in whole | {"kt", "tmkt", "kd-no-alignment", "self-training"})
     assert (objective.replace == "time-step") == (method == "tmkt")
-    assert config.needs_simulated_source == (method in ("sim-only", "sim-pretrain", "ckd-plus"))
+    simulated = ("sim-only", "sim-pretrain", "ckd-plus", "self-training")
+    assert config.needs_simulated_source == (method in simulated)
     assert (config.student.neuron == "relu") == (method == "ann-on-frames")
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from spikebridge.base.devices import all_to_device
 from spikebridge.base.distributed import gather
@@ -187,9 +188,8 @@ class CKDObjective(nn.Module):
         if draws.hybrid:
             stream = self._hybrid_stream(batch, draws)
             hybrid = student(stream.frames_TBCHW, "hybrid" if config.statistics == "dvs" else "dvs")
-            losses["hybrid"] = self._classification(
-                hybrid.logits_TBC, _hybrid_label(batch, hybrid.logits_TBC.shape[-1])
-            )
+            label = self._hybrid_label(batch, hybrid.logits_TBC.shape[-1], stream)
+            losses["hybrid"] = self._classification(hybrid.logits_TBC, label)
             if draws.guidance is not None:
                 if teacher is None:
                     raise ValueError("this objective distils, but no teacher was given")
@@ -252,18 +252,47 @@ class CKDObjective(nn.Module):
             weights.append(confidence(teacher_BC))
         if batch.alone_B is not None:
             weights.append((~batch.alone_B).float())
+        weight_B, share = reduce(torch.mul, weights) if weights else None, None
+        labelled_B = _labelled(batch) if config.unlabelled.learn == "class" else None
+        if labelled_B is not None:
+            among_B = torch.ones_like(labelled_B) if weight_B is None else weight_B
+            weight_B = among_B * labelled_B
+            share = weight_B.sum().clamp(min=1) / among_B.sum().clamp(min=1)
         options: dict[str, Any] = {
             "temperature": config.kd_temperature,
             "per_step": config.kd_per_step,
-            "weight_B": reduce(torch.mul, weights) if weights else None,
+            "weight_B": weight_B,
         }
         if is_hook(config.kd_loss):
-            return _own_loss(
+            loss = _own_loss(
                 config.kd_loss, (), hybrid.logits_TBC, teacher_BC.detach(), batch.label_B, **options
             )
-        dkd = partial(dkd_loss, label_B=batch.label_B, alpha=config.dkd_alpha, beta=config.dkd_beta)
-        loss = dkd if config.kd_loss == "dkd" else _KD_LOSSES[config.kd_loss]
-        return loss(hybrid.logits_TBC, teacher_BC, **options)
+        elif config.kd_loss == "dkd":
+            options |= {"alpha": config.dkd_alpha, "beta": config.dkd_beta}
+            loss = dkd_loss(hybrid.logits_TBC, teacher_BC, batch.label_B, **options)
+        else:
+            loss = _KD_LOSSES[config.kd_loss](hybrid.logits_TBC, teacher_BC, **options)
+        # The mean is over those with a label; each of them weighs what it does among all.
+        return loss if share is None else share * loss
+
+    def _hybrid_label(self, batch: Batch, classes: int, stream: HybridBatch) -> Tensor:
+        """What the hybrid stream is to answer.
+
+        Classes label_B, or shares of them label_BC where photos are mixed, or where the loss takes
+        no class of photos without labels: theirs then sum to less than 1.
+        """
+        if batch.answered_B is None or self.config.unlabelled.learn != "logits":
+            mixup = batch.mixup
+            return batch.label_B if mixup is None else mixup.labels(batch.label_B, classes)
+        # A recording that has replaced a photo has its label.
+        share_B = torch.where(batch.answered_B, stream.share_B, 1.0)
+        label_BC = share_B[:, None] * F.one_hot(batch.label_B, classes)
+        if batch.mixup is None:
+            return label_BC
+        own_B1 = batch.mixup.share_B[:, None]
+        assert batch.mixup.answered_B is not None
+        partner_BC = F.one_hot(batch.mixup.label_B, classes) * ~batch.mixup.answered_B[:, None]
+        return own_B1 * label_BC + (1 - own_B1) * partner_BC
 
     def _perceive(
         self, heads: MixupHeads, hybrid: StudentOutput, stream: HybridBatch
@@ -339,9 +368,16 @@ def _own_loss(hook: str, shape: tuple[int, ...], *given: Tensor, **options: Any)
     return at_least_float32(loss)
 
 
-def _hybrid_label(batch: Batch, classes: int) -> Tensor:
-    """Classes label_B of the hybrid stream, or label_BC where photos are mixed."""
-    return batch.label_B if batch.mixup is None else batch.mixup.labels(batch.label_B, classes)
+def _labelled(batch: Batch) -> Tensor | None:
+    """Share_B of each photo, which may be a mixture, that has a label; None where all have one."""
+    if batch.answered_B is None:
+        return None
+    share_B = (~batch.answered_B).float()
+    if batch.mixup is None:
+        return share_B
+    assert batch.mixup.answered_B is not None
+    own_B = batch.mixup.share_B
+    return own_B * share_B + (1 - own_B) * ~batch.mixup.answered_B
 
 
 def _photo_frames(batch: Batch) -> Tensor:

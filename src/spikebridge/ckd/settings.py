@@ -9,6 +9,32 @@ from spikebridge.ckd.schedules import DistillationSchedule, ReplacementSchedule
 
 
 @dataclass(frozen=True)
+class UnlabelledConfig:
+    """What the hybrid stream makes of photos without labels, where the data have some.
+
+    A labeller answers once on each plain photo. One that is like the labelled photos of its class
+    joins them, and gives way to that class's recordings as they do; the others are turned away.
+    """
+
+    learn: Literal["both", "class", "logits", "none"] = "both"
+    """What the loss learns of them: the labeller's `class`, as if it were the label; the teacher's
+    `logits` on each view alone; `both`; or `none`, which leaves them out. The class of a recording
+    that replaces one is learned in any case."""
+    labeller: Literal["teacher", "student"] = "teacher"
+    """Who answers: the `teacher` (a method without one leaves the photos out), or a `student` of
+    the same settings, which is trained on the labelled photos alone first."""
+    least_likeness: float = 0.35
+    """Least cosine, as the labeller sees them, between a photo and the mean of its class's labelled
+    photos, from the mean of all labelled ones; −1 takes all photos, of whatever they are."""
+
+    def __post_init__(self) -> None:
+        require(
+            -1 <= self.least_likeness < 1,
+            "objective.unlabelled.least_likeness must lie in [-1, 1)",
+        )
+
+
+@dataclass(frozen=True)
 class ObjectiveConfig:
     """What is minimised: the switches that make CKD and its baselines (equation 11)."""
 
@@ -72,6 +98,8 @@ class ObjectiveConfig:
     """Replacement probability P(u)."""
     distillation: DistillationSchedule = field(default_factory=DistillationSchedule)
     """Distillation weight W(u)."""
+    unlabelled: UnlabelledConfig = field(default_factory=UnlabelledConfig)
+    """Photos without labels."""
 
     def __post_init__(self) -> None:
         require_plain_parts(self, "objective.")
@@ -110,6 +138,13 @@ class ObjectiveConfig:
         start = 0.0 if is_hook(replacement.shape) else replacement(0.0)
         guides = is_hook(guidance.shape) or guidance(0.0, start)
         return bool(self.kd_weight and self.hybrid_until and guides)
+
+    @property
+    def takes_unlabelled(self) -> bool:
+        """Whether photos without labels, where there are any, get into the hybrid stream."""
+        own = self.unlabelled
+        answered = own.labeller == "student" or self.needs_teacher
+        return bool(self.hybrid_until) and own.learn != "none" and answered
 
     @property
     def evaluate_from(self) -> float:

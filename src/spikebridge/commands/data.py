@@ -8,7 +8,9 @@ from typing import get_args, get_type_hints
 
 from spikebridge.base.errors import UserError
 
-_SETTING = re.compile(r"(?<![\w./-])data\.(events_alone|events|photos|exclude|sensor)\b(?![./])")
+_SETTING = re.compile(
+    r"(?<![\w./-])data\.(events_alone|events|photos|unlabelled|exclude|sensor)\b(?![./])"
+)
 
 
 def _data_arguments(parser: ArgumentParser) -> None:
@@ -16,7 +18,8 @@ def _data_arguments(parser: ArgumentParser) -> None:
 
     parser.usage = (
         "spikebridge data list [--json FILE]\n"
-        "       spikebridge data check NAME [--events DIR] [--photos DIR] [--json FILE]"
+        "       spikebridge data check NAME [--events DIR] [--photos DIR] [--unlabelled DIR] "
+        "[--json FILE]"
     )
     known = get_args(get_type_hints(DataConfig)["name"])
     names = [name for name in known if name != "digits"]
@@ -24,6 +27,7 @@ def _data_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", choices=names, help="check: the data set")
     parser.add_argument("--events", type=str, help="check: folder of recordings")
     parser.add_argument("--photos", type=str, help="check: folder of photos")
+    parser.add_argument("--unlabelled", type=str, help="check: folder of photos without labels")
     parser.add_argument("--exclude", nargs="+", default=[], help="check: classes to leave out")
     parser.add_argument(
         "--events-alone", nargs="+", default=[], help="check: classes that train without photos"
@@ -75,6 +79,7 @@ def _check(given: Namespace) -> int:
             name=given.name,
             events=given.events,
             photos=given.photos,
+            unlabelled=given.unlabelled,
             exclude=given.exclude,
             events_alone=given.events_alone,
             sensor=tuple(given.sensor) if given.sensor else None,

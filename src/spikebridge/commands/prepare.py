@@ -54,6 +54,8 @@ def _prepare(given: Namespace) -> None:
             f"{kind}: {counts}; {stored / number:,.0f} bytes each, "
             f"{stored / dense:.0%} of dense float32"
         )
+    if data.unlabelled is not None:
+        print(f"photos without labels: {len(data.unlabelled.files)}")
     _write_split(data.manifest, Path(given.out or root / f"manifest-seed{config.seed}.csv"), given)
     print(f"{cache_folder(config.data)}: ready after {time.monotonic() - began:.0f} s")
 

@@ -113,7 +113,9 @@ def _print_result(folder: Path, result: dict[str, Any], already: bool) -> None:
 
     if already:
         print(f"{folder}: trained already; delete it to train again", file=sys.stderr)
-    validated = f"validation {result['val_top1']:.2f} %"
+    validated = "the last epoch, for no photo selects"
+    if result["val_top1"] is not None:
+        validated = f"validation {result['val_top1']:.2f} %"
     print(
         f"{folder}: test top-1 {result['test_top1']:.2f} % "
         f"({SELECTED_ON_TEST if result['protocol'] == 'kt' else validated}, "

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from spikebridge.base.console import each_in_threads
@@ -19,7 +19,7 @@ from spikebridge.data.datasets.pairing import (
     same_photo,
     without_classes,
 )
-from spikebridge.data.datasets.walk import composed, counted
+from spikebridge.data.datasets.walk import composed, counted, list_unlabelled
 from spikebridge.data.events import Events, read_events
 from spikebridge.data.settings import DataConfig
 from spikebridge.data.splits.sessions import named_like_series
@@ -61,6 +61,10 @@ class Report:
     paired: bool
     events_alone: Sequence[str]
     """Classes that train without photos."""
+    unlabelled: str | None
+    """Folder of photos without labels."""
+    strangers: Tally
+    """Those photos."""
     classes: Sequence[ClassReport]
     findings: Sequence[Finding]
     """Errors first, notes last."""
@@ -95,8 +99,16 @@ class Report:
             f"{counted(recordings, 'recording')}, {counted(photos, 'photo')}; "
             + (alone if len(shown) < len(used) else "")
             + (f"{partners:,} pairs; " if self.paired else "joined by class only; ")
+            + self._without_labels
             + counted(warnings, "warning")
         )
+
+    @property
+    def _without_labels(self) -> str:
+        if self.unlabelled is None:
+            return ""
+        usable = self.strangers.found - self.strangers.empty - self.strangers.unreadable
+        return f"{counted(usable, 'photo')} without labels; "
 
     def as_json(self) -> dict[str, Any]:
         """JSON value."""
@@ -132,6 +144,8 @@ def check(config: DataConfig) -> Report:
         lambda one: file_sha256(one.file),
     )
     findings += _read_all("photo", photos, reader, reader.sha256)
+    strangers, trouble = _strangers(config.unlabelled, photos, reader)
+    findings += trouble
     order = ("error", "warning", "note")
     names = {**recordings.classes, **photos.classes, **dict.fromkeys(dataset.published)}
     return Report(
@@ -140,6 +154,8 @@ def check(config: DataConfig) -> Report:
         config.photos,
         paired,
         [composed(name) for name in config.events_alone],
+        config.unlabelled,
+        strangers,
         [
             ClassReport(
                 name,
@@ -288,6 +304,26 @@ def _read_all(
             )
             findings.append(Finding("error", "missing", kind, name, message))
     return findings
+
+
+def _strangers(
+    folder: str | None, photos: Listing, reader: PhotoReader
+) -> tuple[Tally, list[Finding]]:
+    """The photos without labels; training leaves out what is wrong with them, and says so."""
+    if folder is None:
+        return Tally(0, 0, 0, 0, 0, 0), []
+    try:
+        listed = [Found(str(file), file.name, "") for file in list_unlabelled(folder)]
+    except UserError as error:
+        return Tally(0, 0, 0, 0, 0, 0), [Finding("error", "missing", "photo", "", str(error))]
+    findings = [
+        replace(finding, severity="note" if finding.trouble == "duplicated" else "warning")
+        for finding in _read_all("photo", Listing(folder, {"": listed}), reader, reader.sha256)
+        if finding.trouble != "missing"
+    ]
+    troubles = Counter(finding.trouble for finding in findings)
+    empty, unreadable, duplicated = (troubles[t] for t in ("empty", "unreadable", "duplicated"))
+    return Tally(len(listed), 0, empty, unreadable, duplicated, 0), findings
 
 
 def _trouble(one: Found, message: str) -> Trouble:

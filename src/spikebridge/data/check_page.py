@@ -30,11 +30,23 @@ def check_page(report: Report) -> str:
         f"{report.dataset}: recordings in {report.events}, photos in {report.photos}",
         "",
         *_table(report.classes),
+        *_strangers(report),
         "",
         "bad: cannot be read; twice: same content as another file; alone: its partner is not here",
         *_listed(report.findings),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _strangers(report: Report) -> Iterator[str]:
+    """A line for the photos without labels."""
+    if report.unlabelled is not None:
+        one = report.strangers
+        yield ""
+        yield (
+            f"photos without labels in {report.unlabelled}: {one.found:,} found, {one.empty:,} "
+            f"empty, {one.unreadable:,} bad, {one.duplicated:,} twice"
+        )
 
 
 def _table(classes: Sequence[ClassReport]) -> Iterator[str]:

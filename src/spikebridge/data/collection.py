@@ -23,7 +23,7 @@ class Item:
     file: str
     """Path; a photo inside a file of many (IDX, CIFAR-10's batches) is PATH#INDEX."""
     label: int
-    """Class index."""
+    """Class index; `UNKNOWN` where nobody knows the class."""
     number: str
     """What tells it from the others of its class: the file name's stem, or the index in a file of
     many."""
@@ -47,6 +47,8 @@ class Collection:
     paired: bool
     """Recording and photo can be joined by `Item.pair`; where not, all pairs are empty and they
     are joined by class only."""
+    unlabelled: Sequence[Item] = ()
+    """Photos whose class nobody knows, those of `data.unlabelled`."""
 
 
 class HasFile(Protocol):

@@ -13,6 +13,8 @@ from spikebridge.base.errors import UserError
 from spikebridge.base.files import write_text
 
 PROTOCOLS = ("clean", "few-shot", "kt")
+UNKNOWN = -1
+"""Label of a photo whose class nobody knows."""
 ROLES = {
     ("recording", "train"): "labelled",
     ("recording", "validation"): "selects the student",
@@ -21,6 +23,7 @@ ROLES = {
     ("photo", "train"): "source and teacher training",
     ("photo", "validation"): "selects the teacher",
     ("photo", "test"): "tests the teacher",
+    ("photo", "unlabelled"): "source without a label, where the student takes such",
     ("photo", "held-out"): "unused: held out, as its recording, its copy or its likeness is",
 }
 _KT_ROLES = {
@@ -29,6 +32,8 @@ _KT_ROLES = {
 }
 SELECTED_ON_TEST = "selected on test (protocol kt)"
 """What every figure made by protocol `kt` must say."""
+LAST_EPOCH = "last epoch"
+"""What stands in the place of the split that selects where there is none, and nothing to select."""
 UNPROVED = "unproved: a leak cannot be excluded"
 """What every figure must say whose run has `unproved` reasons in its result."""
 
@@ -71,13 +76,15 @@ class Entry:
     """`recording` or `photo`."""
     file: str
     class_name: str
+    """Empty of a photo of `data.unlabelled`, whose class nobody knows."""
     label: int
+    """Class index; `UNKNOWN` where the class is."""
     number: str
     pair: str
     """Equal for a recording and the photo that it was made of; empty where that is unknown. One
     that no photo has says that the photo is not among these."""
     split: str
-    """`train`, `validation`, `test`, `unused` (recordings) or `held-out` (photos)."""
+    """`train`, `validation`, `test`, `unused` (recordings), `held-out` or `unlabelled` (photos)."""
     sha256: str
     group: str = ""
     """Recording session, which is in one split only; empty where none is named."""
@@ -122,6 +129,11 @@ class Manifest:
     @property
     def seen_photos(self) -> list[Entry]:
         """Photos that training sees: sources and what trains or selects the teacher."""
+        return self.teaching_photos + self.select("photo", "unlabelled")
+
+    @property
+    def teaching_photos(self) -> list[Entry]:
+        """Photos with labels that training sees: they train or select the teacher."""
         return self.select("photo", "train") + self.select("photo", "validation")
 
     @property
@@ -148,6 +160,11 @@ class Manifest:
         """Recordings that validate or test, whose photos are known and not in this manifest."""
         photos = {self.scene(e) for e in self.entries if e.kind == "photo"} | {""}
         return sum(self.scene(e) not in photos for e in self.held_recordings)
+
+    @property
+    def has_strangers(self) -> bool:
+        """Whether there are photos that nobody has sorted, those of `data.unlabelled`."""
+        return any(e.label == UNKNOWN for e in self.select("photo", "unlabelled"))
 
     def scene(self, entry: Entry) -> str:
         """Equal for a recording, its copies, and the photos that it was made of.
@@ -181,18 +198,28 @@ class Manifest:
     def doubts(self) -> list[str]:
         """Why a leak cannot be excluded, as far as the split tells: photos that are not known.
 
-        Nothing leaks of a class without photos.
+        Nothing leaks of a class without photos, unless there are photos that nobody has sorted.
         """
         held, alone = self.held_recordings, self.events_alone
-        unknown = [e.file for e in held if e.class_name not in alone and not self.scene(e)]
-        if not unknown:
-            return []
-        names = ", ".join(unknown[:_NAMED]) + (", …" if len(unknown) > _NAMED else "")
-        return [
-            f"which photo they show is unknown of {len(unknown)} of {len(held)} recordings that "
-            f"validate or test ({names}), so that it may be among the training photos; say so with "
-            "the figures"
+        strangers = self.has_strangers
+        unknown = [
+            e.file for e in held if (strangers or e.class_name not in alone) and not self.scene(e)
         ]
+        doubts = []
+        if unknown:
+            names = ", ".join(unknown[:_NAMED]) + (", …" if len(unknown) > _NAMED else "")
+            doubts.append(
+                f"which photo they show is unknown of {len(unknown)} of {len(held)} recordings "
+                f"that validate or test ({names}), so that it may be among the training photos; "
+                "say so with the figures"
+            )
+        if strangers and (elsewhere := self.shown_elsewhere):
+            doubts.append(
+                f"{elsewhere} recordings that validate or test show photos that are not among "
+                "data.photos, so that nobody would know them among those of data.unlabelled; say "
+                "so with the figures"
+            )
+        return doubts
 
     def role(self, entry: Entry) -> str:
         """What an entry is for, in words."""
@@ -206,7 +233,7 @@ class Manifest:
         columns = COLUMNS + (("group",) if any(e.group for e in self.entries) else ())
         writer.writerow(columns)
         for entry in self.entries:
-            row = dict(vars(entry))
+            row = dict(vars(entry)) | ({"label": ""} if entry.label == UNKNOWN else {})
             row |= {"class": row.pop("class_name"), "role": self.role(entry)}
             row["protocol"] = self.protocol
             writer.writerow([row[column] for column in columns])
@@ -269,8 +296,10 @@ def _entry(row: dict[str, str]) -> Entry:
         raise ValueError("wrong columns")
     if (row["kind"], row["split"]) not in ROLES or len(row["sha256"]) != 64:
         raise ValueError("wrong values")
-    if len(bytes.fromhex(row["sha256"])) != 32 or int(row["label"]) < 0:
+    strange = row["split"] in ("unlabelled", "held-out") and row["class"] == row["label"] == ""
+    label = UNKNOWN if strange else int(row["label"])
+    if len(bytes.fromhex(row["sha256"])) != 32 or (label < 0 and not strange):
         raise ValueError("wrong values")
     row = {"group": "", **row}
     values = {f.name: row["class" if f.name == "class_name" else f.name] for f in fields(Entry)}
-    return Entry(**{**values, "label": int(row["label"])})  # pyright: ignore[reportArgumentType]
+    return Entry(**{**values, "label": label})  # pyright: ignore[reportArgumentType]

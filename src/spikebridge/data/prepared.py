@@ -22,12 +22,13 @@ from spikebridge.data.feed.cache import ArrayCache, CachedArrays
 from spikebridge.data.feed.sets import EventSet, PhotoSet, StepSource
 from spikebridge.data.feed.source import simulate_source, view_key
 from spikebridge.data.frames import frame_events
-from spikebridge.data.manifest import Entry, Manifest
+from spikebridge.data.manifest import UNKNOWN, Entry, Manifest
 from spikebridge.data.photos import fit_photo
 from spikebridge.data.settings import DataConfig
 from spikebridge.data.simulation.camera import Simulator
 from spikebridge.data.splits.draw import adopt_split, make_split, untrained_classes
 from spikebridge.data.splits.given import given_split
+from spikebridge.data.splits.unlabelled import with_unlabelled
 
 SPLITS = ("train", "validation", "test")
 
@@ -45,8 +46,17 @@ class PreparedData:
     """By split: train, validation, test; protocol `kt` validates on its test recordings."""
     photos: dict[str, PhotoSet]
     """By split: train, validation, test."""
+    unlabelled: PhotoSet | None = None
+    """Photos without labels, where there are any; label_N has the class that a study hides, or
+    `UNKNOWN`."""
     source_camera: Simulator | None = None
     """The camera of the simulated sources, where there are any."""
+
+    @property
+    def labelled(self) -> "PreparedData":
+        """What a teacher is shown: the same without the photos that nobody has sorted."""
+        entries = tuple(e for e in self.manifest.entries if e.label != UNKNOWN)
+        return replace(self, manifest=replace(self.manifest, entries=entries), unlabelled=None)
 
 
 def prepare(
@@ -73,9 +83,10 @@ def prepare(
     collection, manifest = open_split(config, seed, manifest)
     recordings = {s: manifest.used("recording", s) for s in SPLITS}
     photos = {s: manifest.used("photo", s) for s in SPLITS}
+    sources = {s: manifest.select("photo", s) for s in ("train", "unlabelled")}
     counts = _framed(config, collection.sensor, recordings, processes)
-    pixels = _fitted(config, photos, processes)
-    camera, simulated, step_source = None, None, None
+    pixels = _fitted(config, photos | sources, processes)
+    camera, simulated, step_source = None, dict.fromkeys(sources), None
     if simulated_source:
         camera = config.source_simulator
         if config.source.calibrate:
@@ -83,7 +94,12 @@ def prepare(
         if config.source.in_step:
             step_source = _step_source(config, camera)
         else:
-            simulated = _simulated(config, camera, photos["train"], processes)
+            simulated = _simulated(config, camera, sources, processes)
+
+    def source_set(split: str) -> PhotoSet:
+        told = _labels_and_files(sources[split])
+        return PhotoSet(pixels[split], *told, simulated[split], step_source)
+
     return PreparedData(
         collection.name,
         collection.classes,
@@ -91,14 +107,10 @@ def prepare(
         manifest,
         {s: EventSet(counts[s], *_labels_and_files(recordings[s]), config.scale) for s in SPLITS},
         {
-            s: PhotoSet(
-                pixels[s],
-                *_labels_and_files(photos[s]),
-                simulated if s == "train" else None,
-                step_source if s == "train" else None,
-            )
+            s: source_set(s) if s == "train" else PhotoSet(pixels[s], *_labels_and_files(photos[s]))
             for s in SPLITS
         },
+        source_set("unlabelled") if sources["unlabelled"] else None,
         camera,
     )
 
@@ -119,12 +131,14 @@ def open_split(
     """
     collection = open_collection(config)
     cache, given = cache_folder(config), config.split.manifest
-    if manifest is not None:
+    if adopted := manifest is not None:
         manifest = adopt_split(manifest, collection, cache)
     elif given is not None:
         manifest = given_split(expand_path(given), collection, config.split, seed, cache)
     else:
         manifest = make_split(collection, config.split, seed, cache)
+    if not adopted:
+        manifest = with_unlabelled(manifest, collection, config.split, seed, cache)
     for name in untrained_classes("photo", manifest, collection):
         raise UserError(
             f"class {name!r}: no photo of split train; name some in the manifest, or the class in "
@@ -184,15 +198,22 @@ def _fit(photo: Entry, config: DataConfig) -> np.ndarray:
 
 
 def _simulated(
-    config: DataConfig, camera: Simulator, photos: list[Entry], processes: int | None
-) -> CachedArrays:
+    config: DataConfig, camera: Simulator, sources: dict[str, list[Entry]], processes: int | None
+) -> dict[str, CachedArrays]:
     """Simulated recordings of photos as event counts x_TCHW: all of one view, then the next."""
-    views = [(e, view) for view in range(config.source.views) for e in photos]
-    keys = [view_key(e.sha256, view) for e, view in views]
+    views = {
+        s: [
+            (view_key(e.sha256, view), (e, view))
+            for view in range(config.source.views)
+            for e in some
+        ]
+        for s, some in sources.items()
+    }
     cache = _count_cache(config, "simulated", camera.settings(), config.source.randomise)
     simulate = partial(_simulate, config=config, camera=camera)
-    cache.fill(simulate, dict(zip(keys, views, strict=True)), "simulating photos", processes)
-    return cache.select(keys)
+    items = {key: of for some in views.values() for key, of in some}
+    cache.fill(simulate, items, "simulating photos", processes)
+    return {s: cache.select([key for key, _ in some]) for s, some in views.items()}
 
 
 def _simulate(of: tuple[Entry, int], config: DataConfig, camera: Simulator) -> np.ndarray:
@@ -201,6 +222,8 @@ def _simulate(of: tuple[Entry, int], config: DataConfig, camera: Simulator) -> n
         key = view_key(photo.sha256, view)
         return simulate_source(read_listed_photo(photo), config, camera, key)
     except UserError as error:
+        if photo.label == UNKNOWN:  # A folder that nobody has sorted may hold empty pictures.
+            return np.zeros((config.time_steps, 2, *config.size), np.uint8)
         raise UserError(f"{photo.file}: {error}") from error
 
 

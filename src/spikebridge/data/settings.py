@@ -29,6 +29,10 @@ class SplitConfig:
     photo_test: float = 0.1
     """Share of the photos that tests the teacher where photos and recordings are not paired;
     where they are, the test recordings' photos do."""
+    labelled_photos_per_class: int | None = None
+    """Photos per class that keep their label, for studies of `data.unlabelled`: they train the
+    teacher, photo_validation of them (none of one) selects its epoch, and the class's other legal
+    photos become unlabelled; null labels all."""
     seed: int | None = None
     """Seed of the draw; null takes the run's seed."""
     near_duplicates: Literal["exclude", "keep"] = "exclude"
@@ -69,6 +73,10 @@ class SplitConfig:
         require(
             0 <= self.photo_validation < 1 and 0 <= self.photo_test < 1,
             "data.split.photo_validation and photo_test must lie in [0, 1)",
+        )
+        require(
+            self.labelled_photos_per_class is None or self.labelled_photos_per_class >= 1,
+            "data.split.labelled_photos_per_class must be at least 1",
         )
         require(self.seed is None or self.seed >= 0, "data.split.seed must not be negative")
         if self.group is not None:
@@ -193,6 +201,10 @@ class DataConfig:
     """Folder of recordings; null simulates a recording of every photo (`simulator`)."""
     photos: str | None = None
     """Folder of photos; not used by `digits`."""
+    unlabelled: str | None = None
+    """Folder of photos without labels, in sub-folders of any depth, of any size, of the classes or
+    not. The hybrid stream takes those that `objective.unlabelled` accepts; they train no teacher.
+    What shows a validation or test recording, or cannot be read, is left out."""
     sensor: tuple[int, int] | None = None
     """Sensor width and height in pixels for formats that do not tell it; null takes the
     simulator's where recordings are simulated, and N-Caltech101's 240×180 for .bin files."""

@@ -10,7 +10,7 @@ from spikebridge.base.errors import UserError
 from spikebridge.base.hooks import bare, is_hook
 from spikebridge.data.collection import file_from, place_of
 from spikebridge.data.hashes import file_hashes
-from spikebridge.data.manifest import Entry, Manifest
+from spikebridge.data.manifest import LAST_EPOCH, Entry, Manifest
 from spikebridge.data.splits.draw import lookalike_photos
 from spikebridge.run_folder import RunFolder
 
@@ -82,14 +82,16 @@ def audit(path: Path, cache: Path) -> Audit:
     manifest = run.manifest() if run else Manifest.read(path)
     seen = {
         "photos of the labelled recordings": manifest.labelled_photos,
-        "this split's photos": manifest.seen_photos,
+        "this split's photos": manifest.teaching_photos,
     }
+    if unlabelled := manifest.select("photo", "unlabelled"):
+        seen["this split's unlabelled photos"] = unlabelled
     found, origin = [_split(manifest)], None
     if run is not None:
         result, selection = _selection(run, manifest)
         teacher, doubts = _teacher(run, result, manifest)
         if teacher is not None:
-            seen["the teacher's photos"] = teacher.seen_photos
+            seen["the teacher's photos"] = teacher.teaching_photos
         found += [selection, _Found(unproved=[*result.get("unproved", []), *doubts])]
         origin = result.get("origin")
     held_there = _unchanged(manifest.held_photos, origin, cache)
@@ -217,7 +219,9 @@ def _selection(run: RunFolder, manifest: Manifest) -> tuple[dict[str, Any], _Fou
         ) from error
     where = "the checkpoint"
     leaks, doubts = [], []
-    if splits != {"validation"}:
+    # A teacher without photos to select on is evaluated once, and its last epoch taken.
+    selected = splits != {LAST_EPOCH} or len(evaluations) > 1
+    if selected and splits != {"validation"}:
         leaks.append(Leak("selection", "test recordings",
                           f"chose the epoch ({', '.join(sorted(splits))})", where))  # fmt: skip
     if chosen["epoch"] != epoch:
@@ -249,7 +253,7 @@ def _teacher(
     seen = run.teacher_manifest()
     doubts = teacher_doubts(seen, *started)
     alone = manifest.events_alone
-    if seen is not None and (known := {e.class_name for e in seen.seen_photos} & alone):
+    if seen is not None and (known := {e.class_name for e in seen.teaching_photos} & alone):
         doubts.append(
             f"the teacher was trained on photos of {', '.join(sorted(known))}, of which "
             "there are none here, and some may show recordings that validate or test"

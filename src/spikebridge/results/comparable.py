@@ -17,7 +17,13 @@ _IGNORED = (
     "seed", "data.cache", "train.device", "train.checkpoint_minutes",
     "train.memory", "student.neuron_backend",  # other ways to the same result
 )  # fmt: skip
-_PATHS = ("data.events", "data.photos", "data.split.manifest", "teacher.checkpoint")
+_PATHS = (
+    "data.events",
+    "data.photos",
+    "data.unlabelled",
+    "data.split.manifest",
+    "teacher.checkpoint",
+)
 """Where something lies does not matter, only whether it is given."""
 
 
@@ -25,7 +31,8 @@ def settings_that_matter(settings: Mapping[str, Any], result: Mapping[str, Any])
     """The settings that may change a run's result, by dotted name, where they are not the default.
 
     Left out are the seed, folders, device, what only saves memory or time, and what the run did
-    not use: the teacher's settings and those of a simulated source or of the photos' views.
+    not use: the teacher's settings and those of a simulated source, of the photos' views or of
+    photos without labels.
 
     Args:
         settings: Nested, as ``config.yaml`` holds them; a missing one has its default.
@@ -36,6 +43,8 @@ def settings_that_matter(settings: Mapping[str, Any], result: Mapping[str, Any])
         unused.append("teacher.")
     if result.get("source_simulator") is None:
         unused.append("data.source.")
+    if result.get("unlabelled") is None:
+        unused.append("objective.unlabelled.")
     default, found, given = _defaults(""), {}, flat(settings)
     if not given.get("objective.hybrid_until", default["objective.hybrid_until"]):
         unused.append("data.photo_views.")

@@ -242,13 +242,19 @@ def _row(members: list[_Run], variant: str, split: str) -> Row:
         first["method"],
         int(labelled) if labelled.isdecimal() else None,
         tuple(result["seed"] for result in results),
-        tuple(result["val_top1" if split == "validation" else "test_top1"] for result in results),
+        tuple(_top1(result, split) for result in results),
         float(np.mean([result["seconds"] for result in results])),
         labelled,
         variant,
         all(result.get("proved") is not False for result in results),
         tuple(run.folder for run in members),
     )
+
+
+def _top1(result: Mapping[str, Any], split: str) -> float:
+    """In percent; NaN where nothing was selected on validation."""
+    top1 = result["val_top1" if split == "validation" else "test_top1"]
+    return math.nan if top1 is None else top1
 
 
 def _place(row: Row) -> tuple:

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,32 @@ def signed(value: float) -> str:
 def with_interval(mean: str, interval: float, proved: bool = True) -> str:
     """A mean ± its interval, if it has one, marked where the protocol is not proved."""
     return mean + ("" if math.isnan(interval) else f" ± {interval:.1f}") + ("" if proved else MARK)
+
+
+def unlabelled_in_words(results: Sequence[Mapping[str, Any]]) -> str | None:
+    """What became of the photos without labels of some runs of one row; None where none had any.
+
+    Args:
+        results: What each run's ``result.json`` holds.
+    """
+    told = [found for result in results if (found := result.get("unlabelled")) is not None]
+    if not told:
+        return None
+
+    def total(name: str) -> str:
+        return f"{sum(found.get(name, 0) for found in told):,}"
+
+    photos = f"{total('photos')} photos without labels"
+    over = f", all seeds together ({len(told)})" if len(told) > 1 else ""
+    if (labeller := told[0]["labeller"]) is None:
+        return f"{photos} left out{over}"
+    words = f"{total('accepted')} of {photos} taken, by the {labeller}'s answers"
+    if any(found["known"] for found in told):
+        words += (
+            f"; of {total('known')} whose label was hidden {total('known_accepted')} taken, "
+            f"{total('known_right')} of them rightly"
+        )
+    return words + over
 
 
 RUN_COLUMNS = (

@@ -17,10 +17,12 @@ from spikebridge.base.distributed import on_main, size
 from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.base.files import expand_path, write_json, write_text
 from spikebridge.base.hooks import folder_of, hooks_of, resolve, with_sources
-from spikebridge.data.manifest import Manifest
+from spikebridge.ckd.settings import UnlabelledConfig
+from spikebridge.data.manifest import LAST_EPOCH, UNKNOWN, Manifest
 from spikebridge.data.prepared import PreparedData
 from spikebridge.data.settings import DataConfig, PhotoViewConfig, SourceConfig
 from spikebridge.models.build import build_student
+from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher, build_teacher
 from spikebridge.results.audit import teacher_doubts
 from spikebridge.results.comparable import key_of, settings_that_matter
@@ -28,6 +30,7 @@ from spikebridge.results.trained import Trained, load_run
 from spikebridge.run_folder import RunFolder
 from spikebridge.runs.begin import begun, open_run, precision_of
 from spikebridge.runs.tasks import student_task, teacher_task
+from spikebridge.runs.unlabelled import Pool, answers, left_out
 from spikebridge.settings.config import Config
 from spikebridge.settings.recorded import plain_settings
 from spikebridge.training.checkpoint import save_model
@@ -70,13 +73,15 @@ def train_student(
     config = with_sources(config)
     if (finished := on_main(partial(open_run, folder, config, resume=resume))) is not None:
         return finished
-    task, teacher = _student_task(config, data, teacher_folder, teacher_config)
+    task, teacher, pool = _student_task(config, data, folder, teacher_folder, teacher_config)
     with begun(folder, config, resume=resume) as (finished, _):
         if finished is not None:
             return finished
-        precision = _begin(folder, config, task, teacher)
+        precision = _begin(folder, config, task, teacher, pool)
         best, seconds = fit(task, task.settings, folder, description=folder.name, resume=resume)
-        return on_main(partial(_finish, folder, config, precision, task, best, seconds, teacher))
+        return on_main(
+            partial(_finish, folder, config, precision, task, best, seconds, teacher, pool)
+        )
 
 
 def select_student(
@@ -106,15 +111,19 @@ def select_student(
         Interrupted: Ctrl-C.
     """
     config = with_sources(config)
-    task, teacher = _student_task(config, data, teacher_folder, teacher_config)
-    _begin(folder, config, task, teacher)
+    task, teacher, pool = _student_task(config, data, folder, teacher_folder, teacher_config)
+    _begin(folder, config, task, teacher, pool)
     return fit(task, task.settings, folder, description=folder.name, on_evaluation=on_evaluation)[0]
 
 
 def _student_task(
-    config: Config, data: PreparedData, teacher_folder: Path, teacher_config: Config | None
-) -> tuple[StudentTask, Trained | None]:
-    """What is to be trained, and its teacher, if it needs one."""
+    config: Config,
+    data: PreparedData,
+    folder: Path,
+    teacher_folder: Path,
+    teacher_config: Config | None,
+) -> tuple[StudentTask, Trained | None, Pool | None]:
+    """What is to be trained; its teacher, if it needs one; and its photos without labels."""
     for hook in hooks_of(config.objective).values():
         resolve(hook)
     device = pick_device(config.train.device)
@@ -125,12 +134,76 @@ def _student_task(
         config.data.size,
         two_heads=config.objective.two_heads,
     )
-    task = student_task(config, data, student, device)
-    if not config.objective.needs_teacher:
-        return task, None
-    trained = ready_teacher(teacher_config or config, data, teacher_folder)
-    task.teacher = cast(Teacher, trained.model).to(device)
-    return task, trained
+    task, trained = student_task(config, data, student, device), None
+    if config.objective.needs_teacher:
+        trained = ready_teacher(teacher_config or config, data, teacher_folder)
+        task.teacher = cast(Teacher, trained.model).to(device)
+    pool = None
+    if data.unlabelled is not None and config.objective.takes_unlabelled:
+        labeller: Teacher | Student | None = task.teacher
+        if config.objective.unlabelled.labeller == "student":
+            labeller = _ready_labeller(config, data, folder, teacher_folder, teacher_config)
+        assert labeller is not None
+        pool = _answered(config, data, labeller.to(device), task)
+        task.take_photos(pool.beside(task.photos))
+    elif data.unlabelled is not None and config.objective.hybrid_until:
+        _say_left_out(config, len(data.unlabelled.files))
+    return task, trained, pool
+
+
+def _ready_labeller(
+    config: Config,
+    data: PreparedData,
+    folder: Path,
+    teacher_folder: Path,
+    teacher_config: Config | None,
+) -> Student:
+    """The student that labels photos: of the same settings, trained on the labelled ones alone.
+
+    It reads no test recording.
+    """
+    events = {split: part for split, part in data.events.items() if split != "test"}
+    own = dataclasses.replace(config.objective, unlabelled=UnlabelledConfig(learn="none"))
+    config = dataclasses.replace(config, objective=own)
+    labeller = RunFolder(RunFolder(folder).labeller_folder)
+    try:
+        train_student(
+            config,
+            dataclasses.replace(data, events=events),
+            labeller.path,
+            teacher_folder=teacher_folder,
+            teacher_config=teacher_config,
+            resume=on_main(lambda: labeller.is_interrupted),
+        )
+    except Interrupted as stop:
+        raise Interrupted(stop.stopped, option="") from stop
+    return cast(Student, load_run(labeller.path).model)
+
+
+def _answered(
+    config: Config, data: PreparedData, labeller: Teacher | Student, task: StudentTask
+) -> Pool:
+    """What the labeller makes of the photos without labels."""
+    assert data.unlabelled is not None
+    own = config.objective.unlabelled
+    answered = on_main(partial(answers, labeller, data, task.device, task.autocast))
+    pool = Pool(data.unlabelled, own.labeller, own.least_likeness, *answered)
+    told = pool.told(data.classes)
+    console.print(
+        f"photos without labels: {told['accepted']:,} of {told['photos']:,} taken, by the "
+        f"{own.labeller}'s answers; the others are like no class (below {own.least_likeness:g})",
+        soft_wrap=True,
+    )
+    return pool
+
+
+def _say_left_out(config: Config, photos: int) -> None:
+    if config.objective.unlabelled.learn != "none":
+        console.print(
+            f"{photos:,} photos without labels are left out: method {config.method} has no teacher "
+            "that could answer on them; set objective.unlabelled.labeller to student",
+            soft_wrap=True,
+        )
 
 
 def train_teacher(
@@ -158,7 +231,7 @@ def train_teacher(
         UserError: the folder holds another run, or another process trains it.
         Interrupted: Ctrl-C.
     """
-    config = with_sources(teacher_settings(config))
+    config, data = with_sources(teacher_settings(config)), data.labelled
     there = partial(open_run, folder, config, resume=resume, shared=shared)
     if (finished := on_main(there)) is not None:
         return finished
@@ -185,7 +258,9 @@ def teacher_settings(config: Config) -> Config:
         device=config.train.device,
         checkpoint_minutes=config.train.checkpoint_minutes,
     )
-    data = dataclasses.replace(config.data, source=SourceConfig(), photo_views=PhotoViewConfig())
+    data = dataclasses.replace(
+        config.data, source=SourceConfig(), photo_views=PhotoViewConfig(), unlabelled=None
+    )
     return Config(
         method="teacher", seed=config.seed, data=data, teacher=config.teacher, train=train
     )
@@ -228,7 +303,8 @@ def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Trained:
 def refuse_leaking_teacher(folder: Path, seen: Manifest, manifest: Manifest) -> None:
     """Refuse a teacher trained or selected on photos of validation or test recordings.
 
-    Photos of a class that trains on events alone may be such.
+    Photos of a class that trains on events alone may be such. One that knows labels which the split
+    hides is refused, too.
 
     Args:
         folder: Where the teacher is, for the message.
@@ -241,7 +317,13 @@ def refuse_leaking_teacher(folder: Path, seen: Manifest, manifest: Manifest) -> 
     held = {e.sha256 for s in ("test", "held-out") for e in manifest.select("photo", s)}
     scenes = {manifest.scene(e) for e in manifest.held_recordings} - {""}
     alone = manifest.events_alone
-    for entry in seen.seen_photos:
+    hidden = {e.sha256 for e in manifest.select("photo", "unlabelled") if e.label != UNKNOWN}
+    for entry in seen.teaching_photos:
+        if entry.sha256 in hidden:
+            raise UserError(
+                f"{folder}: this teacher was told the label of {entry.file}, which "
+                "data.split.labelled_photos_per_class hides here; train it on this split"
+            )
         if entry.class_name in alone:
             raise UserError(
                 f"{folder}: this teacher was trained on {entry.file}, but class "
@@ -260,6 +342,7 @@ def _begin(
     config: Config,
     task: StudentTask | TeacherTask,
     teacher: Trained | None = None,
+    pool: Pool | None = None,
 ) -> Precision:
     """Say in a run's folder what is trained; nothing that can be refused comes after it.
 
@@ -275,6 +358,8 @@ def _begin(
         task.data.manifest.write(run.manifest_file)
         if teacher is not None and teacher.manifest is not None:
             teacher.manifest.write(run.teacher_manifest_file)
+        if pool is not None:
+            write_text(run.unlabelled_file, pool.text(task.data.classes))
         return precision
 
     precision = on_main(write)
@@ -290,6 +375,7 @@ def _finish(
     best: Best,
     seconds: float,
     teacher: Trained | None = None,
+    pool: Pool | None = None,
 ) -> dict[str, Any]:
     """Test the selected weights, and write them and the result."""
     kind = "teacher" if isinstance(task, TeacherTask) else "student"
@@ -301,7 +387,8 @@ def _finish(
         doubts += _doubts_of(teacher.manifest, teacher.config)
     weights: dict[str, Tensor] = best.weights or {}
     task.model.load_state_dict(weights)
-    evaluation = task.evaluate("test")
+    tests = kind == "teacher" or "test" in data.events  # A labeller does not.
+    evaluation = task.evaluate("test") if tests else None
     save_model(
         run.weights_file,
         weights,
@@ -315,7 +402,8 @@ def _finish(
             "manifest": data.manifest.text(),
         },
     )
-    evaluation.write(run.predictions_file)
+    if evaluation is not None:
+        evaluation.write(run.predictions_file)
     result = {
         "method": config.method,
         "seed": config.seed,
@@ -324,7 +412,7 @@ def _finish(
             zip(("min", "max"), data.manifest.labelled_recordings, strict=True)
         ),
         "protocol": data.manifest.protocol,
-        "selected_on": data.manifest.selecting,
+        "selected_on": task.selecting,
         "manifest_sha256": data.manifest.sha256,
         "proved": not doubts,
         "unproved": doubts,
@@ -335,15 +423,18 @@ def _finish(
         "source_simulator": data.source_camera.settings() if data.source_camera else None,
         "time_steps": config.data.time_steps,
         "best_epoch": best.epoch,
-        "val_top1": best.top1,
-        "test_top1": evaluation.top1,
-        "test_loss": evaluation.loss,
-        "rates": evaluation.rates,
+        "val_top1": None if task.selecting == LAST_EPOCH else best.top1,
+        "test_top1": evaluation and evaluation.top1,
+        "test_loss": evaluation and evaluation.loss,
+        "rates": evaluation and evaluation.rates,
         "seconds": round(seconds, 1),
         "world_size": size(),
         "precision": precision,
         "parameters": sum(p.numel() for p in task.model.parameters()),
     }
+    if kind == "student" and data.unlabelled is not None and config.objective.hybrid_until:
+        photos = len(data.unlabelled.files)
+        result["unlabelled"] = left_out(photos) if pool is None else pool.told(data.classes)
     result["settings_key"] = key_of(settings_that_matter(settings, result))
     if kind == "teacher":
         del result["rates"], result["time_steps"], result["teacher"], result["source_simulator"]

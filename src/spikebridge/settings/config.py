@@ -44,6 +44,19 @@ class Config:
             "sample, or mixup to false",
         )
 
+        own = self.objective.unlabelled
+        if own.labeller == "student":
+            require(
+                self.needs_simulated_source,
+                "objective.unlabelled.labeller student answers on simulated recordings of the "
+                "photos; set objective.source to simulated or staged",
+            )
+            require(
+                own.learn != "logits" or self.objective.needs_teacher,
+                "objective.unlabelled.learn logits needs a teacher, whose logits they are; set "
+                "learn to class",
+            )
+
     @property
     def needs_simulated_source(self) -> bool:
         """Whether a recording of every training photo is to be simulated."""

@@ -1,7 +1,7 @@
 """The two things that are trained: a spiking student by CKD, and an ANN teacher on photos."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from spikebridge.ckd.result import StepResult
 from spikebridge.data.feed.augment import Moves, draw_geometry
 from spikebridge.data.feed.batches import Batch, DrawnBatch, PairedBatches
 from spikebridge.data.feed.resident import Room, Rows
+from spikebridge.data.feed.sets import PhotoSet
+from spikebridge.data.manifest import LAST_EPOCH
 from spikebridge.data.prepared import PreparedData
 from spikebridge.data.settings import AugmentConfig, PhotoViewConfig
 from spikebridge.models.neurons.norm import StreamBatchNorm2d
@@ -66,9 +68,9 @@ class StudentTask(Task):
         self.selecting = data.manifest.selecting
         self.autocast = make_autocast(train.precision, device)
         self.captures = train.cuda_graph
-        self.batches = PairedBatches(
+        self._make_batches = partial(
+            PairedBatches,
             data.events["train"],
-            data.photos["train"],
             batch_size=train.batch_size,
             batches_per_epoch=train.batches_per_epoch,
             augment=augment,
@@ -77,6 +79,8 @@ class StudentTask(Task):
             device=device,
             rows=share() if size() > 1 else slice(None),
         )
+        self.photos = data.photos["train"]
+        self.batches = self._make_batches(self.photos)
         _require_rows(self.batches.smallest, "train.batch_size")
         if train.sync_batch_norm and size() > 1:
             for module in student.modules():
@@ -92,6 +96,10 @@ class StudentTask(Task):
             checkpoint_minutes=train.checkpoint_minutes,
             ema=train.ema,
         )
+
+    def take_photos(self, photos: PhotoSet) -> None:
+        """Take other photos in the place of the training photos, before any step."""
+        self.photos, self.batches = photos, self._make_batches(photos)
 
     def batch(self, step: int) -> StepInputs:
         """Both streams' samples, and what is drawn of the step."""
@@ -115,7 +123,7 @@ class StudentTask(Task):
         """Teacher logits of a batch's photos; photos that never move are shown to it once."""
         if self.teacher is None:
             return None
-        few = self.settings.steps * self.batches.batch_size < len(self.data.photos["train"].label_N)
+        few = self.settings.steps * self.batches.batch_size < len(self.photos.label_N)
         if self.batches.moves_photos or few:
             return torch.no_grad()(self.teacher)
         return lambda _: self._teacher_logits_NC[batch.source_B]
@@ -126,7 +134,7 @@ class StudentTask(Task):
         assert self.teacher is not None
         return evaluate_teacher(
             self.teacher,
-            self.data.photos["train"],
+            self.photos,
             device=self.device,
             autocast=self.autocast,
         ).logits_NC.to(self.device)
@@ -175,8 +183,9 @@ class TeacherTask(Task):
         self.model, self.extras = self.teacher, nn.Module()
         self.config, self.data, self.device = config, data, device
         self.augment, self.size, self.seed = augment, size, seed
-        self.selecting = data.manifest.selecting
         self.photos = data.photos["train"]
+        selects = len(data.photos["validation"].label_N) > 0
+        self.selecting = data.manifest.selecting if selects else LAST_EPOCH
         self.rows = Rows(self.photos.photos_N3HW, Room(device))
         self.autocast = make_autocast(train.precision, device)
         self.captures = train.cuda_graph
@@ -188,7 +197,7 @@ class TeacherTask(Task):
             lr=config.lr,
             weight_decay=config.weight_decay,
             warmup_steps=-(-count // batch),
-            evaluate_every=1,
+            evaluate_every=1 if selects else config.epochs,
             checkpoint_minutes=train.checkpoint_minutes,
         )
 
@@ -216,8 +225,8 @@ class TeacherTask(Task):
         return StepResult({"classification": loss}, {}, 1.0 if part is None else part)
 
     def validate(self) -> Evaluation:
-        """Photos that select the epoch."""
-        return self.evaluate("validation")
+        """Photos that select the epoch; where there are none, those that train."""
+        return self.evaluate("train" if self.selecting == LAST_EPOCH else "validation")
 
     def evaluate(self, split: str) -> Evaluation:
         """Photos of one split."""

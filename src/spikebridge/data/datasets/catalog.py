@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from spikebridge.base.errors import UserError
+from spikebridge.base.files import expand_path
 from spikebridge.data.collection import Collection, HasFile, Item, PhotoReader, cache_folder
 from spikebridge.data.datasets import DATASETS, folders
 from spikebridge.data.datasets.digits import digits_folder
@@ -16,7 +17,9 @@ from spikebridge.data.datasets.pairing import (
     same_photo,
     without_classes,
 )
+from spikebridge.data.datasets.walk import list_unlabelled
 from spikebridge.data.events import Events, read_events
+from spikebridge.data.manifest import UNKNOWN
 from spikebridge.data.settings import DataConfig
 
 __all__ = ["Collection", "Item", "PhotoReader", "cache_folder", "open_collection",
@@ -60,7 +63,17 @@ def open_collection(config: DataConfig) -> Collection:
         recordings=items_of(recordings, classes),
         photos=items_of(photos, classes),
         paired=paired,
+        unlabelled=() if config.unlabelled is None else _unlabelled(config.unlabelled),
     )
+
+
+def _unlabelled(config_value: str) -> list[Item]:
+    """The photos of ``data.unlabelled``, each named by its path below the folder."""
+    root = expand_path(config_value)
+    return [
+        Item(str(file), UNKNOWN, file.relative_to(root).with_suffix("").as_posix(), "")
+        for file in list_unlabelled(config_value)
+    ]
 
 
 def read_recording(file: str | Path, config: DataConfig, sensor: tuple[int, int] | None) -> Events:

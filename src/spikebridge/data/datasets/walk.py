@@ -9,6 +9,7 @@ from spikebridge.base.errors import UserError
 from spikebridge.base.files import expand_path
 from spikebridge.data.datasets.dataset import Finding, Found, Kind, Listing
 from spikebridge.data.manifest import caseless
+from spikebridge.data.photos import PHOTO_SUFFIXES
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".rar", ".7z")
 _SETTING: dict[Kind, str] = {"recording": "data.events", "photo": "data.photos"}
@@ -95,6 +96,27 @@ def list_class_folders(
     if not any(classes.values()) and not any(f.severity == "error" for f in findings):
         raise nothing_found(root, kind, f"{root}/CLASS/*{suffixes[0]}")
     return Listing(str(root), classes, findings)
+
+
+def list_unlabelled(config_value: str) -> list[Path]:
+    """Photos in a folder and below it, at any depth, in order of name; hidden ones are passed over.
+
+    Args:
+        config_value: ``data.unlabelled``.
+
+    Raises:
+        UserError: no such folder, or no photo in it.
+    """
+    root = expand_path(config_value)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder of photos; set data.unlabelled")
+    files, _ = _files(root, PHOTO_SUFFIXES, deep=True)
+    if not files:
+        raise UserError(
+            f"{root}: no photo found, neither there nor in its sub-folders; expected files with "
+            f"one of {', '.join(PHOTO_SUFFIXES)}: check data.unlabelled"
+        )
+    return files
 
 
 def nothing_found(root: Path, kind: Kind, expected: str) -> UserError:

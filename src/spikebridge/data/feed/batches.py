@@ -60,6 +60,8 @@ class Batch:
     classes have some."""
     mixup: Mixup | None = None
     """How the photos are mixed; None where each is of one photo."""
+    answered_B: Tensor | None = None
+    """True where a labeller answered the photo's class; None where nobody was asked."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class DrawnBatch:
     part: BatchPart | None
     alone_B: Tensor | None
     mixup: Mixup | None
+    answered_B: Tensor | None
 
     def unmixed(self, replaced_B: Tensor) -> "DrawnBatch":
         """The same, on the CPU, without mixing the photos that recordings replace."""
@@ -177,7 +180,7 @@ class PairedBatches:
         source_B = self._draw_sources(whole_label_B, step)
         shown_B, mixup = np.array(part.positions_B), None
         if self.views.mixup:
-            shown_B, mixup = self._draw_mixup(whole_label_B, step, part)
+            shown_B, mixup = self._draw_mixup(whole_label_B, source_B, step, part)
         photos = self._photos.drawn(source_B[shown_B])
         recording_B, source_B = recording_B[self.rows], source_B[self.rows]
         height, width = self.events.frames_NTCHW.shape[-2:]
@@ -215,6 +218,7 @@ class PairedBatches:
             None if self.rows == slice(None) else part,
             torch.from_numpy(np.isin(label_B, self._alone)) if self._alone else None,
             mixup,
+            self._answered(source_B),
         )
 
     def assembled(self, drawn: DrawnBatch) -> Batch:
@@ -241,7 +245,13 @@ class PairedBatches:
             part=drawn.part,
             alone_B=drawn.alone_B,
             mixup=drawn.mixup,
+            answered_B=drawn.answered_B,
         )
+
+    def _answered(self, source_B: np.ndarray) -> Tensor | None:
+        """Whether a labeller answered the class of some photos."""
+        answered_N = self.photos.answered_N
+        return None if answered_N is None else torch.from_numpy(answered_N[source_B])
 
     def _shown(self, drawn: DrawnBatch) -> Tensor:
         """The photos as all see them."""
@@ -264,9 +274,9 @@ class PairedBatches:
         return view_B[self.rows] * len(self.photos.files) + source_B
 
     def _draw_mixup(
-        self, label_B: np.ndarray, step: int, part: BatchPart
+        self, label_B: np.ndarray, source_B: np.ndarray, step: int, part: BatchPart
     ) -> tuple[np.ndarray, Mixup]:
-        """Which positions' photos are shown, of the whole batch of labels, and how they are mixed.
+        """Which positions' photos are shown, of the whole batch's, and how they are mixed.
 
         A part shows its own photos, then their partners.
         """
@@ -281,9 +291,11 @@ class PairedBatches:
                 np.concatenate([own_B, partner_B]),
                 len(own_B) + np.arange(len(own_B)),
             )
-        label_B = label_B[partner_B]
         return shown_B, Mixup(
-            torch.from_numpy(place_B), torch.from_numpy(label_B), torch.from_numpy(share_B).float()
+            torch.from_numpy(place_B),
+            torch.from_numpy(label_B[partner_B]),
+            torch.from_numpy(share_B).float(),
+            self._answered(source_B[partner_B]),
         )
 
     def _draw_takes(self, step: int, part: BatchPart) -> Takes | None:

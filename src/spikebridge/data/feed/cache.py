@@ -203,6 +203,16 @@ class CachedArrays:
         self._cache, self._keys = cache, keys
         self.dtype = np.dtype(f"u{max((cache.itemsize(key) for key in keys), default=1)}")
 
+    def rows(self, rows_K: np.ndarray) -> "CachedArrays":
+        """A stack of some of the arrays."""
+        return CachedArrays(self._cache, [self._keys[row] for row in rows_K])
+
+    def and_then(self, others: Sequence["CachedArrays"]) -> "CachedArrays":
+        """A stack of these arrays, and of others of the same cache behind them."""
+        assert all(other._cache.folder == self._cache.folder for other in others)
+        keys = [key for stack in (self, *others) for key in stack._keys]
+        return CachedArrays(self._cache, keys)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the stack."""

@@ -1,7 +1,8 @@
 """The recordings and photos of one split, as batches are drawn from them."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 import numpy as np
 
@@ -50,8 +51,56 @@ class PhotoSet:
     """Row v·P + p is view v of photo p, of P photos."""
     step_source: StepSource | None = None
     """Where they serve as source without having been simulated before."""
+    answered_N: np.ndarray | None = None
+    """True where the class is what a labeller answered; None where nobody was asked."""
 
     @property
     def views(self) -> int:
         """Simulated recordings per photo."""
         return 0 if self.simulated_NTCHW is None else len(self.simulated_NTCHW) // len(self.files)
+
+    def with_answers(self, others: "PhotoSet", rows_K: np.ndarray, label_K: np.ndarray) -> Self:
+        """The same and, behind them, some of other photos.
+
+        Args:
+            others: Photos without labels, prepared alike.
+            rows_K: Indices of those that are taken.
+            label_K: What a labeller answered of each.
+        """
+        simulated_NTCHW = None
+        if self.simulated_NTCHW is not None:
+            assert others.simulated_NTCHW is not None
+            own, new = len(self.files), len(others.files)
+            parts = [
+                part
+                for view in range(self.views)
+                for part in (
+                    _rows(self.simulated_NTCHW, np.arange(own) + view * own),
+                    _rows(others.simulated_NTCHW, rows_K + view * new),
+                )
+            ]
+            simulated_NTCHW = _joined(parts)
+        return replace(
+            self,
+            photos_N3HW=_joined([self.photos_N3HW, _rows(others.photos_N3HW, rows_K)]),
+            label_N=np.concatenate([self.label_N, label_K]),
+            files=(*self.files, *(others.files[row] for row in rows_K)),
+            simulated_NTCHW=simulated_NTCHW,
+            answered_N=np.arange(len(self.files) + len(rows_K)) >= len(self.files),
+        )
+
+
+_Arrays = CachedArrays | np.ndarray
+
+
+def _rows(array: _Arrays, rows_K: np.ndarray) -> _Arrays:
+    """Some rows; those of a cache are not read."""
+    return array.rows(rows_K) if isinstance(array, CachedArrays) else array[rows_K]
+
+
+def _joined(parts: Sequence[_Arrays]) -> _Arrays:
+    """Arrays behind each other; those of a cache are not read."""
+    cached = [part for part in parts if isinstance(part, CachedArrays)]
+    if len(cached) == len(parts):
+        return cached[0].and_then(cached[1:])
+    return np.concatenate([np.asarray(part) for part in parts])

@@ -57,6 +57,8 @@ class Mixup:
     """The partners' classes."""
     share_B: Tensor
     """λ: the photos' own share, in [0.5, 1]; 1 leaves a photo as it is, to the bit."""
+    answered_B: Tensor | None = None
+    """True where a labeller answered the partner's class; None where nobody was asked."""
 
     def __call__(self, view_B3HW: Tensor) -> Tensor:
         """Mix the first photos, as many as have a partner here, in their pixels."""

@@ -1,5 +1,6 @@
 """Who trains, validates and tests, joined by class and image number, under three protocols."""
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence, Set
 from dataclasses import replace
@@ -11,7 +12,7 @@ import numpy as np
 from spikebridge.base.errors import UserError
 from spikebridge.data.collection import Collection, Item, PhotoReader, place_of
 from spikebridge.data.hashes import file_hashes, look_hashes, lookalikes
-from spikebridge.data.manifest import Entry, Manifest, caseless, join_copies
+from spikebridge.data.manifest import UNKNOWN, Entry, Manifest, caseless, join_copies
 from spikebridge.data.settings import SplitConfig
 from spikebridge.data.splits.sessions import split_sessions, with_sessions
 
@@ -19,6 +20,8 @@ _KT_TRAIN = 0.9
 
 _HELD = {"validation": "held-out", "test": "test"}
 """Splits of recordings that hold out their photos, and where these go."""
+
+_FOLDERS = ("data.events and data.photos to the folders", "data.unlabelled to the folder")
 
 _OfOne = TypeVar("_OfOne", Item, Entry)
 _Drawn = list[tuple[Item, str]]
@@ -86,7 +89,10 @@ def adopt_split(manifest: Manifest, collection: Collection, cache: Path) -> Mani
         UserError: a file of it is missing here, or is another one; or the classes differ.
     """
     named: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
-    for here in all_entries(collection, cache):
+    here_now = [*all_entries(collection, cache)]
+    if any(entry.label == UNKNOWN for entry in manifest.entries):
+        here_now += unlabelled_entries(collection, cache)
+    for here in here_now:
         named[here.kind, here.class_name, caseless(here.number)].append(here)
     return replace(manifest, entries=tuple(_found(entry, named) for entry in manifest.entries))
 
@@ -100,7 +106,7 @@ def _found(entry: Entry, named: dict[tuple[str, str, str], list[Entry]]) -> Entr
     if not paired:
         raise UserError(
             f"{entry.kind} {entry.class_name}/{entry.number} of the manifest is not among the "
-            "data; set data.events and data.photos to the folders that it was made of"
+            f"data; set {_FOLDERS[entry.label == UNKNOWN]} that it was made of"
         )
     here = next((here for here in paired if here.sha256 == entry.sha256), None)
     if here is None:
@@ -125,6 +131,12 @@ def all_entries(collection: Collection, cache: Path) -> tuple[Entry, ...]:
     recordings = [(item, "") for item in collection.recordings]
     photos = [(item, "") for item in collection.photos]
     return _entries(collection, recordings, photos, cache)
+
+
+def unlabelled_entries(collection: Collection, cache: Path) -> tuple[Entry, ...]:
+    """The photos that nobody has sorted, in no split; files that may not be read are left out."""
+    there = [(item, "") for item in collection.unlabelled if os.access(item.file, os.R_OK)]
+    return _entries(collection, [], there, cache)
 
 
 def _copies_joined(collection: Collection, cache: Path) -> Collection:
@@ -159,7 +171,7 @@ def _entries(
         Entry(
             kind=kind,
             file=item.file,
-            class_name=collection.classes[item.label],
+            class_name="" if item.label == UNKNOWN else collection.classes[item.label],
             label=item.label,
             number=item.number,
             pair=item.pair,
@@ -187,7 +199,7 @@ def without_copies(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
 
     def place(entry: Entry) -> str:
         if entry.kind == "photo":
-            seen = entry.split in ("train", "validation")
+            seen = entry.split in ("train", "validation", "unlabelled")
             copied = entry.sha256 in held or entry.pair in scenes
             return "held-out" if seen and copied else entry.split
         if entry.split == "train":

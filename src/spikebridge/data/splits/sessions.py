@@ -24,12 +24,9 @@ def with_sessions(collection: Collection, group: str) -> Collection:
     Raises:
         UserError: a recording's name tells no session.
     """
-    pattern = re.compile(group)
 
     def told(item: Item) -> Item:
-        if (found := pattern.search(item.number)) is None:
-            return item
-        return replace(item, group=(found[1] if pattern.groups else found[0]) or "")
+        return replace(item, group=session_of(item.number, group) or item.group)
 
     recordings = [told(item) for item in collection.recordings]
     for item in recordings:
@@ -40,6 +37,12 @@ def with_sessions(collection: Collection, group: str) -> Collection:
             )
     photos = [told(item) for item in collection.photos]
     return replace(collection, recordings=recordings, photos=photos)
+
+
+def session_of(number: str, group: str) -> str:
+    """The session that ``data.split.group`` finds in a name; empty where there is none."""
+    found = re.search(group, number)
+    return (found[1 if found.re.groups else 0] or "") if found else ""
 
 
 def split_sessions(

@@ -14,6 +14,7 @@ from spikebridge.data.settings import DataConfig
 from spikebridge.results.energy import EnergyReport
 from spikebridge.results.export.formats import Format
 from spikebridge.results.export.outputs import Difference
+from spikebridge.results.tables import unlabelled_in_words
 from spikebridge.results.trained import Trained
 from spikebridge.run_folder import RunFolder
 from spikebridge.settings.config import Config
@@ -115,6 +116,8 @@ def _accuracy(title: str, config: Config, result: dict[str, Any], manifest: Mani
         )
         if alone := sorted(manifest.events_alone):
             lines.append(f"- Trained on events alone, without photos: {', '.join(alone)}")
+    if words := unlabelled_in_words([result]):
+        lines.append(f"- Photos without labels: {words}")
     selected = (
         SELECTED_ON_TEST
         if result["protocol"] == "kt"

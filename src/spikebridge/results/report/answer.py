@@ -8,7 +8,7 @@ from typing import Any
 from spikebridge.results.comparable import flat
 from spikebridge.results.compare import Paired, Row, paired
 from spikebridge.results.report.read import Run
-from spikebridge.results.tables import MARK_MEANS, signed
+from spikebridge.results.tables import MARK_MEANS, signed, unlabelled_in_words
 from spikebridge.settings.presets import methods, read_recipe
 
 BASELINE = "scratch"
@@ -126,6 +126,10 @@ def caveats(runs: Sequence[Run]) -> list[str]:
             f"Without photos, trained on events alone and not known to a teacher: "
             f"{', '.join(alone)}."
         )
+    for name in dict.fromkeys(run.name for run in runs):
+        words = unlabelled_in_words([run.result for run in runs if run.name == name])
+        if words is not None:
+            found.append(f"{name}: {words}.")
     if any(run.manifest.protocol == "kt" for run in runs):
         found.append(
             "Protocol kt: the epoch was selected on the test recordings, so that these numbers are "

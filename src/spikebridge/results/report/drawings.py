@@ -1,5 +1,6 @@
 """All figures of the page as SVG, each with its words."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -50,8 +51,9 @@ def draw(
 
 
 def best(runs: Sequence[Run]) -> float:
-    """Validation top-1 of the selected epochs, mean over seeds."""
-    return float(np.mean([run.result["val_top1"] for run in runs]))
+    """Validation top-1 of the selected epochs, mean over seeds; NaN where nothing selected."""
+    found = [run.result["val_top1"] for run in runs]
+    return float(np.mean([math.nan if top1 is None else top1 for top1 in found]))
 
 
 def _of_all(
@@ -69,7 +71,11 @@ def _of_all(
         "curves": (
             curves.training(groups, run),
             "Validation accuracy over progress. Best: "
-            + "; ".join(f"{m} {best(runs):.1f} %" for m, runs in groups.items())
+            + "; ".join(
+                f"{m} {best(runs):.1f} %"
+                for m, runs in groups.items()
+                if not math.isnan(best(runs))
+            )
             + schedules,
         ),
         "coefficients": (

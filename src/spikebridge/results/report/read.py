@@ -11,7 +11,7 @@ import numpy as np
 
 from spikebridge.base.errors import UserError
 from spikebridge.data.collection import file_from
-from spikebridge.data.manifest import Manifest
+from spikebridge.data.manifest import LAST_EPOCH, Manifest
 from spikebridge.run_folder import Prediction, RunFolder
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
@@ -94,7 +94,8 @@ def read_run(folder: Path) -> Run:
     if missing := [key for key in _RESULT_KEYS if key not in result]:
         raise UserError(f"{run.result_file}: lacks {missing[0]!r}; train the run again")
     config = config_from(run.settings(), str(run.config_file))
-    return Run(folder, result, config, run.metrics("step"), run.metrics("eval"))
+    evaluations = [one for one in run.metrics("eval") if one["split"] != LAST_EPOCH]
+    return Run(folder, result, config, run.metrics("step"), evaluations)
 
 
 def binned(

@@ -1,0 +1,204 @@
+"""Photos without labels: a labeller answers once on each, and what is like its class joins it."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spikebridge.base.console import working
+from spikebridge.base.devices import all_to_device
+from spikebridge.data.feed.sets import PhotoSet
+from spikebridge.data.frames import network_input
+from spikebridge.data.manifest import UNKNOWN
+from spikebridge.data.prepared import PreparedData
+from spikebridge.data.simulation.converter import Converter
+from spikebridge.models.student import Student
+from spikebridge.models.teacher import Teacher
+from spikebridge.training.evaluate import evaluate_teacher
+from spikebridge.training.precision import Autocast
+
+_BATCH = 100
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What a labeller answered on the photos without labels, N of them."""
+
+    photos: PhotoSet
+    """Their labels are those that a study hides, or `UNKNOWN`."""
+    labeller: str
+    """`teacher` or `student`."""
+    least_likeness: float
+    """From which on a photo is taken."""
+    answer_N: np.ndarray
+    """Class indices."""
+    likeness_N: np.ndarray
+    """Of each photo to the labelled ones of that class, from `likeness`."""
+
+    @cached_property
+    def accepted_K(self) -> np.ndarray:
+        """Indices of the photos that are taken."""
+        return np.flatnonzero(self.likeness_N >= self.least_likeness)
+
+    def beside(self, photos: PhotoSet) -> PhotoSet:
+        """Labelled photos and, behind them, those that are taken."""
+        accepted_K = self.accepted_K
+        return photos.with_answers(self.photos, accepted_K, self.answer_N[accepted_K])
+
+    def told(self, classes: Sequence[str]) -> dict[str, Any]:
+        """What became of them, for ``result.json``."""
+        accepted_K, label_N = self.accepted_K, self.photos.label_N
+        counts = Counter(self.answer_N[accepted_K].tolist())
+        known_K = accepted_K[label_N[accepted_K] != UNKNOWN]
+        return {
+            "photos": len(label_N),
+            "labeller": self.labeller,
+            "accepted": len(accepted_K),
+            "turned_away": len(label_N) - len(accepted_K),
+            "accepted_by_class": {name: counts[i] for i, name in enumerate(classes)},
+            # Of those whose label a study hides.
+            "known": int((label_N != UNKNOWN).sum()),
+            "known_accepted": len(known_K),
+            "known_right": int((self.answer_N[known_K] == label_N[known_K]).sum()),
+        }
+
+    def text(self, classes: Sequence[str]) -> str:
+        """All of it as CSV."""
+        text, accepted = io.StringIO(), set(self.accepted_K.tolist())
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("file", "class", "answer", "likeness", "accepted"))
+        for row, file in enumerate(self.photos.files):
+            label = int(self.photos.label_N[row])
+            known = "" if label == UNKNOWN else classes[label]
+            like = f"{self.likeness_N[row]:.4f}"
+            writer.writerow((file, known, classes[self.answer_N[row]], like, row in accepted))
+        return text.getvalue()
+
+
+def left_out(photos: int) -> dict[str, Any]:
+    """What ``result.json`` says where nobody answers on so many photos."""
+    return {"photos": photos, "labeller": None, "accepted": 0, "turned_away": photos}
+
+
+def answers(
+    model: Teacher | Student, data: PreparedData, device: torch.device, autocast: Autocast
+) -> tuple[np.ndarray, np.ndarray]:
+    """Answer on each plain photo without a label; the same model gives the same bits.
+
+    Args:
+        model: A teacher sees the photo, a student a simulated recording of it.
+        data: With such photos.
+        device: Where the model is.
+        autocast: Precision.
+
+    Returns:
+        answer_N, class indices, and likeness_N, from `likeness`.
+    """
+    assert data.unlabelled is not None
+    labelled = data.photos["train"]
+    seen = _seen_by_teacher if isinstance(model, Teacher) else _seen_by_student
+    with working(f"answering on {len(data.unlabelled.files):,} photos without labels"):
+        features_MF, _ = seen(model, labelled, data, device, autocast)
+        features_NF, logits_NC = seen(model, data.unlabelled, data, device, autocast)
+    answer_N = logits_NC.argmax(1).numpy()
+    return answer_N, likeness(features_NF.numpy(), answer_N, features_MF.numpy(), labelled.label_N)
+
+
+def likeness(
+    features_NF: np.ndarray, answer_N: np.ndarray, labelled_MF: np.ndarray, label_M: np.ndarray
+) -> np.ndarray:
+    """How like the labelled photos of its class each photo is.
+
+    The cosine between its features and the mean direction of the class's, both seen from the mean
+    of all labelled ones. Unlike a probability it hardly depends on how long the classifier was
+    trained on them.
+
+    Args:
+        features_NF: Of the photos.
+        answer_N: Their classes.
+        labelled_MF: Features of labelled photos.
+        label_M: Classes of these; a class without any is like nothing.
+
+    Returns:
+        likeness_N in [−1, 1].
+    """
+    centre_F = labelled_MF.mean(0)
+    direction_MF = _normalised(labelled_MF - centre_F)
+    mean_CF = np.zeros((max(answer_N.max(), label_M.max()) + 1, labelled_MF.shape[1]))
+    np.add.at(mean_CF, label_M, direction_MF)
+    return (_normalised(features_NF - centre_F) * _normalised(mean_CF)[answer_N]).sum(1)
+
+
+def _normalised(x_NF: np.ndarray) -> np.ndarray:
+    """Vectors of length 1; one without a direction stays 0."""
+    x_NF = np.asarray(x_NF, np.float64)
+    length_N1 = np.linalg.norm(x_NF, axis=1, keepdims=True)
+    return x_NF / np.maximum(length_N1, np.finfo(np.float32).tiny)
+
+
+_Seen = tuple[Tensor, Tensor]
+"""features_NF and logits_NC, on the CPU."""
+
+
+def _seen_by_teacher(
+    teacher: Any, photos: PhotoSet, data: PreparedData, device: torch.device, autocast: Autocast
+) -> _Seen:
+    """What its last linear layer is given; its logits where it has no such layer."""
+    noted: list[Tensor] = []
+    layers = [layer for layer in teacher.network.modules() if isinstance(layer, nn.Linear)]
+    hooks = [
+        layer.register_forward_pre_hook(
+            lambda _, given: noted.append(given[0].detach().float().flatten(1).cpu())
+        )
+        for layer in layers[-1:]
+    ]
+    try:
+        found = evaluate_teacher(teacher, photos, device=device, autocast=autocast)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.cat(noted) if noted else found.logits_NC, found.logits_NC
+
+
+@torch.no_grad()
+def _seen_by_student(
+    student: Any, photos: PhotoSet, data: PreparedData, device: torch.device, autocast: Autocast
+) -> _Seen:
+    """What its head for recordings is given of one simulated recording of each photo."""
+    student.eval()
+    features, logits = [], []
+    for start in range(0, len(photos.files), _BATCH):
+        rows = np.arange(start, min(start + _BATCH, len(photos.files)))
+        x_BTCHW = network_input(_recorded(photos, rows, data, device), data.events["train"].scale)
+        with autocast():
+            output = student(torch.from_numpy(x_BTCHW).to(device).transpose(0, 1), "dvs")
+        features.append(output.features_TBF.float().mean(0).cpu())
+        logits.append(output.logits_TBC.float().mean(0).cpu())
+    return torch.cat(features), torch.cat(logits)
+
+
+def _recorded(
+    photos: PhotoSet, rows: np.ndarray, data: PreparedData, device: torch.device
+) -> np.ndarray:
+    """One recording of some photos as counts x_NTCHW: the first that was simulated, or a new one.
+
+    A new one is by the camera in the middle, and depends on the photo and its place alone.
+    """
+    if photos.simulated_NTCHW is not None:
+        return photos.simulated_NTCHW[rows]
+    source = photos.step_source
+    assert source is not None
+    time_steps, _, height, width = data.events["train"].frames_NTCHW.shape[1:]
+    converter = Converter(
+        source.simulator, (height, width), time_steps, extent=source.extent, device=device
+    )
+    takes = converter.takes([source.simulator] * len(rows), rows.tolist())
+    photo_B3HW = torch.from_numpy(photos.photos_N3HW[rows]).to(device).float().div_(255)
+    return converter(photo_B3HW, all_to_device(takes, device)).cpu().numpy().astype(np.uint16)

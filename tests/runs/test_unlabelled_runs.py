@@ -1,0 +1,322 @@
+"""Runs on photos without labels: who is taken, who is turned away, and what the run says of it."""
+
+import csv
+import itertools
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from factories import refused
+from spikebridge.base.errors import Interrupted
+from spikebridge.cli import main
+from spikebridge.data.feed.batches import PairedBatches
+from spikebridge.data.prepared import prepare
+from spikebridge.results.audit import audit
+from spikebridge.results.compare import compare
+from spikebridge.results.report import write_report
+from spikebridge.runs.sweep.trial import without_test
+from spikebridge.runs.train import select_student, train_student, train_teacher
+from spikebridge.runs.unlabelled import likeness
+from spikebridge.training.tasks import StudentTask
+
+TEACHER = {"epochs": 12, "lr": 0.01}
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory) -> Path:
+    """Photos of none of the classes: noise, in sub-folders."""
+    folder = tmp_path_factory.mktemp("foreign")
+    for index in range(12):
+        file = folder / f"trip{index % 2}" / f"{index}.png"
+        file.parent.mkdir(exist_ok=True)
+        pixels = np.random.default_rng(index).integers(0, 256, (20, 24, 3), np.uint8)
+        Image.fromarray(pixels).save(file)
+    return folder
+
+
+@pytest.fixture
+def unlabelled(make_config, foreign):
+    """Makes the configuration of a method with hidden labels and foreign photos."""
+
+    def make(method="ckd", learn="both", labelled=3, **changes):
+        data = {"split": {"labelled_photos_per_class": labelled}, "unlabelled": str(foreign)}
+        own = {"learn": learn, "least_likeness": 0.6, **changes.pop("unlabelled", {})}
+        objective = {"unlabelled": own, **changes.pop("objective", {})}
+        return make_config(
+            method,
+            data={**data, **changes.pop("data", {})},
+            objective=objective,
+            teacher={**TEACHER, **changes.pop("teacher", {})},
+            **changes,
+        )
+
+    return make
+
+
+def train(config, folder, **options):
+    data = prepare(config.data, config.seed, simulated_source=config.needs_simulated_source)
+    teacher = options.pop("teacher_folder", folder.parent / "teacher")
+    return train_student(config, data, folder, teacher_folder=teacher, **options)
+
+
+def answered(folder):
+    with open(folder / "unlabelled.csv", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def note_batches(monkeypatch):
+    """All batches that are drawn from now on, by class and file of their photos."""
+    drawn, original = [], PairedBatches.drawn
+
+    def noting(self, step):
+        batch = original(self, step)
+        files = [self.photos.files[row] for row in batch.source_B]
+        drawn.extend(zip(files, batch.label_B.tolist(), strict=True))
+        return batch
+
+    monkeypatch.setattr(PairedBatches, "drawn", noting)
+    return drawn
+
+
+def interrupt(patch, *steps):
+    """Presses Ctrl-C at some of the steps that students take from now on, counted over all runs."""
+    original, number = StudentTask.losses, itertools.count(1)
+
+    def losses(self, tensors):
+        if torch.is_grad_enabled() and next(number) in steps:  # Not when statistics are measured.
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, tensors)
+
+    patch.setattr(StudentTask, "losses", losses)
+
+
+def same_result(one, other):
+    """Weights and results of two runs agree, but for seconds and where they are."""
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (one, other))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    found = [json.loads((folder / "result.json").read_text()) for folder in (one, other)]
+    for result in found:
+        del result["seconds"]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"method": "ckd-plus", "data": {"source": {"calibrate": False}}},
+        {
+            "method": "ckd-plus",
+            "data": {
+                "source": {"in_step": True, "calibrate": False},
+                "photo_views": {"crop": 0.5, "mixup": True},
+                "augment": {"crop": 0, "flip": False},
+            },
+        },
+    ],
+    ids=["photo", "simulated", "in_step"],
+)
+def test_photos_that_the_teacher_is_sure_of_train_and_others_never(
+    unlabelled, tmp_path, monkeypatch, changes
+):
+    config = unlabelled(**changes)
+    drawn = note_batches(monkeypatch)
+    result = train(config, tmp_path / "run")
+    rows = {row["file"]: row for row in answered(tmp_path / "run")}
+    manifest = prepare(config.data, config.seed).manifest
+    names = {e.class_name: e.label for e in manifest.entries if e.class_name}
+    labelled = {e.file: e.label for e in manifest.select("photo", "train")}
+    assert set(rows) == {e.file for e in manifest.select("photo", "unlabelled")}
+    assert len(labelled) == 2 * 3
+    accepted = {f: names[row["answer"]] for f, row in rows.items() if row["accepted"] == "True"}
+    assert {f for f, row in rows.items() if float(row["likeness"]) > 0.61} <= set(accepted)
+    assert 0 < len(accepted) < len(rows)
+    assert drawn
+    assert all((labelled | accepted)[file] == label for file, label in drawn)
+    assert accepted.keys() & {file for file, _ in drawn}
+    told = result["unlabelled"]
+    assert told["photos"] == len(rows)
+    assert told["labeller"] == "teacher"
+    assert told["accepted"] == len(accepted)
+    assert told["turned_away"] == len(rows) - len(accepted)
+    counts = Counter(row["answer"] for f, row in rows.items() if f in accepted)
+    assert told["accepted_by_class"] == {name: counts[name] for name in names}
+    known = [row for f, row in rows.items() if row["class"]]
+    assert told["known"] == len(known) == len(rows) - 12
+    taken = [row for row in known if row["accepted"] == "True"]
+    assert told["known_accepted"] == len(taken)
+    assert told["known_right"] == sum(row["class"] == row["answer"] for row in taken)
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(unlabelled, tmp_path, monkeypatch):
+    config = unlabelled()
+    train(config, tmp_path / "whole")
+    teacher = tmp_path / "teacher"
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        interrupt(patch, 4)
+        train(config, tmp_path / "parts", teacher_folder=teacher)
+    assert not (tmp_path / "parts" / "result.json").exists()
+    train(config, tmp_path / "parts", teacher_folder=teacher, resume=True)
+    same_result(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_what_is_learned_of_them_makes_a_difference(unlabelled, tmp_path):
+    teacher, losses = tmp_path / "teacher", {}
+    for learn in ("both", "class", "logits", "none"):
+        folder = tmp_path / learn
+        result = train(unlabelled(learn=learn), folder, teacher_folder=teacher)
+        first = (folder / "metrics.jsonl").read_text().splitlines()[0]
+        losses[learn] = json.loads(first)["losses"]
+        assert (result["unlabelled"]["accepted"] == 0) == (learn == "none")
+        assert (folder / "unlabelled.csv").exists() == (learn != "none")
+    both, classes, logits, none = losses.values()
+    assert both["hybrid"] == classes["hybrid"] > logits["hybrid"]
+    assert both["kd"] == logits["kd"] > classes["kd"]
+    assert none["hybrid"] != both["hybrid"]
+    # One teacher for all, and it was shown labelled photos alone.
+    manifest = prepare(unlabelled().data, 0).manifest
+    table = compare([tmp_path / learn for learn in losses])
+    assert {row.variant for row in table} == {
+        "", *(f"objective.unlabelled.learn {learn}" for learn in ("class", "logits", "none"))
+    }  # fmt: skip
+    text = (teacher / "manifest.csv").read_text()
+    assert "foreign" not in text
+    assert text.count("photo,") == sum(e.kind == "photo" and e.label >= 0 for e in manifest.entries)
+
+
+def test_a_method_without_a_teacher_says_that_it_leaves_them_out(unlabelled, tmp_path, capsys):
+    result = train(unlabelled("kt"), tmp_path / "run")
+    line = " ".join(capsys.readouterr().err.split())
+    assert "photos without labels are left out: method kt has no teacher" in line
+    assert result["unlabelled"]["labeller"] is None
+    plain = unlabelled("kt", data={"unlabelled": None})
+    train(plain, tmp_path / "plain")
+    ours, theirs = (load_file(tmp_path / n / "model.safetensors") for n in ("run", "plain"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    capsys.readouterr()
+    assert "unlabelled" not in train(unlabelled("scratch"), tmp_path / "scratch")
+    assert "left out" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("in_step", [False, True])
+def test_a_student_labels_them_itself(unlabelled, tmp_path, monkeypatch, in_step):
+    data = {"source": {"in_step": in_step, "calibrate": False}}
+    own = {"least_likeness": -1.0}
+    config = unlabelled("self-training", data=data, unlabelled=own)
+    assert config.objective.unlabelled.labeller == "student"
+    with monkeypatch.context() as patch:  # Stopped as a labeller, and once more as what it is for.
+        interrupt(patch, 4, 15)
+        with pytest.raises(Interrupted) as stop:
+            train(config, tmp_path / "run")
+        assert "--resume" not in str(stop.value)
+        with pytest.raises(Interrupted):
+            train(config, tmp_path / "run")
+    result = train(config, tmp_path / "run", resume=True)
+    labeller = json.loads((tmp_path / "run" / "labeller" / "result.json").read_text())
+    assert labeller["unlabelled"]["accepted"] == 0
+    assert labeller["test_top1"] is None  # Test recordings are read once, by the student itself.
+    assert not (tmp_path / "run" / "labeller" / "predictions.csv").exists()
+    assert result["unlabelled"]["labeller"] == "student"
+    assert result["unlabelled"]["accepted"] == result["unlabelled"]["photos"] > 12
+    assert not (tmp_path / "teacher").exists()
+    train(config, tmp_path / "whole")
+    same_result(tmp_path / "whole", tmp_path / "run")
+    assert audit(tmp_path / "run", Path(config.data.cache)).verdict == "clean"
+
+
+def test_of_one_label_a_class_the_teacher_takes_its_last_epoch(unlabelled, tmp_path, capsys):
+    config = unlabelled(labelled=1, teacher={"epochs": 3})
+    train(config, tmp_path / "run")
+    teacher = json.loads((tmp_path / "teacher" / "result.json").read_text())
+    assert (teacher["best_epoch"], teacher["val_top1"]) == (2, None)
+    assert teacher["selected_on"] == "last epoch"
+    assert audit(tmp_path / "teacher", Path(config.data.cache)).verdict == "clean"
+    assert audit(tmp_path / "run", Path(config.data.cache)).verdict == "clean"
+    (row,) = compare([tmp_path / "teacher"], "validation")
+    assert np.isnan(row.mean)
+    folders = [tmp_path / "run", tmp_path / "teacher"]
+    write_report(folders, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "nan" not in page.split("<style", 1)[0].lower()
+    capsys.readouterr()
+
+
+def test_report_and_card_say_what_became_of_them(unlabelled, tmp_path):
+    result = train(unlabelled(), tmp_path / "run")
+    told = result["unlabelled"]
+    words = f"{told['accepted']} of {told['photos']} photos without labels"
+    write_report([tmp_path / "run"], tmp_path / "report.html")
+    assert words in (tmp_path / "report.html").read_text()
+    assert main(["export", str(tmp_path / "run"), "--to", "pt2"]) == 0
+    assert words in next((tmp_path / "run").glob("*.md")).read_text()
+
+
+def test_a_sweeps_trial_has_a_labeller_that_sees_no_test_recording(unlabelled, tmp_path):
+    config = unlabelled("self-training", data={"source": {"calibrate": False}})
+    data = without_test(prepare(config.data, 0, simulated_source=True))
+    best = select_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
+    assert best.weights is not None
+    assert (tmp_path / "run" / "unlabelled.csv").exists()
+
+
+def test_a_teacher_that_knows_hidden_labels_is_refused(unlabelled, make_config, tmp_path):
+    knows = make_config(teacher={"epochs": 1})
+    train_teacher(knows, prepare(knows.data, 0), tmp_path / "knows")
+    config = unlabelled(teacher={"checkpoint": str(tmp_path / "knows")})
+    words = "was told the label of", "labelled_photos_per_class"
+    refused(lambda: train(config, tmp_path / "run"), *words)
+
+
+def test_a_study_shares_a_teacher_among_arms_with_and_without_the_folder(
+    recipe, foreign, tmp_path, capsys
+):
+    study = {
+        "recipes": ["mine.yaml"],
+        "seeds": [0],
+        "labelled_per_class": [4],
+        "settings": {"data": {"split": {"labelled_photos_per_class": 3}}, "teacher": TEACHER},
+        "arms": {
+            "alone": {"method": "ckd", "objective": {"unlabelled": {"learn": "none"}}},
+            "pool": {"method": "ckd", "data": {"unlabelled": str(foreign)}},
+        },
+        "against": ["alone"],
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert main(["study", "study.yaml", "--jobs", "1", "--out", "out"]) == 0
+    folders = sorted(p.parent.name for p in tmp_path.glob("out/mine/k4/*/result.json"))
+    assert folders == ["alone-seed0", "pool-seed0", "teacher-seed0"]
+    capsys.readouterr()
+
+
+# Likeness -----------------------------------------------------------------------------------------
+
+
+def test_likeness_is_the_cosine_to_the_labelled_photos_of_the_class():
+    labelled_MF = np.array([[3.0, 1.0], [1.0, 3.0], [1.0, 1.0], [-1.0, -1.0]])  # Their mean: 1, 1.
+    label_M = np.array([0, 1, 1, 1])
+    features_NF = np.array(
+        [[6.0, 1.0], [1.0, 0.0], [-1.0, 1.0], [2.0, 2.0], [1.0, 1.0], [4.0, 1.0]]
+    )
+    answer_N = np.array([0, 0, 0, 0, 0, 2])
+    found_N = likeness(features_NF, answer_N, labelled_MF, label_M)
+    assert found_N == pytest.approx([1, 0, -1, 0.5**0.5, 0, 0])  # Nobody knows class 2.
+    direction_2 = np.array([0.0, 1.0]) - 0.5**0.5  # Of class 1: up, nowhere, and down to the left.
+    direction_2[0] = -(0.5**0.5)
+    expected = direction_2[1] / np.hypot(*direction_2)
+    assert likeness(np.array([[1.0, 9.0]]), np.array([1]), labelled_MF, label_M) == pytest.approx(
+        expected
+    )
+    moved = likeness(7 * features_NF + 3, answer_N, 7 * labelled_MF + 3, label_M)
+    assert moved == pytest.approx(found_N)
