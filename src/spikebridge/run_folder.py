@@ -250,5 +250,5 @@ class RunFolder:
                 )
             return path
 
-        folders = {name: found(name) for name in ("events", "photos", "unlabelled", "cache")}
+        folders = {name: found(name) for name in ("events", "photos", "cache")}
         return dataclasses.replace(data, **folders)

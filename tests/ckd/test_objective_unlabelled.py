@@ -25,7 +25,7 @@ ANSWERED_B = np.array([True, False, True, True, False, True, False, True])
 PARTNER_B = np.array([1, 2, 3, 4, 5, 6, 7, 0])
 SHARE_B = np.array([0.6, 0.9, 0.5, 0.7, 0.8, 0.55, 1.0, 0.75], np.float32)
 PROGRESS = 0.45
-REPLACEMENT = {"replacement": {"shape": "linear"}}
+LINEAR = {"shape": "linear"}
 
 
 def given(mixed):
@@ -51,8 +51,9 @@ def given(mixed):
 @pytest.mark.parametrize("learn", ["class", "logits", "both"])
 def test_a_photo_without_a_label_teaches_class_or_logits(learn, classification, mixed):
     batch, replaced_B = given(mixed)
-    switches = {"classification": classification, "unlabelled": {"learn": learn}, **REPLACEMENT}
-    objective, student = make(**switches)
+    objective, student = make(
+        classification=classification, unlabelled={"learn": learn}, replacement=LINEAR
+    )
     frames_TBCHW = hybrid_frames(batch, replaced_B)
     z_TBC = copy.deepcopy(student)(frames_TBCHW, "hybrid").logits_TBC.detach().numpy()
     losses = objective(student, CountingTeacher(), batch, PROGRESS, generator()).losses
@@ -79,7 +80,9 @@ def test_a_photo_without_a_label_teaches_class_or_logits(learn, classification, 
     assert losses["hybrid"].item() == pytest.approx(expected, rel=1e-5)
 
     teacher_BC = CountingTeacher.logits(batch.photo_B3HW).numpy()
-    each_B = np.array([reference.kd(z_TBC, teacher_BC, 4.0, rows=[b]) for b in range(SAMPLES)])
+    each_B = np.array(
+        [reference.kd(z_TBC, teacher_BC, 4.0, rows=np.array([b])) for b in range(SAMPLES)]
+    )
     taught_B = np.ones(SAMPLES)
     if learn == "class":
         known_B = (~ANSWERED_B).astype(float)
@@ -95,7 +98,7 @@ def test_labels_alone_are_as_if_nobody_had_been_asked():
     for learn in ("class", "logits", "both"):
         found = []
         for one in (batch, asked):
-            objective, student = make(unlabelled={"learn": learn}, **REPLACEMENT)
+            objective, student = make(unlabelled={"learn": learn}, replacement=LINEAR)
             found.append(objective(student, CountingTeacher(), one, 0.3, generator()).total.item())
         assert found[0] == pytest.approx(found[1], rel=1e-6)
 

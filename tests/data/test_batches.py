@@ -329,6 +329,29 @@ def test_shares_of_a_batch_are_its_rows(rank: int, of: int, step: int) -> None:
     np.testing.assert_array_equal(part.source_B, whole.source_B[rows])
 
 
+@given(st.integers(0, 3), st.integers(2, 4), st.integers(0, 9))
+def test_shares_know_whose_class_was_answered(rank: int, of: int, step: int) -> None:
+    rows = slice(rank % of, None, of)
+    events, photos = _sets(11)
+    answered_N = np.random.default_rng(3).random(len(photos.label_N)) < 0.5
+    photos = replace(photos, simulated_NTCHW=None, answered_N=answered_N)
+    views = PhotoViewConfig(mixup=True)
+    whole = _batches(events, photos, batch_size=11, views=views)(step)
+    part = _batches(events, photos, batch_size=11, views=views, rows=rows)(step)
+    for batch in (whole, part):
+        assert batch.answered_B is not None
+        np.testing.assert_array_equal(batch.answered_B, answered_N[batch.source_B.numpy()])
+        assert batch.mixup is not None
+        assert batch.mixup.answered_B is not None
+    assert whole.mixup is not None
+    assert part.mixup is not None
+    np.testing.assert_array_equal(part.answered_B, whole.answered_B[rows])
+    np.testing.assert_array_equal(part.mixup.answered_B, whole.mixup.answered_B[rows])
+    np.testing.assert_array_equal(
+        whole.mixup.answered_B, whole.answered_B[whole.mixup.partner_B.numpy()]
+    )
+
+
 STEP_CAMERA = Simulator(
     width=24, height=24, amplitude=4.0, pos_threshold=0.2, neg_threshold=0.2, shot_noise_hz=0.0
 )

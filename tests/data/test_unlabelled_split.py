@@ -264,10 +264,14 @@ def test_photos_without_labels_are_simulated_like_training_photos(config, pool, 
     assert others.views == views
     entries = data.manifest.select("photo", "unlabelled")
     assert others.files == tuple(e.file for e in entries)
+    assert others.simulated_NTCHW is not None
     white = [Path(file).name for file in others.files].index("white.png")
     assert not others.simulated_NTCHW[white].any()  # Nothing to see is no error.
     rows_K = np.array([3, 0, len(entries) - 1])
     both = train.with_answers(others, rows_K, np.array([1, 0, 1]))
+    assert both.answered_N is not None
+    assert both.simulated_NTCHW is not None
+    assert train.simulated_NTCHW is not None
     own = len(train.files)
     assert both.label_N.tolist() == [*train.label_N, 1, 0, 1]
     assert both.answered_N.tolist() == [False] * own + [True] * 3

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+import shutil
 import signal
 from collections import Counter
 from pathlib import Path
@@ -250,12 +251,16 @@ def test_of_one_label_a_class_the_teacher_takes_its_last_epoch(unlabelled, tmp_p
     capsys.readouterr()
 
 
-def test_report_and_card_say_what_became_of_them(unlabelled, tmp_path):
-    result = train(unlabelled(), tmp_path / "run")
+def test_report_and_card_say_what_became_of_them(unlabelled, foreign, tmp_path):
+    pool = tmp_path / "pool"
+    shutil.copytree(foreign, pool)
+    result = train(unlabelled(data={"unlabelled": str(pool)}), tmp_path / "run")
     told = result["unlabelled"]
+    shutil.rmtree(pool)  # Nobody needs it any more.
     words = f"{told['accepted']} of {told['photos']} photos without labels"
     write_report([tmp_path / "run"], tmp_path / "report.html")
     assert words in (tmp_path / "report.html").read_text()
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
     assert main(["export", str(tmp_path / "run"), "--to", "pt2"]) == 0
     assert words in next((tmp_path / "run").glob("*.md")).read_text()
 

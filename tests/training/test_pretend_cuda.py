@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 from run_checks import same_run
@@ -134,6 +135,26 @@ def test_every_switch_computes_what_a_cpu_does(make_config, changes):
     *_, graphs = same_on_both(lambda device: student_steps(config, data, device))
     assert isinstance(graphs, Graphs) == config.train.cuda_graph
     assert not isinstance(graphs, Graphs) or not graphs._failed
+
+
+@pytest.mark.parametrize("learn", ["both", "class", "logits"])
+def test_photos_without_labels_are_captured_and_compute_what_a_cpu_does(make_config, learn):
+    changes = {**VIEWS["data"], "split": {"labelled_photos_per_class": 4}}
+    own = {"learn": learn, "least_likeness": 0.3}
+    config = make_config(
+        "ckd",
+        data=changes,
+        objective={**VIEWS["objective"], "unlabelled": own},
+        train={"epochs": 3, "batches_per_epoch": 5},
+    )
+    data = prepare(config.data, config.seed, simulated_source=config.needs_simulated_source)
+    assert data.unlabelled is not None
+    rows_K = np.arange(len(data.unlabelled.files))[::2]
+    photos = data.photos["train"].with_answers(data.unlabelled, rows_K, rows_K % 3)
+    data = dataclasses.replace(data, photos=data.photos | {"train": photos})
+    *_, graphs = same_on_both(lambda device: student_steps(config, data, device))
+    assert isinstance(graphs, Graphs)
+    assert not graphs._failed
 
 
 @pytest.mark.parametrize("memory", [2**34, 0])

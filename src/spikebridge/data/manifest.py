@@ -5,7 +5,7 @@ import hashlib
 import io
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -165,6 +165,11 @@ class Manifest:
     def has_strangers(self) -> bool:
         """Whether there are photos that nobody has sorted, those of `data.unlabelled`."""
         return any(e.label == UNKNOWN for e in self.select("photo", "unlabelled"))
+
+    @property
+    def without_strangers(self) -> "Manifest":
+        """The same without the photos that nobody has sorted, held out or not."""
+        return replace(self, entries=tuple(e for e in self.entries if e.label != UNKNOWN))
 
     def scene(self, entry: Entry) -> str:
         """Equal for a recording, its copies, and the photos that it was made of.

@@ -55,8 +55,7 @@ class PreparedData:
     @property
     def labelled(self) -> "PreparedData":
         """What a teacher is shown: the same without the photos that nobody has sorted."""
-        entries = tuple(e for e in self.manifest.entries if e.label != UNKNOWN)
-        return replace(self, manifest=replace(self.manifest, entries=entries), unlabelled=None)
+        return replace(self, manifest=self.manifest.without_strangers, unlabelled=None)
 
 
 def prepare(

@@ -38,7 +38,8 @@ def retest(folder: Path, name: str, data: DataConfig) -> dict[str, Any]:
     if not isinstance(trained.model, Student):
         raise UserError(f"{folder}: holds a teacher; only students are evaluated on changed data")
     run = RunFolder(folder)
-    there = prepare(run.data_from_here(data), trained.config.seed)
+    here = run.data_from_here(dataclasses.replace(data, unlabelled=None))
+    there = prepare(here, trained.config.seed)
     if _tested(there.manifest) != _tested(run.manifest()):
         raise UserError(
             f"{folder}: under {name!r} other recordings are tested than those of this run; change "

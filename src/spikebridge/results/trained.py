@@ -96,9 +96,11 @@ def data_of_run(folder: Path, trained: Trained) -> PreparedData:
         raise UserError(
             f"{run.manifest_file}: not the manifest that this run was trained with; restore it"
         )
-    data = run.data_from_here(trained.config.data)
+    # Photos that nobody has sorted are of no use after training, and their folder may be gone.
+    settings = dataclasses.replace(trained.config.data, unlabelled=None)
+    data = run.data_from_here(settings)
     try:
-        return prepare(data, trained.config.seed, manifest=manifest)
+        return prepare(data, trained.config.seed, manifest=manifest.without_strangers)
     except UserError as error:
         raise UserError(
             f"{folder}: the data are no longer those that this run was trained on: {error}"
