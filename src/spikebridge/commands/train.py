@@ -83,9 +83,10 @@ def _train(given: Namespace) -> None:
     from spikebridge.results.export import warn_before_training
     from spikebridge.run_folder import RunFolder
     from spikebridge.runs.train import train_student
+    from spikebridge.settings.weights import with_weights_hash
 
     config, root = experiment(given)
-    config = with_sources(config)  # Before data are prepared, which takes long.
+    config = with_weights_hash(with_sources(config))  # Before data are prepared, which takes long.
     folder = Path(given.out or root / f"{config.method}-seed{config.seed}")
     already = RunFolder(folder).is_finished
     beside = folder.parent / f"teacher-seed{config.seed}"

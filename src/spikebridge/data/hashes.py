@@ -26,6 +26,8 @@ LOOKALIKE_CORRELATION = 0.96
 """They also look alike when their low frequencies correlate so much: the signs of a blurred
 picture's weak frequencies are chance, and its copy's hash is far away. On Caltech101 this finds no
 pair that the hash does not."""
+_UNREADABLE = b"?"
+"""What is remembered of the looks of a photo that does not decode."""
 SMALLEST_PHOTO = 32
 """Photos with a shorter side, in pixels, have too little detail for a perceptual hash."""
 
@@ -57,17 +59,48 @@ def look_hashes(
         photos: Content hash, and what reads the photo_HWC.
         cache: Folder of the memory.
     """
-    readers = dict(photos)
+    looks = _looks(dict(photos), cache, lenient=False)
+    return {sha: np.frombuffer(look, np.uint8) for sha, look in looks.items() if look}
+
+
+def unreadable(
+    photos: Sequence[tuple[str, Callable[[], np.ndarray]]], cache: Path
+) -> dict[str, str]:
+    """Why photos cannot be read, by their content hash; those that can are not among them.
+
+    Arguments are those of `look_hashes`, which then knows the looks of the others.
+    """
+    readers, reasons = dict(photos), {}
+    for sha, look in _looks(readers, cache, lenient=True).items():
+        if look == _UNREADABLE:
+            try:
+                readers[sha]()
+            except UserError as error:
+                reasons[sha] = str(error)
+    return reasons
+
+
+def _looks(
+    readers: dict[str, Callable[[], np.ndarray]], cache: Path, *, lenient: bool
+) -> dict[str, bytes]:
+    """What photos look like, as it is remembered; one that cannot be read stops all but lenient."""
+
+    def look(sha: str) -> bytes:
+        try:
+            found = look_hash(readers[sha]())
+        except UserError:
+            if lenient:
+                return _UNREADABLE
+            raise
+        return b"" if found is None else found.tobytes()
+
     with _memory(cache) as memory:
         known = dict(_look_up(memory, "looks", list(readers)))
+        if not lenient:
+            known = {sha: some for sha, some in known.items() if some != _UNREADABLE}
         missing = [sha for sha in readers if sha not in known]
-
-        def look(sha: str) -> bytes:
-            found = look_hash(readers[sha]())
-            return b"" if found is None else found.tobytes()
-
         known.update(_learned(memory, "looks", missing, look, "comparing photos"))
-    return {sha: np.frombuffer(look, np.uint8) for sha, look in known.items() if look}
+    return known
 
 
 def look_hash(photo_HWC: np.ndarray) -> np.ndarray | None:

@@ -58,11 +58,22 @@ class Teacher(nn.Module):
 
     def forward(self, photo_B3HW: Tensor) -> Tensor:
         """Logits of RGB photos in [0, 1]."""
+        return self.network(self._normalised(photo_B3HW))
+
+    def embed(self, photo_B3HW: Tensor) -> Tensor:
+        """What the classifier reads of RGB photos in [0, 1], embedding_BE: pooled features."""
+        x_B3HW, network = self._normalised(photo_B3HW), self.network
+        if isinstance(network, nn.Sequential):
+            return network[:-1](x_B3HW)
+        timms: Any = network
+        return timms.forward_head(timms.forward_features(x_B3HW), pre_logits=True)
+
+    def _normalised(self, photo_B3HW: Tensor) -> Tensor:
         if self.input_size and photo_B3HW.shape[-2:] != (self.input_size, self.input_size):
             photo_B3HW = F.interpolate(
                 photo_B3HW, (self.input_size, self.input_size), mode="bilinear", antialias=True
             )
-        return self.network((photo_B3HW - self.mean_C11) / self.std_C11)
+        return (photo_B3HW - self.mean_C11) / self.std_C11
 
     def train(self, mode: bool = True) -> "Teacher":
         """Frozen features stay in evaluation mode."""
@@ -78,6 +89,17 @@ class _Own(Teacher):
     def __init__(self, network: nn.Module, name: str, classes: int, **options: Any) -> None:
         super().__init__(network, "", mean=(0.0,) * 3, std=(1.0,) * 3, **options)
         self._name, self._classes = name, classes
+
+    def embed(self, photo_B3HW: Tensor) -> Tensor:
+        """Refuse: which features its classifier reads is not known.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            f"{self._name}: which features a network of one's own gives its classifier is not "
+            "known; take a timm model as teacher, or set backbone.learn to labels"
+        )
 
     def forward(self, photo_B3HW: Tensor) -> Tensor:
         """Logits of RGB photos in [0, 1].

@@ -17,12 +17,19 @@ from spikebridge.base.distributed import on_main, size
 from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.base.files import expand_path, write_json, write_text
 from spikebridge.base.hooks import folder_of, hooks_of, resolve, with_sources
+from spikebridge.data.collection import cache_folder
 from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import PreparedData
 from spikebridge.data.settings import DataConfig, PhotoViewConfig, SourceConfig
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import Teacher, build_teacher
 from spikebridge.results.audit import teacher_doubts
+from spikebridge.results.backbone import (
+    Backbone,
+    load_backbone,
+    refuse_leaking_backbone,
+    start_from,
+)
 from spikebridge.results.comparable import key_of, settings_that_matter
 from spikebridge.results.trained import Trained, load_run
 from spikebridge.run_folder import RunFolder
@@ -30,6 +37,7 @@ from spikebridge.runs.begin import begun, open_run, precision_of
 from spikebridge.runs.tasks import student_task, teacher_task
 from spikebridge.settings.config import Config
 from spikebridge.settings.recorded import plain_settings
+from spikebridge.settings.weights import with_weights_hash
 from spikebridge.training.checkpoint import save_model
 from spikebridge.training.evaluate import Evaluation
 from spikebridge.training.loop import Best, fit
@@ -67,16 +75,18 @@ def train_student(
             fit, or a loss, schedule or teacher of one's own cannot be imported.
         Interrupted: Ctrl-C.
     """
-    config = with_sources(config)
+    config = with_weights_hash(with_sources(config))
     if (finished := on_main(partial(open_run, folder, config, resume=resume))) is not None:
         return finished
-    task, teacher = _student_task(config, data, teacher_folder, teacher_config)
+    task, teacher, backbone = _student_task(config, data, teacher_folder, teacher_config)
     with begun(folder, config, resume=resume) as (finished, _):
         if finished is not None:
             return finished
-        precision = _begin(folder, config, task, teacher)
+        precision = _begin(folder, config, task, teacher, backbone)
         best, seconds = fit(task, task.settings, folder, description=folder.name, resume=resume)
-        return on_main(partial(_finish, folder, config, precision, task, best, seconds, teacher))
+        return on_main(
+            partial(_finish, folder, config, precision, task, best, seconds, teacher, backbone)
+        )
 
 
 def select_student(
@@ -105,16 +115,16 @@ def select_student(
         UserError: the teacher does not fit.
         Interrupted: Ctrl-C.
     """
-    config = with_sources(config)
-    task, teacher = _student_task(config, data, teacher_folder, teacher_config)
-    _begin(folder, config, task, teacher)
+    config = with_weights_hash(with_sources(config))
+    task, teacher, backbone = _student_task(config, data, teacher_folder, teacher_config)
+    _begin(folder, config, task, teacher, backbone)
     return fit(task, task.settings, folder, description=folder.name, on_evaluation=on_evaluation)[0]
 
 
 def _student_task(
     config: Config, data: PreparedData, teacher_folder: Path, teacher_config: Config | None
-) -> tuple[StudentTask, Trained | None]:
-    """What is to be trained, and its teacher, if it needs one."""
+) -> tuple[StudentTask, Trained | None, Backbone | None]:
+    """What is to be trained, its teacher, if it needs one, and what it starts from."""
     for hook in hooks_of(config.objective).values():
         resolve(hook)
     device = pick_device(config.train.device)
@@ -125,12 +135,18 @@ def _student_task(
         config.data.size,
         two_heads=config.objective.two_heads,
     )
+    backbone = None
+    if config.student.weights is not None:
+        backbone = load_backbone(config.student.weights)
+        start_from(student, config.student, backbone)
+        names, cache = {config.data.name, data.name}, cache_folder(config.data)
+        on_main(partial(refuse_leaking_backbone, backbone, data.manifest, names, cache))
     task = student_task(config, data, student, device)
     if not config.objective.needs_teacher:
-        return task, None
+        return task, None, backbone
     trained = ready_teacher(teacher_config or config, data, teacher_folder)
     task.teacher = cast(Teacher, trained.model).to(device)
-    return task, trained
+    return task, trained, backbone
 
 
 def train_teacher(
@@ -260,6 +276,7 @@ def _begin(
     config: Config,
     task: StudentTask | TeacherTask,
     teacher: Trained | None = None,
+    backbone: Backbone | None = None,
 ) -> Precision:
     """Say in a run's folder what is trained; nothing that can be refused comes after it.
 
@@ -275,6 +292,8 @@ def _begin(
         task.data.manifest.write(run.manifest_file)
         if teacher is not None and teacher.manifest is not None:
             teacher.manifest.write(run.teacher_manifest_file)
+        if backbone is not None:
+            backbone.pool.write(run.pool_file)
         return precision
 
     precision = on_main(write)
@@ -290,6 +309,7 @@ def _finish(
     best: Best,
     seconds: float,
     teacher: Trained | None = None,
+    backbone: Backbone | None = None,
 ) -> dict[str, Any]:
     """Test the selected weights, and write them and the result."""
     kind = "teacher" if isinstance(task, TeacherTask) else "student"
@@ -299,6 +319,8 @@ def _finish(
         doubts += _doubts_of(data.manifest, config)
     elif teacher is not None:
         doubts += _doubts_of(teacher.manifest, teacher.config)
+    if backbone is not None:
+        doubts += [f"the backbone: {doubt}" for doubt in backbone.unproved]
     weights: dict[str, Tensor] = best.weights or {}
     task.model.load_state_dict(weights)
     evaluation = task.evaluate("test")
@@ -330,6 +352,7 @@ def _finish(
         "unproved": doubts,
         "origin": os.getcwd(),
         "teacher": _teacher_in_words(teacher, run),
+        **({"backbone": backbone.about} if backbone else {}),
         "data": data.name,
         "classes": list(data.classes),
         "source_simulator": data.source_camera.settings() if data.source_camera else None,
