@@ -143,6 +143,18 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise UserError(f"{self.result_file}: damaged; train the run again") from error
 
+    def require_network(self) -> None:
+        """Refuse a backbone's run, which classifies nothing.
+
+        Raises:
+            UserError: it is one, or no finished run.
+        """
+        if self.result().get("method") == "backbone":
+            raise UserError(
+                f"{self.path}: holds a backbone, which has no classes of its own; train a student "
+                f"from it: spikebridge train RECIPE --student.weights {self.path}"
+            )
+
     def settings(self) -> dict[str, Any]:
         """Read the settings as they were written; one that was added since is not there.
 

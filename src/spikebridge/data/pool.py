@@ -40,7 +40,7 @@ class PoolPhoto:
     pair: str
     """Its folder's name and its own, as a split's photos of published data sets have it."""
     split: str
-    """`train`; `validation`, which is not trained on; `teacher`, what its teacher was trained on."""
+    """`train`; `validation`, which is not trained on; `teacher`, what its teacher learnt from."""
     sha256: str
     look: bytes = b""
     """What it looks like, packed; empty where it is too small to tell."""

@@ -79,6 +79,8 @@ def audit(path: Path, cache: Path) -> Audit:
         UserError: neither a run nor a manifest there.
     """
     run = RunFolder(path) if path.is_dir() else None
+    if run is not None and run.is_finished:
+        run.require_network()
     manifest = run.manifest() if run else Manifest.read(path)
     seen = {
         "photos of the labelled recordings": manifest.labelled_photos,

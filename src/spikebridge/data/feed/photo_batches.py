@@ -128,7 +128,7 @@ class PhotoBatches:
             random = np.random.default_rng([self.seed, _ORDER, number])
             self._passes[number] = random.permutation(len(self.photos.label_N))
             while len(self._passes) > 2:
-                del self._passes[min(self._passes)]
+                del self._passes[next(iter(self._passes))]
         return self._passes[number]
 
     def _random(self, draws: int, step: int) -> np.random.Generator:
