@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import spikebridge
-from spikebridge.base.files import file_sha256, write_text
+from spikebridge.base.files import expand_path, file_sha256, write_text
 from spikebridge.data.pool import Pool
 from spikebridge.results.backbone import backbone_card, load_backbone
 from spikebridge.run_folder import RunFolder
@@ -32,9 +32,8 @@ def main() -> None:
     backbone, result = load_backbone(str(given.run)), RunFolder(given.run).result()
     weights, description = load_model(backbone.path)
     half = {n: t.half() if t.is_floating_point() else t for n, t in weights.items()}
-    roots = [
-        os.path.abspath(os.path.expandvars(f)) for f in description["config"]["backbone"]["photos"]
-    ]
+    folders = backbone.config.backbone.photos
+    roots = [os.path.abspath(expand_path(folder)) for folder in folders]
     description["pool"] = Pool(
         tuple(replace(p, file=_below(p.file, roots)) for p in backbone.pool.photos)
     ).text()

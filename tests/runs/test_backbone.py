@@ -212,7 +212,7 @@ def test_other_sizes_classes_and_time_steps_fit(make_config, taught, size, class
     torch.manual_seed(3)
     student = build_student(config.student, classes, size)
     heads = {k: v.clone() for k, v in student.state_dict().items() if k.startswith("head")}
-    start_from(student, config.student, backbone)
+    start_from(student, backbone)
     for name, tensor in student.state_dict().items():
         assert torch.equal(tensor, heads[name] if name in heads else backbone.weights[name]), name
     assert any("running_mean" in name and tensor.abs().sum() > 0
@@ -250,10 +250,12 @@ def test_every_method_starts_from_it(make_config, root, taught, tmp_path, method
      ({"name": "resnet18-snn"}, "student.name vgg-snn, not resnet18-snn"),
      ({"tau": 3.0}, "student.tau 2.0, not 3.0")],
 )  # fmt: skip
-def test_a_mismatch_is_one_line(make_config, taught, student, words):
-    config = make_config(student=student)
-    student = build_student(config.student, 2, (8, 8))
-    refused(lambda: start_from(student, config.student, load_backbone(str(taught))), words)
+def test_a_mismatch_is_one_line(make_config, taught, tmp_path, student, words):
+    config = make_config(student={"weights": str(taught)} | student)
+    data = prepare(config.data, 0)
+    act = lambda: train_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "t")  # noqa: E731
+    refused(act, words)
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_is_no_backbone_is_refused(make_config, root, taught, tmp_path):

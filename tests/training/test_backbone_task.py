@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from step_checks import steps_of
 from torch.nn import functional as F
 
 from factories import bar_photos, refused, tiny_recipe
+from pretend_cuda import CUDA, pretend
 from spikebridge.ckd.losses import embedding_loss
 from spikebridge.data.pool import gather_pool
 from spikebridge.models.build import build_student
@@ -61,7 +63,7 @@ def make_task(tmp_path):
     """Makes a backbone's task on photos of bars, and notes what its student is shown."""
     bar_photos(tmp_path / "photos", count=8)
 
-    def make(learn="labels", unlabelled=(), views=VIEWS):
+    def make(learn="labels", unlabelled=(), views=VIEWS, device=CPU):
         settings = merge(tiny_recipe(tmp_path), {"data": {"photo_views": views}})
         settings["backbone"] = {"photos": [str(tmp_path / "photos")], "learn": learn}
         config = backbone_settings(config_from(settings, "made"))
@@ -90,9 +92,9 @@ def make_task(tmp_path):
             labels=learn != "embedding",
             embedding=0 if learn == "labels" else 4 * 32,
             seed=0,
-            device=CPU,
+            device=device,
         )
-        task.teacher = teacher
+        task.teacher = teacher.to(device)
         return task
 
     return make
@@ -156,6 +158,21 @@ def test_the_curve_is_of_photos_that_are_not_trained_on_and_changes_nothing(make
     assert all(torch.equal(v, before[k]) for k, v in task.model.state_dict().items())
     if learn == "embedding":  # Each photo is its own class.
         assert one.label_N.tolist() == list(range(len(one.files)))
+
+
+@pytest.mark.parametrize("learn", ["labels", "both"])
+def test_a_step_is_captured_and_computes_what_a_cpu_does(make_task, monkeypatch, learn):
+    monkeypatch.setattr("spikebridge.base.graphs._WARM", 1)
+    here = steps_of(make_task(learn))
+    with pretend():
+        there = steps_of(make_task(learn, device=CUDA))
+    assert here[0] == there[0]
+    for name, value in here[1].items():
+        assert torch.equal(value, there[1][name]), name
+    _, _, waits, graphs = there
+    assert sum(graph.replays for graph, _ in graphs._captured.values()) >= 2
+    # The teacher's embeddings of the pool, once.
+    assert [w for w in waits if "backbone.py" not in w] == []
 
 
 def test_a_teacher_of_ones_own_has_no_known_embedding():

@@ -81,11 +81,16 @@ def load_backbone(setting: str) -> Backbone:
     return Backbone(name, path, weights, config, pool, unproved, key)
 
 
-def start_from(student: Student, config: StudentConfig, backbone: Backbone) -> None:
-    """Give a student a backbone's weights and batch statistics; its heads stay as they are.
+def require_fitting(backbone: Backbone, config: StudentConfig, data: Collection[str]) -> None:
+    """Refuse a backbone of another kind of student, or one that has seen a whole data set.
+
+    Args:
+        backbone: What a student is to start from.
+        config: The student's settings.
+        data: What the student's data are called.
 
     Raises:
-        UserError: architecture, width or neurons differ.
+        UserError: architecture, width or neurons differ, or the data are of such a name.
     """
     for name in _ALIKE:
         theirs, ours = getattr(backbone.config.student, name), getattr(config, name)
@@ -94,34 +99,39 @@ def start_from(student: Student, config: StudentConfig, backbone: Backbone) -> N
                 f"student.weights {backbone.name!r}: a backbone of student.{name} {theirs}, not "
                 f"{ours}; set student.{name} to {theirs}, or teach a backbone with {ours}"
             )
+    for name in sorted(data):
+        for one in backbone.config.backbone.sets:
+            if _plain(one) in _plain(name):
+                raise UserError(
+                    f"student.weights {backbone.name!r}: this backbone has seen every photo of "
+                    f"{one}, and these data are {name}; teach one on photos that this split does "
+                    "not hold out: spikebridge backbone --recipe"
+                )
+
+
+def start_from(student: Student, backbone: Backbone) -> None:
+    """Give a student a backbone's weights and batch statistics; its heads stay as they are.
+
+    Raises:
+        UserError: the backbone is of another kind of student.
+    """
     prefix = "backbone."
     own = {name.removeprefix(prefix): tensor for name, tensor in backbone.weights.items()}
     fill(student.backbone, own, backbone.path)
 
 
-def refuse_leaking_backbone(
-    backbone: Backbone, split: Manifest, names: Collection[str], cache: Path
-) -> None:
+def refuse_leaking_backbone(backbone: Backbone, split: Manifest, cache: Path) -> None:
     """Refuse a backbone that was taught on photos of validation or test recordings.
 
     Args:
         backbone: What a student is to start from.
         split: The student's.
-        names: What the student's data are called.
         cache: Folder where hashes are remembered.
 
     Raises:
-        UserError: names the first such photo, or the data set.
+        UserError: names the first such photo.
     """
     who = f"student.weights {backbone.name!r}"
-    for name in names:
-        for one in backbone.config.backbone.sets:
-            if _plain(one) in _plain(name):
-                raise UserError(
-                    f"{who}: this backbone has seen every photo of {one}, and these data are "
-                    f"{name}; teach one on photos that this split does not hold out: spikebridge "
-                    "backbone --recipe"
-                )
     there = unchanged(held_photos(split), None, cache)
     for leak in pool_leaks(split, backbone.pool, there, who, cache):
         raise UserError(

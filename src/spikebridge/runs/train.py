@@ -28,6 +28,7 @@ from spikebridge.results.backbone import (
     Backbone,
     load_backbone,
     refuse_leaking_backbone,
+    require_fitting,
     start_from,
 )
 from spikebridge.results.comparable import key_of, settings_that_matter
@@ -138,9 +139,10 @@ def _student_task(
     backbone = None
     if config.student.weights is not None:
         backbone = load_backbone(config.student.weights)
-        start_from(student, config.student, backbone)
-        names, cache = {config.data.name, data.name}, cache_folder(config.data)
-        on_main(partial(refuse_leaking_backbone, backbone, data.manifest, names, cache))
+        require_fitting(backbone, config.student, {config.data.name, data.name})
+        start_from(student, backbone)
+        cache = cache_folder(config.data)
+        on_main(partial(refuse_leaking_backbone, backbone, data.manifest, cache))
     task = student_task(config, data, student, device)
     if not config.objective.needs_teacher:
         return task, None, backbone
