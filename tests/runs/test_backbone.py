@@ -22,6 +22,7 @@ from spikebridge.models.build import build_student
 from spikebridge.results.audit import audit
 from spikebridge.results.backbone import load_backbone, start_from
 from spikebridge.results.comparable import settings_that_matter
+from spikebridge.results.export.card import _accuracy
 from spikebridge.results.trained import load_run
 from spikebridge.run_folder import RunFolder
 from spikebridge.runs import backbone as runs_backbone
@@ -240,6 +241,7 @@ def test_every_method_starts_from_it(make_config, root, taught, tmp_path, method
     found = audit(tmp_path / "run", root / "cache")
     assert (found.verdict, found.leaks) == ("clean", ())
     assert any("photos of the backbone" in check for check in found.checks)
+    assert f"backbone {taught}, SHA-256" in _accuracy("made", config, result, None)
     (tmp_path / "run/pool.csv").unlink()
     assert "is missing" in audit(tmp_path / "run", root / "cache").unproved[0]
 
