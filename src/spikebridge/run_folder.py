@@ -13,6 +13,7 @@ from spikebridge.base.errors import UserError
 from spikebridge.base.files import expand_path
 from spikebridge.data.collection import file_from
 from spikebridge.data.manifest import Manifest
+from spikebridge.data.pool import Pool
 from spikebridge.data.settings import DataConfig
 
 
@@ -61,6 +62,21 @@ class RunFolder:
     def teacher_manifest_file(self) -> Path:
         """What a student's teacher was trained on."""
         return self.path / "teacher-manifest.csv"
+
+    @property
+    def pool_file(self) -> Path:
+        """The photos that a backbone was taught on: its own run's, and a student's that has it."""
+        return self.path / "pool.csv"
+
+    @property
+    def left_out_file(self) -> Path:
+        """What a backbone's pool leaves out, and why, a line each."""
+        return self.path / "left-out.txt"
+
+    @property
+    def card_file(self) -> Path:
+        """What a backbone is, in Markdown."""
+        return self.path / "card.md"
 
     @property
     def metrics_file(self) -> Path:
@@ -137,6 +153,18 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise UserError(f"{self.result_file}: damaged; train the run again") from error
 
+    def require_network(self) -> None:
+        """Refuse a backbone's run, which classifies nothing.
+
+        Raises:
+            UserError: it is one, or no finished run.
+        """
+        if self.result().get("method") == "backbone":
+            raise UserError(
+                f"{self.path}: holds a backbone, which has no classes of its own; train a student "
+                f"from it: spikebridge train RECIPE --student.weights {self.path}"
+            )
+
     def settings(self) -> dict[str, Any]:
         """Read the settings as they were written; one that was added since is not there.
 
@@ -173,6 +201,14 @@ class RunFolder:
         """
         there = self.teacher_manifest_file.exists()
         return Manifest.read(self.teacher_manifest_file) if there else None
+
+    def pool(self) -> Pool | None:
+        """Read what a student's backbone was taught on; None where it started from none.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        return Pool.read(self.pool_file) if self.pool_file.exists() else None
 
     def metrics(self, kind: str) -> list[dict[str, Any]]:
         """Read the records of one kind: `step` or `eval`.

@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 
 from spikebridge.commands import (
+    backbone,
     calibrate,
     data,
     demo,
@@ -27,6 +28,7 @@ COMMANDS: Commands = {
     **simulate.COMMANDS,
     **prepare.COMMANDS,
     **calibrate.COMMANDS,
+    **backbone.COMMANDS,
     **train.COMMANDS,
     **study.COMMANDS,
     **sweep.COMMANDS,

@@ -79,13 +79,19 @@ def _train(given: Namespace) -> None:
     """
     from spikebridge.base.distributed import main_first, processes, rank
     from spikebridge.base.hooks import with_sources
+    from spikebridge.data.datasets.folders import name_of
     from spikebridge.data.prepared import prepare
+    from spikebridge.results.backbone import load_backbone, require_fitting
     from spikebridge.results.export import warn_before_training
     from spikebridge.run_folder import RunFolder
     from spikebridge.runs.train import train_student
+    from spikebridge.settings.weights import with_weights_hash
 
     config, root = experiment(given)
-    config = with_sources(config)  # Before data are prepared, which takes long.
+    config = with_weights_hash(with_sources(config))  # Before data are prepared, which takes long.
+    if config.student.weights is not None:
+        names = {config.data.name, name_of(config.data)}
+        require_fitting(load_backbone(config.student.weights), config.student, names)
     folder = Path(given.out or root / f"{config.method}-seed{config.seed}")
     already = RunFolder(folder).is_finished
     beside = folder.parent / f"teacher-seed{config.seed}"

@@ -84,14 +84,14 @@ def prepare(
     photos = {s: manifest.used("photo", s) for s in SPLITS}
     sources = {s: manifest.select("photo", s) for s in ("train", "unlabelled")}
     counts = _framed(config, collection.sensor, recordings, processes)
-    pixels = _fitted(config, photos | sources, processes)
+    pixels = fitted_photos(config, photos | sources, processes)
     camera, simulated, step_source = None, dict.fromkeys(sources), None
     if simulated_source:
         camera = config.source_simulator
         if config.source.calibrate:
             camera = calibrate(config, manifest, collection.sensor).simulator
         if config.source.in_step:
-            step_source = _step_source(config, camera)
+            step_source = make_step_source(config, camera)
         else:
             simulated = _simulated(config, camera, sources, processes)
 
@@ -179,7 +179,7 @@ def _framed(
     return {s: cache.select([e.sha256 for e in entries]) for s, entries in recordings.items()}
 
 
-def _fitted(
+def fitted_photos(
     config: DataConfig, photos: dict[str, list[Entry]], processes: int | None
 ) -> dict[str, CachedArrays]:
     """The photos of each split, photo_3HW, at the size at which they are kept."""
@@ -226,7 +226,7 @@ def _simulate(of: tuple[Entry, int], config: DataConfig, camera: Simulator) -> n
         raise UserError(f"{photo.file}: {error}") from error
 
 
-def _step_source(config: DataConfig, camera: Simulator) -> StepSource:
+def make_step_source(config: DataConfig, camera: Simulator) -> StepSource:
     """How kept photos, which have their margin, become what the camera makes of the photos."""
     margin = (1 - (1 - 2 * camera.margin) / (1 - 2 * config.photo_margin)) / 2
     if margin < 0:

@@ -30,6 +30,11 @@ class StudentConfig:
     (`native`, built once by the machine's C compiler) or on CUDA (`triton`); `auto` takes the
     fastest that is there."""
 
+    weights: str | None = None
+    """Backbone to start from, its heads apart: the folder of a `spikebridge backbone` run, its
+    weights file, or the name of one that ships. Architecture, width and neurons must be its own;
+    size, time steps and classes may differ. A run records it with its hash, NAME@HASH."""
+
     def __post_init__(self) -> None:
         require(self.width > 0, "student.width must be positive")
         require(self.tau >= 1, "student.tau must be at least 1")

@@ -1,7 +1,7 @@
 """ANN teachers: a small convolutional network, timm's, and a pretrained one without a hub."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,21 @@ class Teacher(nn.Module):
 
     def forward(self, photo_B3HW: Tensor) -> Tensor:
         """Logits of RGB photos in [0, 1]."""
+        return self._of_parts(self.network, photo_B3HW)
+
+    def embed(self, photo_B3HW: Tensor) -> Tensor:
+        """What the classifier reads of RGB photos in [0, 1], embedding_BE: pooled features."""
+        network = self.network
+        if isinstance(network, nn.Sequential):
+            return self._of_parts(network[:-1], photo_B3HW)
+        timms: Any = network
+        return self._of_parts(
+            lambda x_B3HW: timms.forward_head(timms.forward_features(x_B3HW), pre_logits=True),
+            photo_B3HW,
+        )
+
+    def _of_parts(self, network: Callable[[Tensor], Tensor], photo_B3HW: Tensor) -> Tensor:
+        """What a network makes of photos, normalised; a CPU takes a cache's worth at a time."""
         if self.input_size and photo_B3HW.shape[-2:] != (self.input_size, self.input_size):
             photo_B3HW = F.interpolate(
                 photo_B3HW, (self.input_size, self.input_size), mode="bilinear", antialias=True
@@ -67,9 +82,9 @@ class Teacher(nn.Module):
         x_B3HW = (photo_B3HW - self.mean_C11) / self.std_C11
         rows = max(1, _CACHED_PIXELS // x_B3HW[0, 0].numel())
         if self.network.training or x_B3HW.is_cuda or rows >= len(x_B3HW):
-            return self.network(x_B3HW)
+            return network(x_B3HW)
         parts = x_B3HW.contiguous(memory_format=torch.channels_last).split(rows)
-        return torch.cat([self.network(part_B3HW) for part_B3HW in parts])
+        return torch.cat([network(part_B3HW) for part_B3HW in parts])
 
     def train(self, mode: bool = True) -> "Teacher":
         """Frozen features stay in evaluation mode."""
@@ -85,6 +100,17 @@ class _Own(Teacher):
     def __init__(self, network: nn.Module, name: str, classes: int, **options: Any) -> None:
         super().__init__(network, "", mean=(0.0,) * 3, std=(1.0,) * 3, **options)
         self._name, self._classes = name, classes
+
+    def embed(self, photo_B3HW: Tensor) -> Tensor:
+        """Refuse: which features its classifier reads is not known.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            f"{self._name}: which features a network of one's own gives its classifier is not "
+            "known; take a timm model as teacher, or set backbone.learn to labels"
+        )
 
     def forward(self, photo_B3HW: Tensor) -> Tensor:
         """Logits of RGB photos in [0, 1].

@@ -2,15 +2,14 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.hooks import bare, is_hook
-from spikebridge.data.collection import file_from, place_of
-from spikebridge.data.hashes import file_hashes
 from spikebridge.data.manifest import LAST_EPOCH, Entry, Manifest
+from spikebridge.data.pool import Pool, unchanged
 from spikebridge.data.splits.draw import lookalike_photos
 from spikebridge.run_folder import RunFolder
 
@@ -68,8 +67,9 @@ def audit(path: Path, cache: Path) -> Audit:
     """Audit a run's folder, or a manifest alone.
 
     A photo of a validation or test recording must be neither among the student's sources nor in
-    the teacher's training: by pair, by content, by likeness (`spikebridge.data.hashes`). No
-    recording may be in two splits, and validation, not test, must have chosen the checkpoint.
+    the training of its teacher or backbone: by pair, by content, by likeness
+    (`spikebridge.data.hashes`). No recording may be in two splits, and validation, not test, must
+    have chosen the checkpoint.
 
     Args:
         path: A run's folder, or a manifest.csv.
@@ -79,6 +79,8 @@ def audit(path: Path, cache: Path) -> Audit:
         UserError: neither a run nor a manifest there.
     """
     run = RunFolder(path) if path.is_dir() else None
+    if run is not None and run.is_finished:
+        run.require_network()
     manifest = run.manifest() if run else Manifest.read(path)
     seen = {
         "photos of the labelled recordings": manifest.labelled_photos,
@@ -94,7 +96,8 @@ def audit(path: Path, cache: Path) -> Audit:
             seen["the teacher's photos"] = teacher.teaching_photos
         found += [selection, _Found(unproved=[*result.get("unproved", []), *doubts])]
         origin = result.get("origin")
-    held_there = _unchanged(manifest.held_photos, origin, cache)
+        found.append(_backbone(run, manifest, origin, cache))
+    held_there = unchanged(manifest.held_photos, origin, cache)
     found += [
         _photos(manifest, where, photos, held_there, origin, cache)
         for where, photos in seen.items()
@@ -171,7 +174,7 @@ def _photos(
     )
     caught = list(_seen_photos(manifest, photos, where))
     others = [e for e in photos if e.file not in {leak.seen for leak in caught}]
-    others_there = _unchanged(others, origin, cache)
+    others_there = unchanged(others, origin, cache)
     alike = [
         Leak("likeness", first.file, f"{second.file} ({likeness})", where)
         for first, second, likeness in lookalike_photos(held_there, others_there, cache)
@@ -184,25 +187,58 @@ def _photos(
     return _Found([check], [*caught, *alike], [doubt] if gone else [])
 
 
+def _backbone(run: RunFolder, manifest: Manifest, origin: str | None, cache: Path) -> _Found:
+    """Whether the student's backbone, if it started from one, was taught on what is held out."""
+    started = run.settings().get("student", {}).get("weights")
+    if started is None:
+        return _Found()
+    pool = run.pool()
+    if pool is None:
+        doubt = f"{run.pool_file}, what the backbone was taught on, is missing; restore it"
+        return _Found(unproved=[doubt])
+    held, where = manifest.held_photos, f"the photos of the backbone {started}"
+    there = unchanged(held, origin, cache)
+    check = (
+        f"{where}: {len(pool.photos)} seen, against {len(held)} photos of validation and test "
+        "recordings, by pair, content and likeness, from the pool's own hashes"
+    )
+    doubt = (
+        f"{len(held) - len(there)} photos are no longer where the manifest says, or have changed, "
+        "and could not be held against the backbone's by likeness; restore them"
+    )
+    leaks = list(pool_leaks(manifest, pool, there, where, cache))
+    return _Found([check], leaks, [doubt] if len(there) < len(held) else [])
+
+
+def pool_leaks(
+    manifest: Manifest, pool: Pool, held_there: list[Entry], where: str, cache: Path
+) -> Iterator[Leak]:
+    """Photos of a backbone's pool that a split holds out, by pair, content and likeness.
+
+    Args:
+        manifest: The split.
+        pool: What the backbone was taught on.
+        held_there: Photos that are held out and whose files are there.
+        where: Who saw them, in words.
+        cache: Folder where hashes are remembered.
+    """
+    caught = set()
+    for leak in _seen_photos(manifest, pool.entries, where):
+        caught.add(leak.seen)
+        yield leak
+    for held, seen, likeness in pool.alike(held_there, cache):
+        if seen.file not in caught:
+            yield Leak("likeness", held.file, f"{seen.file} ({likeness})", where)
+
+
 def _left_out(
     manifest: Manifest, held_there: list[Entry], origin: str | None, cache: Path
 ) -> tuple[str, ...]:
     """Photos held out for their looks, each with the photos that it looks like."""
     own = {e.file for e in manifest.held_photos}
     excluded = [e for e in manifest.select("photo", "held-out") if e.file not in own]
-    alike = lookalike_photos(held_there, _unchanged(excluded, origin, cache), cache)
+    alike = lookalike_photos(held_there, unchanged(excluded, origin, cache), cache)
     return tuple(f"{second.file} — {first.file} ({likeness})" for first, second, likeness in alike)
-
-
-def _unchanged(entries: list[Entry], origin: str | None, cache: Path) -> list[Entry]:
-    """Entries whose file is there as it was; those inside a file of many are taken as they are."""
-    found = [replace(e, file=file_from(origin, e.file)) for e in entries]
-    there = [(e, *place_of(e.file)) for e in found]
-    there = [(e, index) for e, path, index in there if Path(path).is_file()]
-    inside = [e for e, index in there if index is not None]
-    whole = [e for e, index in there if index is None]
-    hashes = file_hashes([e.file for e in whole], cache)
-    return inside + [e for e, sha in zip(whole, hashes, strict=True) if sha == e.sha256]
 
 
 def _selection(run: RunFolder, manifest: Manifest) -> tuple[dict[str, Any], _Found]:

@@ -48,11 +48,16 @@ def settings_that_matter(settings: Mapping[str, Any], result: Mapping[str, Any])
     default, found, given = _defaults(""), {}, flat(settings)
     if not given.get("objective.hybrid_until", default["objective.hybrid_until"]):
         unused.append("data.photo_views.")
+    if result.get("method") != "backbone":
+        unused.append("backbone.")
     for name, value in given.items():
         if name in _IGNORED or name.startswith(tuple(unused)):
             continue
         if value != default.get(name):
             found[name] = _without_folder(name, value)
+    if "student.weights" in found and (backbone := result.get("backbone")):
+        # Backbones that only their seed tells apart, one for each split say, are alike.
+        found["student.weights"] = f"backbone {backbone['settings_key'][:8]}"
     return dict(sorted(found.items()))
 
 
@@ -111,6 +116,8 @@ def _defaults(method: str) -> dict[str, Any]:
 def _without_folder(name: str, value: Any) -> Any:
     if name in _PATHS:
         return "given"
+    if name in ("backbone.photos", "backbone.unlabelled"):
+        return [PurePath(folder).name for folder in value]
     return PurePath(value).name if name == "teacher.weights" else value
 
 

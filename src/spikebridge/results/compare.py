@@ -183,6 +183,7 @@ def compare(runs: Sequence[Path], split: str = "test") -> list[Row]:
 def _read(folder: Path) -> _Run:
     run = RunFolder(folder)
     result = run.result()
+    run.require_network()
     key = result.get("settings_key")
     if key is not None and not run.config_file.exists():
         labelled = labelled_recordings(folder, result, False)

@@ -51,6 +51,8 @@ def load_run(folder: Path) -> Trained:
     """
     path = RunFolder(folder).weights_file
     weights, description = load_model(path)
+    if description.get("kind") == "backbone":
+        RunFolder(folder).require_network()
     try:
         settings, kind = description["config"], description["kind"]
         classes, sensor = tuple(description["classes"]), description["sensor"]

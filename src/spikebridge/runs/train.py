@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.base.files import expand_path, write_json, write_text
 from spikebridge.base.hooks import folder_of, hooks_of, resolve, with_sources
 from spikebridge.ckd.settings import UnlabelledConfig
+from spikebridge.data.collection import cache_folder
 from spikebridge.data.manifest import LAST_EPOCH, UNKNOWN, Manifest
 from spikebridge.data.prepared import PreparedData
 from spikebridge.data.settings import DataConfig, PhotoViewConfig, SourceConfig
@@ -25,20 +27,39 @@ from spikebridge.models.build import build_student
 from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher, build_teacher
 from spikebridge.results.audit import teacher_doubts
+from spikebridge.results.backbone import (
+    Backbone,
+    load_backbone,
+    refuse_leaking_backbone,
+    require_fitting,
+    start_from,
+)
 from spikebridge.results.comparable import key_of, settings_that_matter
 from spikebridge.results.trained import Trained, load_run
 from spikebridge.run_folder import RunFolder
 from spikebridge.runs.begin import begun, open_run, precision_of
 from spikebridge.runs.tasks import student_task, teacher_task
-from spikebridge.runs.unlabelled import Pool, answers, left_out
+from spikebridge.runs.unlabelled import Answered, answers, left_out
 from spikebridge.settings.config import Config
 from spikebridge.settings.recorded import plain_settings
+from spikebridge.settings.weights import with_weights_hash
 from spikebridge.training.checkpoint import save_model
 from spikebridge.training.evaluate import Evaluation
 from spikebridge.training.loop import Best, fit
 from spikebridge.training.precision import Precision, make_autocast
 from spikebridge.training.settings import TrainConfig
 from spikebridge.training.tasks import StudentTask, TeacherTask
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a student's run is given beside its data."""
+
+    teacher: Trained | None = None
+    backbone: Backbone | None = None
+    """What it starts from."""
+    answered: Answered | None = None
+    """Photos without labels, and what somebody answered on them."""
 
 
 def train_student(
@@ -70,18 +91,16 @@ def train_student(
             fit, or a loss, schedule or teacher of one's own cannot be imported.
         Interrupted: Ctrl-C.
     """
-    config = with_sources(config)
+    config = with_weights_hash(with_sources(config))
     if (finished := on_main(partial(open_run, folder, config, resume=resume))) is not None:
         return finished
-    task, teacher, pool = _student_task(config, data, folder, teacher_folder, teacher_config)
+    task, given = _student_task(config, data, folder, teacher_folder, teacher_config)
     with begun(folder, config, resume=resume) as (finished, _):
         if finished is not None:
             return finished
-        precision = _begin(folder, config, task, teacher, pool)
+        precision = _begin(folder, config, task, given)
         best, seconds = fit(task, task.settings, folder, description=folder.name, resume=resume)
-        return on_main(
-            partial(_finish, folder, config, precision, task, best, seconds, teacher, pool)
-        )
+        return on_main(partial(_finish, folder, config, precision, task, best, seconds, given))
 
 
 def select_student(
@@ -110,9 +129,9 @@ def select_student(
         UserError: the teacher does not fit.
         Interrupted: Ctrl-C.
     """
-    config = with_sources(config)
-    task, teacher, pool = _student_task(config, data, folder, teacher_folder, teacher_config)
-    _begin(folder, config, task, teacher, pool)
+    config = with_weights_hash(with_sources(config))
+    task, given = _student_task(config, data, folder, teacher_folder, teacher_config)
+    _begin(folder, config, task, given)
     return fit(task, task.settings, folder, description=folder.name, on_evaluation=on_evaluation)[0]
 
 
@@ -122,8 +141,8 @@ def _student_task(
     folder: Path,
     teacher_folder: Path,
     teacher_config: Config | None,
-) -> tuple[StudentTask, Trained | None, Pool | None]:
-    """What is to be trained; its teacher, if it needs one; and its photos without labels."""
+) -> tuple[StudentTask, _Given]:
+    """What is to be trained, and what it is given beside its data."""
     for hook in hooks_of(config.objective).values():
         resolve(hook)
     device = pick_device(config.train.device)
@@ -134,21 +153,28 @@ def _student_task(
         config.data.size,
         two_heads=config.objective.two_heads,
     )
+    backbone = None
+    if config.student.weights is not None:
+        backbone = load_backbone(config.student.weights)
+        require_fitting(backbone, config.student, {config.data.name, data.name})
+        start_from(student, backbone)
+        cache = cache_folder(config.data)
+        on_main(partial(refuse_leaking_backbone, backbone, data.manifest, cache))
     task, trained = student_task(config, data, student, device), None
     if config.objective.needs_teacher:
         trained = ready_teacher(teacher_config or config, data, teacher_folder)
         task.teacher = cast(Teacher, trained.model).to(device)
-    pool = None
+    answered = None
     if data.unlabelled is not None and config.objective.takes_unlabelled:
         labeller: Teacher | Student | None = task.teacher
         if config.objective.unlabelled.labeller == "student":
             labeller = _ready_labeller(config, data, folder, teacher_folder, teacher_config)
         assert labeller is not None
-        pool = _answered(config, data, labeller.to(device), task)
-        task.take_photos(pool.beside(task.photos))
+        answered = _answered(config, data, labeller.to(device), task)
+        task.take_photos(answered.beside(task.photos))
     elif data.unlabelled is not None and config.objective.hybrid_until:
         _say_left_out(config, len(data.unlabelled.files))
-    return task, trained, pool
+    return task, _Given(trained, backbone, answered)
 
 
 def _ready_labeller(
@@ -182,19 +208,19 @@ def _ready_labeller(
 
 def _answered(
     config: Config, data: PreparedData, labeller: Teacher | Student, task: StudentTask
-) -> Pool:
+) -> Answered:
     """What the labeller makes of the photos without labels."""
     assert data.unlabelled is not None
     own = config.objective.unlabelled
-    answered = on_main(partial(answers, labeller, data, task.device, task.autocast))
-    pool = Pool(data.unlabelled, own.labeller, own.least_likeness, *answered)
-    told = pool.told(data.classes)
+    found = on_main(partial(answers, labeller, data, task.device, task.autocast))
+    answered = Answered(data.unlabelled, own.labeller, own.least_likeness, *found)
+    told = answered.told(data.classes)
     console.print(
         f"photos without labels: {told['accepted']:,} of {told['photos']:,} taken, by the "
         f"{own.labeller}'s answers; the others are like no class (below {own.least_likeness:g})",
         soft_wrap=True,
     )
-    return pool
+    return answered
 
 
 def _say_left_out(config: Config, photos: int) -> None:
@@ -341,8 +367,7 @@ def _begin(
     folder: Path,
     config: Config,
     task: StudentTask | TeacherTask,
-    teacher: Trained | None = None,
-    pool: Pool | None = None,
+    given: _Given = _Given(),
 ) -> Precision:
     """Say in a run's folder what is trained; nothing that can be refused comes after it.
 
@@ -356,10 +381,12 @@ def _begin(
         write_text(run.precision_file, precision + "\n")
         write_text(run.config_file, yaml.safe_dump(settings, sort_keys=False))
         task.data.manifest.write(run.manifest_file)
-        if teacher is not None and teacher.manifest is not None:
-            teacher.manifest.write(run.teacher_manifest_file)
-        if pool is not None:
-            write_text(run.unlabelled_file, pool.text(task.data.classes))
+        if given.teacher is not None and given.teacher.manifest is not None:
+            given.teacher.manifest.write(run.teacher_manifest_file)
+        if given.answered is not None:
+            write_text(run.unlabelled_file, given.answered.text(task.data.classes))
+        if given.backbone is not None:
+            given.backbone.pool.write(run.pool_file)
         return precision
 
     precision = on_main(write)
@@ -374,8 +401,7 @@ def _finish(
     task: StudentTask | TeacherTask,
     best: Best,
     seconds: float,
-    teacher: Trained | None = None,
-    pool: Pool | None = None,
+    given: _Given = _Given(),
 ) -> dict[str, Any]:
     """Test the selected weights, and write them and the result."""
     kind = "teacher" if isinstance(task, TeacherTask) else "student"
@@ -383,8 +409,10 @@ def _finish(
     doubts = data.manifest.doubts
     if kind == "teacher":
         doubts += _doubts_of(data.manifest, config)
-    elif teacher is not None:
-        doubts += _doubts_of(teacher.manifest, teacher.config)
+    elif given.teacher is not None:
+        doubts += _doubts_of(given.teacher.manifest, given.teacher.config)
+    if given.backbone is not None:
+        doubts += [f"the backbone: {doubt}" for doubt in given.backbone.unproved]
     weights: dict[str, Tensor] = best.weights or {}
     task.model.load_state_dict(weights)
     tests = kind == "teacher" or "test" in data.events  # A labeller does not.
@@ -417,7 +445,8 @@ def _finish(
         "proved": not doubts,
         "unproved": doubts,
         "origin": os.getcwd(),
-        "teacher": _teacher_in_words(teacher, run),
+        "teacher": _teacher_in_words(given.teacher, run),
+        **({"backbone": given.backbone.about} if given.backbone else {}),
         "data": data.name,
         "classes": list(data.classes),
         "source_simulator": data.source_camera.settings() if data.source_camera else None,
@@ -433,8 +462,8 @@ def _finish(
         "parameters": sum(p.numel() for p in task.model.parameters()),
     }
     if kind == "student" and data.unlabelled is not None and config.objective.hybrid_until:
-        photos = len(data.unlabelled.files)
-        result["unlabelled"] = left_out(photos) if pool is None else pool.told(data.classes)
+        answered, photos = given.answered, len(data.unlabelled.files)
+        result["unlabelled"] = answered.told(data.classes) if answered else left_out(photos)
     result["settings_key"] = key_of(settings_that_matter(settings, result))
     if kind == "teacher":
         del result["rates"], result["time_steps"], result["teacher"], result["source_simulator"]

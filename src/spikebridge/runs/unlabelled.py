@@ -28,7 +28,7 @@ _BATCH = 100
 
 
 @dataclass(frozen=True)
-class Pool:
+class Answered:
     """What a labeller answered on the photos without labels, N of them."""
 
     photos: PhotoSet

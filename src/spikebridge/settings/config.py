@@ -6,7 +6,7 @@ from spikebridge.base.checks import require, require_plain_parts
 from spikebridge.ckd.settings import ObjectiveConfig
 from spikebridge.data.settings import DataConfig
 from spikebridge.models.settings import StudentConfig, TeacherConfig
-from spikebridge.training.settings import TrainConfig
+from spikebridge.training.settings import BackboneConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Config:
     """Objective."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Training."""
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    """What a backbone is taught on."""
 
     def __post_init__(self) -> None:
         require_plain_parts(self)

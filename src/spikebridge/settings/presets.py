@@ -12,6 +12,7 @@ from spikebridge.base.typed import checked, did_you_mean
 from spikebridge.settings.config import Config
 
 _RECIPES, _METHODS = (Path(__file__).parent / name for name in ("recipes", "methods"))
+_BACKBONE = Path(__file__).with_name("backbone.yaml")
 _LAST = 1000
 """Place in tables of a method that names none."""
 
@@ -108,6 +109,11 @@ def read_recipe(name: str, method: str | None = None) -> dict[str, Any]:
     merged = merge(settings, methods()[settings["method"]].settings)
     check_keys(merged, Config, str(path))
     return merged
+
+
+def read_backbone_defaults() -> dict[str, Any]:
+    """What `spikebridge backbone` takes where nothing else is said."""
+    return _read(_BACKBONE)
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

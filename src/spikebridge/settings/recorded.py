@@ -6,20 +6,22 @@ from typing import Any
 from spikebridge.base.errors import UserError
 from spikebridge.base.hooks import with_sources
 from spikebridge.settings.config import Config
+from spikebridge.settings.weights import with_weights_hash
 
 
 def plain_settings(config: Config) -> dict[str, Any]:
-    """Settings as YAML and JSON have them, each hook with the hash of its source.
+    """Settings as YAML and JSON have them, hooks with their source's hash, weights with theirs.
 
     Raises:
-        UserError: a value that YAML cannot give back, or a hook that cannot be imported.
+        UserError: a value that YAML cannot give back, a hook that cannot be imported, or no such
+            weights.
     """
     if type(config) is not Config:
         raise UserError(
             f"the settings are a {type(config).__qualname__}, which config.yaml cannot give back; "
             "give a spikebridge.settings.config.Config"
         )
-    return _plain(dataclasses.asdict(with_sources(config)))
+    return _plain(dataclasses.asdict(with_weights_hash(with_sources(config))))
 
 
 def _plain(value: Any, name: str = "") -> Any:

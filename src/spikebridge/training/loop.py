@@ -79,6 +79,8 @@ class Task(ABC):
     selecting: str = "validation"
     """Split on which the epoch is selected: `validation`, or `test` under protocol `kt`."""
 
+    selects: bool = True
+    """Whether the best evaluated epoch is kept; else the last one is."""
     captures: bool = False
     """Whether a step can be captured as a CUDA graph."""
 
@@ -141,8 +143,8 @@ def fit(
             training.
 
     Returns:
-        The epoch selected on validation, with its weights, at rank 0, and the seconds that training
-        took, those before an interruption included.
+        The epoch selected on validation, or the last one, with its weights, at rank 0, and the
+        seconds that training took, those before an interruption included.
 
     Raises:
         Interrupted: Ctrl-C was pressed; the run can be resumed.
@@ -173,8 +175,8 @@ def fit(
             due = batch == 0 and epoch % settings.evaluate_every == 0
             if last or (due and step / settings.steps >= task.evaluate_from):
                 training.evaluate(epoch - 1, step)
-            best = f"best {task.selecting} {max(training.best.top1, 0):.1f} %"
-            bar.update(shown, advance=1, note=best)
+            note = f"{task.selecting} {max(training.best.top1, 0):.1f} %"
+            bar.update(shown, advance=1, note=f"best {note}" if task.selects else note)
             late, stopping = any_of(training.is_checkpoint_due, stop.requested)
             if last or late or stopping:
                 training.save(step + 1)
@@ -250,7 +252,7 @@ class _Training:
 
     def _select(self, epoch: int, step: int) -> None:
         evaluation = self.task.validate()
-        if self.best.improved_by(evaluation):
+        if not self.task.selects or self.best.improved_by(evaluation):
             weights = {
                 k: v.detach().to("cpu", copy=True) for k, v in self.task.model.state_dict().items()
             }

@@ -1,6 +1,6 @@
-"""Settings of how the student is trained."""
+"""Settings of how the student, and a backbone for it, is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from spikebridge.base.checks import require
@@ -60,3 +60,28 @@ class TrainConfig:
             "train.lr must be positive, weight_decay and warmup_epochs not negative",
         )
         require(0 <= self.ema < 1, "train.ema must lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """What `spikebridge backbone` teaches a student's backbone on, before any recording is seen."""
+
+    photos: list[str] = field(default_factory=list)
+    """Folders of photos, at any depth. A photo's label is its own folder; those that lie in the
+    given folder itself have none."""
+    unlabelled: list[str] = field(default_factory=list)
+    """Folders of photos whose folders' names say nothing."""
+    exclude: list[str] = field(default_factory=list)
+    """Names of folders below these to pass over."""
+    learn: Literal["labels", "embedding", "both"] = "labels"
+    """`labels`: cross-entropy on the photos' labels. `embedding`: where the teacher puts each photo
+    (`teacher`), which needs no label. `both`: their sum, the labels' part where there are some."""
+    validation: float = 0.05
+    """Share of the photos that are not trained on; the curve of how well the features tell them
+    apart is of these."""
+    sets: list[str] = field(default_factory=list)
+    """Data sets whose photos these are, by name, caltech101 say: a run on data of such a name will
+    refuse the backbone, and names of single photos are not compared."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.validation < 1, "backbone.validation must lie in (0, 1)")

@@ -124,6 +124,11 @@ def _accuracy(title: str, config: Config, result: dict[str, Any], manifest: Mani
         else "epoch selected on validation, test read once"
     )
     own = [f"{name} {hook}" for name, hook in hooks_of(config).items()]
+    if backbone := result.get("backbone"):
+        lines.append(
+            f"- Started from the backbone {backbone['weights']}, SHA-256 {backbone['sha256']}, "
+            "taught on the photos of pool.csv"
+        )
     lines += [
         f"- Method: {result['method']}, seed {result['seed']}, epoch {result['best_epoch']} of "
         f"{config.train.epochs}, counted from 0",

@@ -91,6 +91,7 @@ def read_run(folder: Path) -> Run:
     """
     run = RunFolder(folder)
     result = run.result()
+    run.require_network()
     if missing := [key for key in _RESULT_KEYS if key not in result]:
         raise UserError(f"{run.result_file}: lacks {missing[0]!r}; train the run again")
     config = config_from(run.settings(), str(run.config_file))
