@@ -80,6 +80,7 @@ def test_the_errors_of_the_faq_are_those_of_the_source():
         assert fixed in source, error
 
 
-def test_the_pictures_are_of_the_concepts_page():
-    shown = set(re.findall(r"pictures/(\w+\.svg)", (DOCS / "concepts.md").read_text("utf-8")))
+def test_every_picture_is_on_a_page():
+    pages = "".join(path.read_text("utf-8") for path in DOCS.glob("*.md"))
+    shown = set(re.findall(r"pictures/(\w+\.svg)", pages))
     assert shown == {path.name for path in (DOCS / "pictures").glob("*.svg")}
