@@ -60,6 +60,8 @@ def load_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             description = json.loads(file.metadata()[_METADATA])
+            if not isinstance(description, dict):
+                raise TypeError
             return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(
