@@ -100,7 +100,7 @@ def test_a_split_that_sessions_cannot_fill_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no regular expression"):
         SplitConfig(group="(")
     with pytest.raises(ValueError, match=r"clean and few-shot"):
-        SplitConfig(group="(.+)_", protocol="kt")
+        SplitConfig(group="(.+)_", protocol="published")
 
 
 def test_a_session_on_both_sides_is_a_leak(tmp_path: Path) -> None:

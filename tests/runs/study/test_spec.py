@@ -69,7 +69,7 @@ def test_teacher_is_shared_by_arms_whose_settings_do_not_matter_to_it(make_study
             "weak": {"method": "ckd", "teacher": {"epochs": 2}},
             "leak": {
                 "method": "ckd",
-                "data": {"split": {"labelled_per_class": None, "protocol": "kt"}},
+                "data": {"split": {"labelled_per_class": None, "protocol": "published"}},
             },
         },
         against=None,
