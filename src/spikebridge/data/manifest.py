@@ -15,18 +15,22 @@ from spikebridge.base.files import write_text
 PROTOCOLS = ("clean", "few-shot", "published", "leaked")
 UNKNOWN = -1
 """Label of a photo whose class nobody knows."""
+LEAKED_ROLES = {
+    ("photo", "source"): "source of the student alone",
+    ("photo", "unused"): "unused: a photo of a test recording is a source in its place",
+}
+"""Of protocol `leaked` alone."""
 ROLES = {
     ("recording", "train"): "labelled",
     ("recording", "validation"): "selects the student",
     ("recording", "test"): "tests the student",
     ("recording", "unused"): "unused",
     ("photo", "train"): "source and teacher training",
-    ("photo", "source"): "source of the student alone",
     ("photo", "validation"): "selects the teacher",
     ("photo", "test"): "tests the teacher",
     ("photo", "unlabelled"): "source without a label, where the student takes such",
     ("photo", "held-out"): "unused: held out, as its recording, its copy or its likeness is",
-    ("photo", "unused"): "unused: a photo of a test recording is a source in its place",
+    **LEAKED_ROLES,
 }
 _PUBLISHED_ROLES = {
     ("recording", "test"): "selects and tests the student",

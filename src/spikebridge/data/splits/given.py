@@ -13,7 +13,16 @@ import numpy as np
 
 from spikebridge.base.errors import UserError
 from spikebridge.data.collection import Collection
-from spikebridge.data.manifest import COLUMNS, MARKS, PROTOCOLS, ROLES, Entry, Manifest, caseless
+from spikebridge.data.manifest import (
+    COLUMNS,
+    LEAKED_ROLES,
+    MARKS,
+    PROTOCOLS,
+    ROLES,
+    Entry,
+    Manifest,
+    caseless,
+)
 from spikebridge.data.settings import SplitConfig
 from spikebridge.data.splits.draw import (
     adopt_split,
@@ -149,7 +158,8 @@ def _index_of(
 
 
 def _placed(path: Path, number: int, row: dict[str, str], entry: Entry) -> Entry:
-    words = [split for kind, split in ROLES if kind == entry.kind]
+    roles = (role for role in ROLES if role not in LEAKED_ROLES)
+    words = [split for kind, split in roles if kind == entry.kind]
     if row["split"] not in words:
         _refuse(
             path, number, f"split {row['split']!r} of a {entry.kind}", f"use {', '.join(words)}"
