@@ -92,7 +92,7 @@ def audit(path: Path, cache: Path) -> Audit:
     manifest = run.manifest() if run else Manifest.read(path)
     labelled, allowed = manifest.labelled_photos, manifest.allowed
     by_position = {e.sha256 for e in labelled} if manifest.protocol == "published" else set()
-    seen = {
+    seen: dict[str, tuple[list[Entry], Set[str]]] = {
         "photos of the labelled recordings": (labelled, by_position),
         "this split's photos": (
             manifest.teaching_photos + manifest.select("photo", "source"),
@@ -114,8 +114,8 @@ def audit(path: Path, cache: Path) -> Audit:
         found.append(_backbone(run, manifest, origin, cache))
     held_there = unchanged(manifest.held_photos, origin, cache)
     found += [
-        _photos(manifest, where, *photos, held_there, origin, cache)
-        for where, photos in seen.items()
+        _photos(manifest, where, photos, may, held_there, origin, cache)
+        for where, (photos, may) in seen.items()
     ]
     return Audit(
         str(path),

@@ -344,8 +344,8 @@ def _with_leaks(
         split_of |= dict.fromkeys(leaves[:number], "unused")
     if not split_of:
         raise UserError(
-            "protocol leaked: no class has photos of two test recordings that look like no other; "
-            "raise data.split.test_per_class or data.split.leak.dose"
+            "protocol leaked: no class has enough test recordings whose own photo is known, here, "
+            "and like no other; raise data.split.test_per_class or data.split.leak.dose"
         )
     return tuple(replace(e, split=split_of.get(e.file, e.split)) for e in entries)
 
