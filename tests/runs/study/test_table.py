@@ -259,7 +259,7 @@ def test_curves_are_means_over_the_seeds_that_validation_selected(made, tmp_path
             continue
         seed, split = one.planned.seed, "validation"
         if one.planned.arm == "ckd" and seed == 1:
-            split = "test"  # as under protocol kt
+            split = "test"  # as under protocol published
         lines = [{"kind": "step", "epoch": 0}] + [
             {"kind": "eval", "split": split, "epoch": e, "progress": e / 4, "top1": 10.0 * e + seed}
             for e in (2, 4)
