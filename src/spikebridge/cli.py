@@ -40,7 +40,8 @@ def main(
         description: What `--help` says of it.
 
     Returns:
-        The exit code: 0, 1 for a leak that the audit found, 2 for bad input, 130 for Ctrl-C.
+        The exit code: 0, 1 for a leak that the audit found, 2 for bad input, 3 for a run that the
+        audit found to be let see what tests, 130 for Ctrl-C.
     """
     threading.excepthook = _quiet_about_full_disks
     try:

@@ -211,7 +211,7 @@ class RunFolder:
         return Pool.read(self.pool_file) if self.pool_file.exists() else None
 
     def metrics(self, kind: str) -> list[dict[str, Any]]:
-        """Read the records of one kind: `step` or `eval`.
+        """Read the records of one kind: `step`, `eval` or, with `train.read_test`, `test`.
 
         Raises:
             UserError: they are missing or damaged.

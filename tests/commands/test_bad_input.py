@@ -145,7 +145,7 @@ def test_an_unknown_option(refuse: Refuse, arguments: list[str], near: str) -> N
         ),
         (
             ["train", "digits", "--data.split.protocol", "some"],
-            ("data.split.protocol must be one of clean, few-shot, kt or null, not some",),
+            ("one of clean, few-shot, published, leaked or null, not some",),
         ),
         (
             ["train", "digits", "--data.source.simulator", "3"],

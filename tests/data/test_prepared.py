@@ -14,7 +14,13 @@ from spikebridge.data.feed.cache import CachedArrays
 from spikebridge.data.frames import frame_events
 from spikebridge.data.photos import fit_photo, read_photo
 from spikebridge.data.prepared import PreparedData, frame_file, prepare
-from spikebridge.data.settings import AugmentConfig, DataConfig, SourceConfig, SplitConfig
+from spikebridge.data.settings import (
+    AugmentConfig,
+    DataConfig,
+    LeakConfig,
+    SourceConfig,
+    SplitConfig,
+)
 from spikebridge.data.simulation.simulate import Simulator, simulate_photo
 
 SIMULATOR = Simulator(width=16, height=16, frames=12, amplitude=3.0)
@@ -234,16 +240,44 @@ def test_a_class_whose_photos_no_manifest_lets_train_is_refused(
     assert set(data.photos["train"].label_N) == {0}
 
 
-def test_protocol_kt_selects_on_its_test_recordings(config: DataConfig) -> None:
-    data = prepare(replace(config, split=SplitConfig(protocol="kt")), 0)
+def test_protocol_published_selects_on_its_test_recordings(tmp_path: Path) -> None:
+    config = recorded_folders(tmp_path, SIMULATOR, count=16)
+    data = prepare(replace(config, split=SplitConfig(protocol="published")), 0)
     assert data.manifest.selecting == "test"
     for kind in (data.events, data.photos):
         assert kind["validation"].files == kind["test"].files
-        for name in ("cup", "saw"):
-            trained = [f for f in kind["train"].files if Path(f).parent.name == name]
-            tested = [f for f in kind["test"].files if Path(f).parent.name == name]
-            assert [Path(f).stem for f in trained] == [f"image_{i:04d}" for i in range(1, 8)]
-            assert [Path(f).stem for f in tested] == ["image_0008"]
+    for name in ("cup", "saw"):
+        shown, tested = (
+            [Path(f).stem for f in data.photos[s].files if Path(f).parent.name == name]
+            for s in ("train", "test")
+        )
+        assert shown == [f"image_{i:04d}" for i in range(1, 16)]
+        assert tested == ["image_0016"]
+        assert sum(Path(f).parent.name == name for f in data.events["test"].files) == 2
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+def test_leaked_photos_are_the_students_sources_and_the_teachers_where_set(
+    tmp_path: Path, teacher: bool
+) -> None:
+    config = recorded_folders(tmp_path, SIMULATOR, count=12)
+    split = SplitConfig(
+        protocol="leaked", validation_per_class=1, test_per_class=4, leak=LeakConfig(0.5, teacher)
+    )
+    data = prepare(replace(config, split=split), 0, simulated_source=True)
+    place = lambda file: (Path(file).parent.name, Path(file).stem)  # noqa: E731
+    shown = {place(e.file) for e in data.manifest.leaked_recordings}
+    leaked = {f for f in data.photos["train"].files if place(f) in shown}
+    taught = data.labelled.photos["train"]
+    assert len(shown) == len(leaked) == 4
+    own = {*data.photos["train"].files} - {*taught.files}
+    assert own == (set() if teacher else leaked)
+    for row, file in enumerate(taught.files):  # The pixels are still those of the file.
+        there = data.photos["train"].files.index(file)
+        assert taught.label_N[row] == data.photos["train"].label_N[there]
+        np.testing.assert_array_equal(
+            taught.photos_N3HW[row], data.photos["train"].photos_N3HW[there]
+        )
 
 
 def test_a_bad_recording_or_photo_is_named(config: DataConfig) -> None:

@@ -4,6 +4,7 @@ import csv
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -100,7 +101,7 @@ def test_a_split_that_sessions_cannot_fill_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no regular expression"):
         SplitConfig(group="(")
     with pytest.raises(ValueError, match=r"clean and few-shot"):
-        SplitConfig(group="(.+)_", protocol="kt")
+        SplitConfig(group="(.+)_", protocol="published")
 
 
 def test_a_session_on_both_sides_is_a_leak(tmp_path: Path) -> None:
@@ -238,6 +239,28 @@ def test_given_splits_that_are_refused(tmp_path: Path) -> None:
     refused(lambda: _given(tmp_path, wrong, "file,split,class"), "line 2", "class 'saw'")
     mixed = [f"{line},{'a' if 'cup' in line else 'b'}" for line in lines]
     refused(lambda: _given(tmp_path, mixed, "file,split,group"), "session", "held out")
+
+
+@pytest.mark.parametrize("protocol", ["published", "leaked"])
+def test_a_split_that_lets_training_see_what_tests_is_given_whole(
+    tmp_path: Path, protocol: Literal["published", "leaked"]
+) -> None:
+    _folders(tmp_path)
+    config = _config(tmp_path)
+    own = replace(config, split=SplitConfig(protocol=protocol, validation_per_class=1))
+    _, manifest = open_split(own, 1)
+    assert manifest.leaked_recordings
+    manifest.write(tmp_path / "whole.csv")
+    whole = _config(tmp_path, manifest=str(tmp_path / "whole.csv"))
+    assert open_split(whole, 7)[1] == manifest
+    lines = _lines(train=("oct06a",), validation=("oct07",), test=("nov02",))
+    rows = [f"{line},{protocol}" for line in lines]
+    refused(lambda: _given(tmp_path, rows, "file,split,protocol"), "clean, few-shot", "sha256")
+    if protocol == "leaked":  # What it leaks to nobody stays held out.
+        photo = next(e for e in manifest.held_photos if e.split == "held-out")
+        entries = [replace(e, split="train") if e == photo else e for e in manifest.entries]
+        replace(manifest, entries=tuple(entries)).write(tmp_path / "whole.csv")
+        refused(lambda: open_split(whole, 7), photo.file, "make it held-out")
 
 
 def test_a_given_split_in_which_training_sees_what_tests_is_refused(tmp_path: Path) -> None:

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from PIL import Image
 
-from factories import collection_in, refused
+from factories import collection_in, photo_folder, picture, refused
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import file_sha256
 from spikebridge.data.datasets.catalog import Collection, Item
 from spikebridge.data.manifest import ROLES, Entry, Manifest
-from spikebridge.data.settings import SplitConfig
+from spikebridge.data.prepared import open_split
+from spikebridge.data.settings import DataConfig, LeakConfig, SplitConfig
 from spikebridge.data.splits import draw as splits
 from spikebridge.data.splits.draw import adopt_split
 from spikebridge.runs.train import refuse_leaking_teacher
@@ -342,7 +344,7 @@ def test_a_photo_that_is_known_and_not_here_leaves_no_doubt(tmp_path: Path) -> N
         assert sum(not e.pair for e in adopted.held_recordings) == left
 
 
-@pytest.mark.parametrize("protocol", ["clean", "kt"])
+@pytest.mark.parametrize("protocol", ["clean", "published", "leaked"])
 def test_a_class_without_photos_is_split_and_leaves_no_doubt(tmp_path: Path, protocol: str) -> None:
     collection = collection_in(tmp_path, {"ant": 20, "bee": 20}, {"ant": 20, "bee": 0})
     recordings = [
@@ -435,7 +437,9 @@ def test_items_are_drawn_without_regard_to_their_order(root: Path) -> None:
         ({"protocol": "clean"}, "clean"),
         ({"labelled_per_class": 3}, "few-shot"),
         ({"protocol": "few-shot", "labelled_per_class": 3}, "few-shot"),
-        ({"protocol": "kt"}, "kt"),
+        ({"protocol": "published"}, "published"),
+        ({"protocol": "leaked"}, "leaked"),
+        ({"protocol": "leaked", "labelled_per_class": 3, "test_per_class": 5}, "leaked"),
     ],
     ids=str,
 )
@@ -444,7 +448,7 @@ def test_the_protocol_is_named_in_the_manifest(root: Path, settings: dict, name:
     manifest = make_split(collection, SplitConfig(**settings), 0)
     assert manifest.protocol == name
     assert {line.split(",")[6] for line in manifest.text().splitlines()[1:]} == {name}
-    assert manifest.selecting == ("test" if name == "kt" else "validation")
+    assert manifest.selecting == ("test" if name == "published" else "validation")
 
 
 @pytest.mark.parametrize(
@@ -452,7 +456,7 @@ def test_the_protocol_is_named_in_the_manifest(root: Path, settings: dict, name:
     [
         {"protocol": "few-shot"},
         {"protocol": "clean", "labelled_per_class": 3},
-        {"protocol": "kt", "labelled_per_class": 3},
+        {"protocol": "published", "labelled_per_class": 3},
     ],
     ids=str,
 )
@@ -461,35 +465,158 @@ def test_label_budgets_belong_to_few_shot(settings: dict) -> None:
         SplitConfig(**settings)
 
 
-@given(recordings=st.integers(2, 40), photos=st.integers(2, 40), paired=st.booleans())
-def test_protocol_kt_cuts_each_class_at_nine_tenths(
-    root: Path, recordings: int, photos: int, paired: bool
+@given(recordings=st.integers(1, 40), photos=st.integers(1, 40), seed=st.integers(0, 3))
+def test_protocol_published_cuts_each_class_at_nine_tenths(
+    root: Path, recordings: int, photos: int, seed: int
 ) -> None:
     collection = collection_in(root, {"ant": recordings}, {"ant": photos})
-    if not paired:
-        collection = _unpaired(collection)
-    config = SplitConfig(protocol="kt")
-    train = round(0.9 * recordings)
-    if not 0 < train < recordings:
-        refused(lambda: make_split(collection, config, 0), "'ant'", "too few for protocol kt")
-        return
-    manifest_of = lambda: make_split(collection, config, 0)  # noqa: E731
-    if round(0.9 * photos) == photos and (not paired or photos <= train):
-        refused(manifest_of, "'ant'", "kt")
+    collection = replace(
+        collection, photos=collection.photos[::-1]
+    )  # Numbers count, not the order.
+    manifest_of = lambda: make_split(collection, SplitConfig(protocol="published"), seed)  # noqa: E731
+    train, shown = round(0.9 * recordings), round(0.9 * photos) + 1  # Inclusive upper bound.
+    if not 0 < train < recordings or shown >= photos:
+        refused(manifest_of, "class 'ant'", "too few for protocol published")
         return
     manifest = manifest_of()
-    assert [e.number for e in manifest.select("recording", "train")] == [
-        f"{i:04d}" for i in range(train)
-    ]
+    assert len(manifest.select("recording", "train")) == train
     assert len(manifest.select("recording", "test")) == recordings - train
-    tested = {e.number for e in manifest.select("photo", "test")}
-    if paired and photos > train:
-        assert tested == {f"{i:04d}" for i in range(train, min(photos, recordings))}
-    else:
-        assert tested == {f"{i:04d}" for i in range(round(0.9 * photos), photos)}
-    assert manifest.used("recording", "validation") == manifest.select("recording", "test")
-    roles = {manifest.role(e) for e in manifest.entries}
-    assert "selects and tests the student" in roles
+    assert [e.number for e in manifest.sources] == [f"{i:04d}" for i in range(shown)]
+    tested = manifest.select("recording", "test")
+    assert manifest.used("recording", "validation") == tested
+    assert manifest.leaked_recordings == [e for e in tested if int(e.number) < min(shown, photos)]
+    assert "selects and tests the student" in {manifest.role(e) for e in manifest.entries}
+    assert Manifest.parse(manifest.text()) == manifest
+
+
+def test_protocol_published_takes_photos_by_number_and_recordings_in_no_order(root: Path) -> None:
+    collection = collection_in(root, {"ant": 40}, {"ant": 40})
+    numbers = [str(i) for i in range(1, 41)]  # In order of name 10 comes before 2.
+    photos = [replace(i, number=n) for i, n in zip(collection.photos, numbers, strict=True)]
+    collection = replace(collection, photos=sorted(photos, key=lambda i: i.number))
+    splits = [make_split(collection, SplitConfig(protocol="published"), s) for s in range(20)]
+    for manifest in splits:
+        assert [int(e.number) for e in manifest.select("photo", "train")] == [*range(1, 38)]
+    leaked = [len(m.leaked_recordings) for m in splits]  # Of 4; each with a chance of 37 in 40.
+    assert 3.2 < np.mean(leaked) < 4
+    assert len({tuple(e.number for e in m.select("recording", "test")) for m in splits}) == 20
+
+
+def test_copies_are_left_where_protocol_published_puts_them(root: Path, tmp_path: Path) -> None:
+    collection = collection_in(tmp_path, {"ant": 20}, {"ant": 20})
+    for item in collection.photos:
+        Path(item.file).write_text("all the same")
+    manifest = make_split(collection, SplitConfig(protocol="published"), 0)
+    assert Counter(e.split for e in manifest.entries if e.kind == "photo") == {
+        "train": 19, "test": 1
+    }  # fmt: skip
+
+
+LEAKED = SplitConfig(protocol="leaked", validation_per_class=2, test_per_class=7)
+
+
+@given(dose=st.sampled_from([0.2, 0.5, 0.9]), seed=st.integers(0, 3), teacher=st.booleans())
+def test_protocol_leaked_puts_test_photos_in_the_place_of_training_photos(
+    root: Path, dose: float, seed: int, teacher: bool
+) -> None:
+    collection = collection_in(root, {"ant": 20, "bee": 16}, {"ant": 24, "bee": 20})
+    clean = make_split(collection, replace(LEAKED, protocol="clean"), seed - seed % 2)
+    config = replace(LEAKED, leak=LeakConfig(dose, teacher))
+    manifest = make_split(collection, config, seed)
+    assert manifest.protocol == "leaked"
+    recordings = lambda m: [e for e in m.entries if e.kind == "recording"]  # noqa: E731
+    assert recordings(manifest) == recordings(clean)
+    count = lambda photos: Counter(e.class_name for e in photos)  # noqa: E731
+    assert count(manifest.sources) == count(clean.sources)
+    assert manifest.select("photo", "validation") == clean.select("photo", "validation")
+    assert count(manifest.leaked_recordings) == {"ant": int(7 * dose), "bee": int(7 * dose)}
+    shown = {e.pair for e in manifest.leaked_recordings}
+    leaked = [e for e in manifest.sources if e.pair in shown]
+    assert {e.split for e in leaked} == {"train" if teacher else "source"}
+    assert {e.sha256 for e in leaked} == manifest.allowed
+    assert (leaked[0] in manifest.teaching_photos) == teacher
+    assert leaked[0] in manifest.seen_photos
+    held = {e.pair for e in manifest.select("recording", "validation")}
+    assert not held & {e.pair for e in manifest.seen_photos}
+    assert Manifest.parse(manifest.text()) == manifest
+
+
+def test_odd_seeds_leak_the_other_half(root: Path) -> None:
+    collection = collection_in(root, {"ant": 20, "bee": 21}, {"ant": 20, "bee": 21})
+    for own in (LEAKED, replace(LEAKED, seed=5)):
+        even, odd, next_even = (make_split(collection, own, seed) for seed in (4, 5, 6))
+        tests = [{e.file for e in m.select("recording", "test")} for m in (even, odd, next_even)]
+        leaked = [{e.file for e in m.leaked_recordings} for m in (even, odd, next_even)]
+        assert tests[0] == tests[1]
+        assert len(leaked[0]) == len(leaked[1]) == 6
+        assert not leaked[0] & leaked[1]
+        assert (leaked[2] == leaked[0]) == (tests[2] == tests[0]) == (own.seed is not None)
+
+
+def test_a_photo_that_looks_like_another_held_out_one_is_not_leaked(tmp_path: Path) -> None:
+    photo_folder(tmp_path / "png", classes=["ant"], count=20, side=40)
+    for twin in range(2, 21, 2):  # Each even photo is the odd one before it, but for a pixel.
+        pixels = picture(twin - 2, 40).copy()
+        pixels[0, 0] ^= 64
+        Image.fromarray(pixels).save(tmp_path / "png" / "ant" / f"image_{twin:04d}.png")
+    config = DataConfig(
+        name="folders",
+        photos=str(tmp_path / "png"),
+        split=replace(LEAKED, seed=0),
+        cache=str(tmp_path / "cache"),
+    )
+    leaked = set()
+    for seed in (0, 1):
+        _, manifest = open_split(config, seed)
+        held = [int(e.number[-4:]) for e in manifest.held_photos]
+        mine = [int(e.number[-4:]) for e in manifest.leaked_recordings]
+        assert all(((n - 1) ^ 1) + 1 not in held for n in mine)
+        leaked |= {*mine}
+    assert leaked
+
+
+@pytest.mark.parametrize(
+    ("tests", "words"),
+    [
+        (19, ["class 'ant'", "2 training photos, too few for 9", "data.split.leak.dose"]),
+        (1, ["protocol leaked", "no class", "test_per_class"]),
+    ],
+    ids=["no training photo left", "nothing to leak"],
+)
+def test_a_split_that_cannot_be_leaked_is_refused(root: Path, tests: int, words: list[str]) -> None:
+    collection = collection_in(root, {"ant": 24}, {"ant": 24})
+    refused(lambda: make_split(collection, replace(LEAKED, test_per_class=tests), 0), *words)
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"leak": LeakConfig(0.3)}, "belongs to protocol leaked"),
+        ({"protocol": "leaked", "labelled_photos_per_class": 2}, "labelled_photos_per_class"),
+        ({"protocol": "leaked", "group": "(.+)_"}, "not to leaked"),
+    ],
+    ids=str,
+)
+def test_what_protocol_leaked_does_not_go_with_is_refused(settings: dict, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        SplitConfig(**settings)
+    with pytest.raises(ValueError, match="dose"):
+        LeakConfig(dose=1.0)
+
+
+def test_a_teacher_of_a_leaked_split_sees_what_that_split_shows_it(
+    root: Path, tmp_path: Path
+) -> None:
+    collection = collection_in(root, {"ant": 40}, {"ant": 40})
+    leaked, told, swapped = (
+        make_split(collection, replace(LEAKED, leak=LeakConfig(teacher=teacher)), seed)
+        for teacher, seed in ((False, 0), (True, 0), (True, 1))
+    )
+    published = make_split(collection, SplitConfig(protocol="published"), 0)
+    for own in (leaked, told, published):
+        refuse_leaking_teacher(tmp_path, own, own)
+    for teacher, student in ((told, leaked), (told, swapped), (published, told)):
+        refused(lambda t=teacher, s=student: refuse_leaking_teacher(tmp_path, t, s), "held out")
 
 
 def _unpaired(collection: Collection) -> Collection:

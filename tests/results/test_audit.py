@@ -19,7 +19,9 @@ from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import prepare
 from spikebridge.results.audit import Audit, audit
 from spikebridge.results.export.card import _accuracy
+from spikebridge.results.tables import marks_of
 from spikebridge.results.trained import load_run
+from spikebridge.run_folder import RunFolder
 from spikebridge.runs.train import train_student
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
@@ -253,18 +255,74 @@ def test_photos_that_are_gone_or_changed_are_said(run: Path, trained: Path, tmp_
     assert any("2 photos are no longer" in doubt for doubt in found.unproved)
 
 
-def test_protocol_kt_is_a_leak_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    photo_folder(tmp_path / "photos", count=12, side=40)
-    run = _train(tmp_path, validation_per_class=1, test_per_class=1, protocol="kt")
-    assert json.loads((run / "result.json").read_text())["selected_on"] == "test"
-    assert main(["audit", str(run), "--cache", str(tmp_path / "cache")]) == 1
+@pytest.mark.parametrize(
+    ("split", "mark", "told"),
+    [
+        (
+            {"protocol": "published"},
+            "selected on test, sources show test recordings (protocol published)",
+            "selection: 1 found (the checkpoint)",
+        ),
+        (
+            {"protocol": "leaked"},
+            "leaked on purpose (protocol leaked), test read during training",
+            "selection: 1 found (the training)",
+        ),
+        (
+            {"protocol": "leaked", "leak": {"teacher": True}},
+            "leaked on purpose (protocol leaked), test read during training",
+            "pair: 2 found (the teacher's photos)",
+        ),
+    ],
+    ids=["published", "leaked", "leaked to the teacher"],
+)
+def test_what_a_protocol_lets_training_see_is_counted_and_named_at_every_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture, split: dict, mark: str, told: str
+) -> None:
+    photo_folder(tmp_path / "photos", count=16, side=40)
+    config = _config(tmp_path, **split)
+    leaked = split["protocol"] == "leaked"
+    config = replace(config, train=replace(config.train, read_test=leaked))
+    run, settings = tmp_path / "ckd", tmp_path / "mine.yaml"
+    settings.write_text(yaml.safe_dump(plain_settings(config)))
+    assert main(["train", str(settings), "--out", str(run)]) == 0
+    assert mark in capsys.readouterr().out.splitlines()[-1]
+    assert main(["audit", str(run)]) == 3
     page = capsys.readouterr().out
-    assert "protocol kt" in page
-    assert "selection: test recordings" in page
+    manifest = Manifest.read(run / "manifest.csv")
+    shown, tests = len(manifest.leaked_recordings), len(manifest.select("recording", "test"))
+    taught = 0 if leaked and "leak" not in split else shown
+    assert 0 < shown <= tests == 4
+    assert (
+        f"photos of test recordings: of {shown} of {tests} are among the student's sources, of "
+        f"{taught} in the teacher's training" in page
+    )
+    assert f"ALLOWED   {told}" in page
+    assert "LEAK  " not in page
     assert main(["compare", str(run)]) == 0
-    assert "selected on test" in capsys.readouterr().out
+    assert mark in capsys.readouterr().out
     assert main(["evaluate", str(run)]) == 0
-    assert "selected on test" in capsys.readouterr().out
+    assert mark in capsys.readouterr().out
+    marks = marks_of(RunFolder(run).result())
+    card = _accuracy("x", config, RunFolder(run).result(), None)
+    assert all(f"**{one}**" in card for one in marks)
+    # What the protocol does not allow is a leak as before.
+    train, test = (manifest.select("recording", s)[0] for s in ("train", "test"))
+    entries = [replace(e, sha256=test.sha256) if e == train else e for e in manifest.entries]
+    _edit(run, replace(manifest, entries=tuple(entries)))
+    assert audit(run, tmp_path / "cache").verdict == "leak"
+
+
+def test_test_recordings_that_were_read_in_secret_are_a_leak(run: Path, trained: Path) -> None:
+    lines = (run / "metrics.jsonl").read_text()
+    record = json.dumps({"kind": "test", "split": "test", "epoch": 0, "top1": 50.0})
+    (run / "metrics.jsonl").write_text(f"{lines}{record}\n")
+    (leak,) = _look(run, trained).leaks
+    assert "were read at 1 evaluations" in str(leak)
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["train"]["read_test"] = True
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert _look(run, trained).verdict == "allowed"
 
 
 def test_exit_codes_and_json(

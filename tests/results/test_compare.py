@@ -75,16 +75,17 @@ def test_label_budgets_are_rows_of_their_own(tmp_path):
     assert "| all | ckd |" in markdown(compare(runs))
 
 
-def test_protocol_kt_is_a_row_of_its_own_that_says_so(tmp_path):
-    runs = [fake_run(tmp_path, "ckd", 0, 90.0, protocol=name) for name in ("kt", "clean")]
+def test_protocol_published_is_a_row_of_its_own_that_says_so(tmp_path):
+    runs = [fake_run(tmp_path, "ckd", 0, 90.0, protocol=name) for name in ("published", "clean")]
     rows = compare(runs)
-    assert [row.protocol for row in rows] == ["clean", "kt"]
+    assert [row.protocol for row in rows] == ["clean", "published"]
     lines = markdown(rows).splitlines()
     assert "| digits | clean | 2 | ckd | 90.0 |" in lines[2]
-    assert "| digits | selected on test (protocol kt) | 2 | ckd | 90.0 |" in lines[3]
+    assert "(protocol published) | 2 | ckd | 90.0 |" in lines[3]
+    assert "| digits | selected on test, sources show test recordings" in lines[3]
     for suffix in ("csv", "json"):
         write_table(rows, tmp_path / f"table.{suffix}")
-        assert "kt" in (tmp_path / f"table.{suffix}").read_text()
+        assert "published" in (tmp_path / f"table.{suffix}").read_text()
 
 
 def test_settings_are_chosen_on_validation(runs, tmp_path, capsys):

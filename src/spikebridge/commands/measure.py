@@ -13,14 +13,14 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
 
 def _evaluate(given: Namespace) -> None:
     """Measure a trained run again on its own validation or test split."""
-    from spikebridge.data.manifest import SELECTED_ON_TEST, UNPROVED
+    from spikebridge.data.manifest import UNPROVED
+    from spikebridge.results.tables import marks_of
     from spikebridge.results.trained import evaluate_run
     from spikebridge.run_folder import RunFolder
 
     evaluation = evaluate_run(Path(given.run), given.split)
     result = RunFolder(Path(given.run)).result()
-    marks = [SELECTED_ON_TEST] if result.get("protocol") == "kt" else []
-    marks += [UNPROVED] if result.get("unproved") else []
+    marks = [*marks_of(result), *([UNPROVED] if result.get("unproved") else [])]
     print(
         f"{given.run}: {given.split} top-1 {evaluation.top1:.2f} %, loss {evaluation.loss:.4f}, "
         f"{len(evaluation.files)} samples" + "".join(f", {mark}" for mark in marks)

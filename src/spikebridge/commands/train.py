@@ -115,16 +115,17 @@ def _train(given: Namespace) -> None:
 
 
 def _print_result(folder: Path, result: dict[str, Any], already: bool) -> None:
-    from spikebridge.data.manifest import SELECTED_ON_TEST, UNPROVED
+    from spikebridge.data.manifest import UNPROVED
+    from spikebridge.results.tables import marks_of
 
     if already:
         print(f"{folder}: trained already; delete it to train again", file=sys.stderr)
-    validated = "the last epoch, for no photo selects"
-    if result["val_top1"] is not None:
-        validated = f"validation {result['val_top1']:.2f} %"
+    validated = [] if result["selected_on"] == "test" else ["the last epoch, for no photo selects"]
+    if validated and result["val_top1"] is not None:
+        validated = [f"validation {result['val_top1']:.2f} %"]
     print(
         f"{folder}: test top-1 {result['test_top1']:.2f} % "
-        f"({SELECTED_ON_TEST if result['protocol'] == 'kt' else validated}, "
+        f"({', '.join([*marks_of(result), *validated])}, "
         f"epoch {result['best_epoch']}, {result['seconds']:.0f} s)"
         + (f", {UNPROVED}; spikebridge audit {folder} says why" if result.get("unproved") else "")
     )

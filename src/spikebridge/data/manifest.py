@@ -12,9 +12,14 @@ from pathlib import Path
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import write_text
 
-PROTOCOLS = ("clean", "few-shot", "kt")
+PROTOCOLS = ("clean", "few-shot", "published", "leaked")
 UNKNOWN = -1
 """Label of a photo whose class nobody knows."""
+LEAKED_ROLES = {
+    ("photo", "source"): "source of the student alone",
+    ("photo", "unused"): "unused: a photo of a test recording is a source in its place",
+}
+"""Of protocol `leaked` alone."""
 ROLES = {
     ("recording", "train"): "labelled",
     ("recording", "validation"): "selects the student",
@@ -25,13 +30,19 @@ ROLES = {
     ("photo", "test"): "tests the teacher",
     ("photo", "unlabelled"): "source without a label, where the student takes such",
     ("photo", "held-out"): "unused: held out, as its recording, its copy or its likeness is",
+    **LEAKED_ROLES,
 }
-_KT_ROLES = {
+_PUBLISHED_ROLES = {
     ("recording", "test"): "selects and tests the student",
     ("photo", "test"): "selects and tests the teacher",
 }
-SELECTED_ON_TEST = "selected on test (protocol kt)"
-"""What every figure made by protocol `kt` must say."""
+MARKS = {
+    "published": "selected on test, sources show test recordings (protocol published)",
+    "leaked": "leaked on purpose (protocol leaked)",
+}
+"""What every figure must say that was made by a protocol which lets training see what tests."""
+TEST_READ = "test read during training"
+"""What every figure must say of a run with `train.read_test`."""
 LAST_EPOCH = "last epoch"
 """What stands in the place of the split that selects where there is none, and nothing to select."""
 UNPROVED = "unproved: a leak cannot be excluded"
@@ -84,7 +95,7 @@ class Entry:
     """Equal for a recording and the photo that it was made of; empty where that is unknown. One
     that no photo has says that the photo is not among these."""
     split: str
-    """`train`, `validation`, `test`, `unused` (recordings), `held-out` or `unlabelled` (photos)."""
+    """`train`, `validation`, `test`, `unused`; `source`, `held-out` or `unlabelled` (photos)."""
     sha256: str
     group: str = ""
     """Recording session, which is in one split only; empty where none is named."""
@@ -101,20 +112,20 @@ class Manifest:
 
     entries: tuple[Entry, ...]
     protocol: str = "clean"
-    """`clean`, `few-shot` or `kt`."""
+    """`clean`, `few-shot`, `published` or `leaked`."""
 
-    def select(self, kind: str, split: str) -> list[Entry]:
-        """Entries of one kind and split, in manifest order."""
-        return [e for e in self.entries if e.kind == kind and e.split == split]
+    def select(self, kind: str, *splits: str) -> list[Entry]:
+        """Entries of one kind and of any of some splits, in manifest order."""
+        return [e for e in self.entries if e.kind == kind and e.split in splits]
 
     def used(self, kind: str, split: str) -> list[Entry]:
-        """Entries that serve as one split: protocol `kt` validates on its test entries."""
+        """Entries that serve as one split: protocol `published` validates on its test entries."""
         return self.select(kind, self.selecting if split == "validation" else split)
 
     @property
     def selecting(self) -> str:
         """The split on which epochs are selected."""
-        return "test" if self.protocol == "kt" else "validation"
+        return "test" if self.protocol == "published" else "validation"
 
     @property
     def held_recordings(self) -> list[Entry]:
@@ -129,12 +140,37 @@ class Manifest:
     @property
     def seen_photos(self) -> list[Entry]:
         """Photos that training sees: sources and what trains or selects the teacher."""
-        return self.teaching_photos + self.select("photo", "unlabelled")
+        return self.teaching_photos + self.select("photo", "source", "unlabelled")
 
     @property
     def teaching_photos(self) -> list[Entry]:
         """Photos with labels that training sees: they train or select the teacher."""
         return self.select("photo", "train") + self.select("photo", "validation")
+
+    @property
+    def sources(self) -> list[Entry]:
+        """Photos with labels that the student's hybrid stream takes, in manifest order."""
+        return self.select("photo", "train", "source")
+
+    @property
+    def leaked_recordings(self) -> list[Entry]:
+        """Test recordings whose own photo is a source, as far as pairs tell."""
+        return self.shown_by(self.sources)
+
+    @property
+    def allowed(self) -> set[str]:
+        """Contents of the photos that the protocol lets training see, whatever they show."""
+        if self.protocol == "published":
+            return {e.sha256 for e in self.seen_photos}
+        if self.protocol == "leaked":
+            tested = {self.scene(e) for e in self.select("recording", "test")} - {""}
+            return {e.sha256 for e in self.sources if self.scene(e) in tested}
+        return set()
+
+    def shown_by(self, photos: Iterable[Entry]) -> list[Entry]:
+        """Test recordings that were made of some photos, of any manifest, as far as pairs tell."""
+        scenes = {self.scene(e) for e in photos} - {""}
+        return [e for e in self.select("recording", "test") if self.scene(e) in scenes]
 
     @property
     def held_photos(self) -> list[Entry]:
@@ -229,7 +265,8 @@ class Manifest:
     def role(self, entry: Entry) -> str:
         """What an entry is for, in words."""
         key = (entry.kind, entry.split)
-        return _KT_ROLES.get(key, ROLES[key]) if self.protocol == "kt" else ROLES[key]
+        published = _PUBLISHED_ROLES if self.protocol == "published" else {}
+        return published.get(key, ROLES[key])
 
     def text(self) -> str:
         """As CSV."""

@@ -43,9 +43,9 @@ class PreparedData:
     """Sensor width and height; None where each file tells it."""
     manifest: Manifest
     events: dict[str, EventSet]
-    """By split: train, validation, test; protocol `kt` validates on its test recordings."""
+    """By split: train, validation, test; protocol `published` validates on its test recordings."""
     photos: dict[str, PhotoSet]
-    """By split: train, validation, test."""
+    """By split: train, the student's sources; validation, test."""
     unlabelled: PhotoSet | None = None
     """Photos without labels, where there are any; label_N has the class that a study hides, or
     `UNKNOWN`."""
@@ -54,8 +54,20 @@ class PreparedData:
 
     @property
     def labelled(self) -> "PreparedData":
-        """What a teacher is shown: the same without the photos that nobody has sorted."""
-        return replace(self, manifest=self.manifest.without_strangers, unlabelled=None)
+        """What a teacher is shown: the same without the student's own sources.
+
+        These are the photos that nobody has sorted, and of protocol `leaked` the leaked ones.
+        """
+        own = {e.file for e in self.manifest.select("photo", "source")}
+        train = self.photos["train"]
+        if own:
+            train = train.only(np.array([i for i, f in enumerate(train.files) if f not in own]))
+        return replace(
+            self,
+            manifest=self.manifest.without_strangers,
+            photos=self.photos | {"train": train},
+            unlabelled=None,
+        )
 
 
 def prepare(
@@ -82,7 +94,7 @@ def prepare(
     collection, manifest = open_split(config, seed, manifest)
     recordings = {s: manifest.used("recording", s) for s in SPLITS}
     photos = {s: manifest.used("photo", s) for s in SPLITS}
-    sources = {s: manifest.select("photo", s) for s in ("train", "unlabelled")}
+    sources = {"train": manifest.sources, "unlabelled": manifest.select("photo", "unlabelled")}
     counts = _framed(config, collection.sensor, recordings, processes)
     pixels = fitted_photos(config, photos | sources, processes)
     camera, simulated, step_source = None, dict.fromkeys(sources), None

@@ -9,14 +9,31 @@ from spikebridge.data.simulation.camera import Simulator
 
 
 @dataclass(frozen=True)
+class LeakConfig:
+    """How protocol `leaked` breaks a split on purpose, to measure what a leak is worth."""
+
+    dose: float = 0.5
+    """Share of each class's test recordings whose own photo is among the student's sources; as many
+    training photos of the class make way. Which recordings, the split's seed draws; runs with an
+    odd seed take them from the other end of the draw, at 0.5 the other half."""
+    teacher: bool = False
+    """Whether the teacher is trained on these photos, too."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.dose < 1, "data.split.leak.dose must lie in (0, 1)")
+
+
+@dataclass(frozen=True)
 class SplitConfig:
     """Which recordings and photos train, validate and test."""
 
-    protocol: Literal["clean", "few-shot", "kt"] | None = None
+    protocol: Literal["clean", "few-shot", "published", "leaked"] | None = None
     """`clean`: train, validation and test by class and seed; `few-shot`: the same with
-    labelled_per_class labelled recordings; `kt`: the first 90 % of each class train, the rest tests
-    and also selects the epoch, only to compare with published figures. Null takes `few-shot` where
-    labelled_per_class is set, else `clean`."""
+    labelled_per_class labelled recordings; `published`: recordings in random order and photos in
+    that of their numbers, 90 % of each class train, the rest tests and also selects the epoch, only
+    to compare with published figures; `leaked`: `clean` (or `few-shot`, where labelled_per_class is
+    set) with photos of test recordings among the sources, only to measure what that is worth
+    (`leak`). Null takes `few-shot` where labelled_per_class is set, else `clean`."""
     labelled_per_class: int | None = None
     """Labelled training recordings per class (k); null takes all that are left."""
     validation_per_class: int = 5
@@ -48,16 +65,33 @@ class SplitConfig:
     manifest: str | None = None
     """A CSV file that names the split of each recording instead of drawing one: a run's
     manifest.csv, or the columns file and split alone."""
+    leak: LeakConfig = field(default_factory=LeakConfig)
+    """Of protocol `leaked` alone."""
 
     @property
-    def name(self) -> Literal["clean", "few-shot", "kt"]:
+    def name(self) -> Literal["clean", "few-shot", "published", "leaked"]:
         """The protocol."""
         return self.protocol or ("few-shot" if self.labelled_per_class else "clean")
 
+    def seed_of(self, run: int) -> int:
+        """Seed of the draw, for a run's seed.
+
+        Under protocol `leaked` an odd seed shares the even one's below it, and leaks the others.
+        """
+        if self.seed is not None:
+            return self.seed
+        return run - run % 2 if self.protocol == "leaked" else run
+
     def __post_init__(self) -> None:
+        require_plain_parts(self, "data.split.")
         require(
-            self.protocol is None or (self.protocol == "few-shot") == bool(self.labelled_per_class),
+            self.protocol in (None, "leaked")
+            or (self.protocol == "few-shot") == bool(self.labelled_per_class),
             "data.split.labelled_per_class belongs to protocol few-shot: set both or neither",
+        )
+        require(
+            self.protocol == "leaked" or self.leak == LeakConfig(),
+            "data.split.leak belongs to protocol leaked: set data.split.protocol leaked",
         )
         require(
             self.labelled_per_class is None or self.labelled_per_class >= 1,
@@ -78,11 +112,15 @@ class SplitConfig:
             self.labelled_photos_per_class is None or self.labelled_photos_per_class >= 1,
             "data.split.labelled_photos_per_class must be at least 1",
         )
+        require(
+            self.labelled_photos_per_class is None or self.protocol != "leaked",
+            "data.split.labelled_photos_per_class does not go with protocol leaked; unset it",
+        )
         require(self.seed is None or self.seed >= 0, "data.split.seed must not be negative")
         if self.group is not None:
             require(
-                self.protocol != "kt",
-                "data.split.group belongs to protocols clean and few-shot; kt cuts by name",
+                self.name in ("clean", "few-shot"),
+                f"data.split.group belongs to protocols clean and few-shot, not to {self.protocol}",
             )
             try:
                 re.compile(self.group)

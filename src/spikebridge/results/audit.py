@@ -1,14 +1,15 @@
 """The audit: does anything that tests a student touch what trained it or its teacher?"""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.hooks import bare, is_hook
-from spikebridge.data.manifest import LAST_EPOCH, Entry, Manifest
+from spikebridge.data.manifest import LAST_EPOCH, MARKS, Entry, Manifest
 from spikebridge.data.pool import Pool, unchanged
 from spikebridge.data.splits.draw import lookalike_photos
 from spikebridge.run_folder import RunFolder
@@ -39,15 +40,20 @@ class Audit:
     checks: tuple[str, ...]
     """What was compared, one line each."""
     leaks: tuple[Leak, ...]
+    allowed: tuple[Leak, ...]
+    """What training saw of what tests, as the run's protocol or its settings allow and its figures
+    say."""
     unproved: tuple[str, ...]
     """Why, where nothing was found, a leak cannot be excluded."""
     left_out: tuple[str, ...]
     """Copies and likenesses of held-out photos that the split kept out of training."""
 
     @property
-    def verdict(self) -> Literal["clean", "leak", "unproved"]:
-        """`leak` if there is any; `unproved` if one cannot be excluded; else `clean`."""
-        return "leak" if self.leaks else "unproved" if self.unproved else "clean"
+    def verdict(self) -> Literal["clean", "leak", "unproved", "allowed"]:
+        """`leak` if there is any; `unproved` if one cannot be excluded; `allowed`; else `clean`."""
+        if self.leaks:
+            return "leak"
+        return "unproved" if self.unproved else "allowed" if self.allowed else "clean"
 
     def as_json(self) -> dict[str, Any]:
         """For a JSON file."""
@@ -61,6 +67,7 @@ class _Found:
     checks: Sequence[str] = ()
     leaks: Sequence[Leak] = ()
     unproved: Sequence[str] = ()
+    allowed: Sequence[Leak] = ()
 
 
 def audit(path: Path, cache: Path) -> Audit:
@@ -69,7 +76,8 @@ def audit(path: Path, cache: Path) -> Audit:
     A photo of a validation or test recording must be neither among the student's sources nor in
     the training of its teacher or backbone: by pair, by content, by likeness
     (`spikebridge.data.hashes`). No recording may be in two splits, and validation, not test, must
-    have chosen the checkpoint.
+    have chosen the checkpoint. What protocols `published` and `leaked` and `train.read_test` let
+    training see is counted apart.
 
     Args:
         path: A run's folder, or a manifest.csv.
@@ -82,42 +90,57 @@ def audit(path: Path, cache: Path) -> Audit:
     if run is not None and run.is_finished:
         run.require_network()
     manifest = run.manifest() if run else Manifest.read(path)
-    seen = {
-        "photos of the labelled recordings": manifest.labelled_photos,
-        "this split's photos": manifest.teaching_photos,
+    labelled, allowed = manifest.labelled_photos, manifest.allowed
+    by_position = {e.sha256 for e in labelled} if manifest.protocol == "published" else set()
+    seen: dict[str, tuple[list[Entry], Set[str]]] = {
+        "photos of the labelled recordings": (labelled, by_position),
+        "this split's photos": (
+            manifest.teaching_photos + manifest.select("photo", "source"),
+            allowed,
+        ),
     }
     if unlabelled := manifest.select("photo", "unlabelled"):
-        seen["this split's unlabelled photos"] = unlabelled
+        seen["this split's unlabelled photos"] = unlabelled, allowed
     found, origin = [_split(manifest)], None
     if run is not None:
         result, selection = _selection(run, manifest)
         teacher, doubts = _teacher(run, result, manifest)
         if teacher is not None:
-            seen["the teacher's photos"] = teacher.teaching_photos
+            taught = {e.sha256 for e in manifest.teaching_photos} & allowed
+            seen["the teacher's photos"] = teacher.teaching_photos, taught
+            found[:1] = [_split(manifest, teacher)]
         found += [selection, _Found(unproved=[*result.get("unproved", []), *doubts])]
         origin = result.get("origin")
         found.append(_backbone(run, manifest, origin, cache))
     held_there = unchanged(manifest.held_photos, origin, cache)
     found += [
-        _photos(manifest, where, photos, held_there, origin, cache)
-        for where, photos in seen.items()
+        _photos(manifest, where, photos, may, held_there, origin, cache)
+        for where, (photos, may) in seen.items()
     ]
     return Audit(
         str(path),
         manifest.protocol,
         checks=tuple(check for part in found for check in part.checks),
         leaks=tuple(leak for part in found for leak in part.leaks),
+        allowed=tuple(leak for part in found for leak in part.allowed),
         unproved=tuple(dict.fromkeys(doubt for part in found for doubt in part.unproved)),
         left_out=_left_out(manifest, held_there, origin, cache),
     )
 
 
-def _split(manifest: Manifest) -> _Found:
+def _split(manifest: Manifest, teacher: Manifest | None = None) -> _Found:
     """Whether each recording is in one split; what the manifest itself cannot tell."""
     checks = [
         f"recordings: {len(manifest.held_recordings)} validate or test, "
         f"{len(manifest.select('recording', 'train'))} train"
     ]
+    if manifest.protocol in MARKS:
+        tests = len(manifest.select("recording", "test"))
+        shown = f"{len(manifest.leaked_recordings)} of {tests} are among the student's sources"
+        if teacher is not None:
+            taught = manifest.shown_by(teacher.teaching_photos)
+            shown += f", of {len(taught)} in the teacher's training"
+        checks.append(f"photos of test recordings: of {shown}")
     if elsewhere := manifest.shown_elsewhere:
         checks.append(
             f"pairs: {elsewhere} of the recordings that validate or test show photos that are "
@@ -162,29 +185,36 @@ def _photos(
     manifest: Manifest,
     where: str,
     photos: list[Entry],
+    allowed: Set[str],
     held_there: list[Entry],
     origin: str | None,
     cache: Path,
 ) -> _Found:
-    """Whether photos that training saw show what validates or tests."""
+    """Whether photos that training saw show what validates or tests.
+
+    Photos whose content is allowed may.
+    """
     held = manifest.held_photos
     check = (
         f"{where}: {len(photos)} seen in training, against {len(held)} photos "
         "of validation and test recordings, by pair, content and likeness"
     )
-    caught = list(_seen_photos(manifest, photos, where))
-    others = [e for e in photos if e.file not in {leak.seen for leak in caught}]
+    may = [e for e in photos if e.sha256 in allowed]
+    may_not = [e for e in photos if e.sha256 not in allowed]
+    leaks = list(_seen_photos(manifest, may_not, where))
+    known = list(_seen_photos(manifest, may, where))
+    caught = {leak.seen for leak in (*leaks, *known)}
+    others = [e for e in photos if e.file not in caught]
     others_there = unchanged(others, origin, cache)
-    alike = [
-        Leak("likeness", first.file, f"{second.file} ({likeness})", where)
-        for first, second, likeness in lookalike_photos(held_there, others_there, cache)
-    ]
+    for first, second, likeness in lookalike_photos(held_there, others_there, cache):
+        leak = Leak("likeness", first.file, f"{second.file} ({likeness})", where)
+        (known if second.sha256 in allowed else leaks).append(leak)
     gone = len(held) + len(others) - len(held_there) - len(others_there)
     doubt = (
         f"{gone} photos are no longer where the manifest says, or have changed, and could "
         "not be compared; restore them and repeat the audit"
     )
-    return _Found([check], [*caught, *alike], [doubt] if gone else [])
+    return _Found([check], leaks, [doubt] if gone else [], known)
 
 
 def _backbone(run: RunFolder, manifest: Manifest, origin: str | None, cache: Path) -> _Found:
@@ -254,12 +284,13 @@ def _selection(run: RunFolder, manifest: Manifest) -> tuple[dict[str, Any], _Fou
             f"({type(error).__name__}); train it again, or audit its manifest.csv alone"
         ) from error
     where = "the checkpoint"
-    leaks, doubts = [], []
+    leaks, doubts, allowed = [], [], []
     # A teacher without photos to select on is evaluated once, and its last epoch taken.
     selected = splits != {LAST_EPOCH} or len(evaluations) > 1
     if selected and splits != {"validation"}:
-        leaks.append(Leak("selection", "test recordings",
-                          f"chose the epoch ({', '.join(sorted(splits))})", where))  # fmt: skip
+        by_test = Leak("selection", "test recordings",
+                       f"chose the epoch ({', '.join(sorted(splits))})", where)  # fmt: skip
+        (allowed if splits == {manifest.selecting} else leaks).append(by_test)
     if chosen["epoch"] != epoch:
         leaks.append(Leak("selection", f"epoch {epoch} was kept",
                           f"validation chose epoch {chosen['epoch']}", where))  # fmt: skip
@@ -267,8 +298,12 @@ def _selection(run: RunFolder, manifest: Manifest) -> tuple[dict[str, Any], _Fou
         doubts.append(
             f"{run.manifest_file} is not the manifest that the run was trained with; restore it"
         )
+    if read := len(run.metrics("test")):
+        by_test = Leak("selection", "test recordings",
+                       f"were read at {read} evaluations", "the training")  # fmt: skip
+        (allowed if run.settings().get("train", {}).get("read_test") else leaks).append(by_test)
     check = f"selection: every evaluation of {run.metrics_file}"
-    return result, _Found([check], leaks, doubts)
+    return result, _Found([check], leaks, doubts, allowed)
 
 
 def _loss(evaluation: dict[str, Any]) -> float:
@@ -326,11 +361,16 @@ def describe(found: Audit) -> str:
     lines = [f"{found.subject}: protocol {found.protocol}"]
     lines += [f"  checked   {check}" for check in found.checks]
     lines += [f"  left out  {line}" for line in found.left_out]
+    counted = Counter((leak.kind, leak.where) for leak in found.allowed)
+    lines += [
+        f"  ALLOWED   {kind}: {number} found ({where})" for (kind, where), number in counted.items()
+    ]
     lines += [f"  LEAK      {leak}" for leak in found.leaks]
     lines += [f"  UNPROVED  {doubt}" for doubt in found.unproved]
     verdict = {
         "clean": "clean: nothing held out was seen in training",
         "leak": f"{len(found.leaks)} leaks",
         "unproved": "no leak found, but none can be excluded",
+        "allowed": "not clean: all that was seen, protocol or settings allow and figures say",
     }[found.verdict]
     return "\n".join([*lines, f"verdict: {verdict}"]) + "\n"

@@ -13,13 +13,14 @@ from scipy.special import stdtr, stdtrit
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import write_json, write_text
-from spikebridge.data.manifest import SELECTED_ON_TEST
+from spikebridge.data.manifest import MARKS
 from spikebridge.results.comparable import key_of, name_variants, settings_that_matter
 from spikebridge.results.tables import (
     MARK_MEANS,
     RUN_COLUMNS,
     Table,
     csv_text,
+    marks_of,
     run_cells,
     signed,
     with_interval,
@@ -37,7 +38,7 @@ class Row:
 
     data: str
     protocol: str
-    """`clean`, `few-shot` or `kt`, which selects on test."""
+    """`clean`, `few-shot`, `published` or `leaked`."""
     method: str
     labelled_per_class: int | None
     """None where all recordings are labelled, or not alike many in each class."""
@@ -52,6 +53,8 @@ class Row:
     """What tells its settings from those of other rows of the method; empty for its own ones."""
     proved: bool = True
     """Whether the protocol of every run is proved, as far as the runs say."""
+    marks: tuple[str, ...] = ()
+    """What `marks_of` says of the runs."""
     folders: tuple[Path, ...] = field(default=(), compare=False)
     """Of the runs, in the order of the seeds."""
 
@@ -248,6 +251,7 @@ def _row(members: list[_Run], variant: str, split: str) -> Row:
         labelled,
         variant,
         all(result.get("proved") is not False for result in results),
+        marks_of(first),
         tuple(run.folder for run in members),
     )
 
@@ -270,11 +274,17 @@ def table(rows: Sequence[Row], split: str = "test") -> Table:
     head = ["data", "protocol", "labelled per class", "method", f"{split} top-1, %", "seeds",
             "training, s"]  # fmt: skip
     cells = [
-        [row.data, SELECTED_ON_TEST if row.protocol == "kt" else row.protocol, row.labelled,
-         row.name, row.text, str(len(row.seeds)), f"{row.seconds:.0f}"] for row in rows
+        [row.data, _protocol(row), row.labelled, row.name, row.text, str(len(row.seeds)),
+         f"{row.seconds:.0f}"] for row in rows
     ]  # fmt: skip
     numbers = [False, False, True, False, True, True, True]
     return Table(head, numbers, cells, [] if all(row.proved for row in rows) else [MARK_MEANS])
+
+
+def _protocol(row: Row) -> str:
+    """Its name, or what says it."""
+    named = [] if row.protocol in MARKS else [row.protocol]
+    return ", ".join([*named, *row.marks])
 
 
 def markdown(rows: Sequence[Row], split: str = "test") -> str:

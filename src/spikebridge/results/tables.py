@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spikebridge.data.manifest import MARKS, TEST_READ
+
 MARK = "†"
 """Beside every figure of a run whose protocol is not proved."""
 MARK_MEANS = (
@@ -117,6 +119,16 @@ def unlabelled_in_words(results: Sequence[Mapping[str, Any]]) -> str | None:
             f"{total('known_right')} of them rightly"
         )
     return words + over
+
+
+def marks_of(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """What every figure of a run must say: that training was let see what tests, or test was read.
+
+    Args:
+        result: What its ``result.json`` holds.
+    """
+    allowed = MARKS.get(result.get("protocol", ""))
+    return (*([allowed] if allowed else []), *([TEST_READ] if result.get("test_read") else []))
 
 
 RUN_COLUMNS = (

@@ -190,7 +190,8 @@ def _ready_labeller(
     """
     events = {split: part for split, part in data.events.items() if split != "test"}
     own = dataclasses.replace(config.objective, unlabelled=UnlabelledConfig(learn="none"))
-    config = dataclasses.replace(config, objective=own)
+    train = dataclasses.replace(config.train, read_test=False)
+    config = dataclasses.replace(config, objective=own, train=train)
     labeller = RunFolder(RunFolder(folder).labeller_folder)
     try:
         train_student(
@@ -330,7 +331,7 @@ def refuse_leaking_teacher(folder: Path, seen: Manifest, manifest: Manifest) -> 
     """Refuse a teacher trained or selected on photos of validation or test recordings.
 
     Photos of a class that trains on events alone may be such. One that knows labels which the split
-    hides is refused, too.
+    hides is refused, too. What protocols `published` and `leaked` let their teacher see is none.
 
     Args:
         folder: Where the teacher is, for the message.
@@ -340,7 +341,8 @@ def refuse_leaking_teacher(folder: Path, seen: Manifest, manifest: Manifest) -> 
     Raises:
         UserError: names the first such photo.
     """
-    held = {e.sha256 for s in ("test", "held-out") for e in manifest.select("photo", s)}
+    held = {e.sha256 for e in manifest.select("photo", "source", "test", "held-out")}
+    taught = {e.sha256 for e in manifest.teaching_photos} & manifest.allowed
     scenes = {manifest.scene(e) for e in manifest.held_recordings} - {""}
     alone = manifest.events_alone
     hidden = {e.sha256 for e in manifest.select("photo", "unlabelled") if e.label != UNKNOWN}
@@ -356,6 +358,8 @@ def refuse_leaking_teacher(folder: Path, seen: Manifest, manifest: Manifest) -> 
                 f"{entry.class_name!r} trains on events alone here; train it with the same "
                 "data.events_alone"
             )
+        if entry.sha256 in taught:
+            continue
         if entry.sha256 in held or manifest.scene(entry) in scenes:
             raise UserError(
                 f"{folder}: this teacher was trained on {entry.file}, whose recording is held out "
@@ -441,6 +445,7 @@ def _finish(
         ),
         "protocol": data.manifest.protocol,
         "selected_on": task.selecting,
+        **({"test_read": True} if config.train.read_test else {}),
         "manifest_sha256": data.manifest.sha256,
         "proved": not doubts,
         "unproved": doubts,

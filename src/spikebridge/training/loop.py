@@ -77,7 +77,7 @@ class Task(ABC):
     device: torch.device
     """Where the model is."""
     selecting: str = "validation"
-    """Split on which the epoch is selected: `validation`, or `test` under protocol `kt`."""
+    """Split on which the epoch is selected: `validation`, or `test` under protocol `published`."""
 
     selects: bool = True
     """Whether the best evaluated epoch is kept; else the last one is."""
@@ -104,6 +104,11 @@ class Task(ABC):
     @abstractmethod
     def validate(self) -> Evaluation:
         """Evaluate the model on the split that selects."""
+
+    def read_test(self) -> Evaluation | None:
+        """Evaluate the model on test while it trains; None, as settings ask for it in no run but
+        those that measure what selecting on test adds."""
+        return None
 
 
 @dataclass
@@ -257,7 +262,10 @@ class _Training:
                 k: v.detach().to("cpu", copy=True) for k, v in self.task.model.state_dict().items()
             }
             self.best = Best(epoch, evaluation.top1, evaluation.loss, weights)
-        self.recorder.write(_evaluation_record(self.task, evaluation, epoch, step, self.settings))
+        place = (epoch, step, self.settings)
+        self.recorder.write(_evaluation_record("eval", self.task.selecting, evaluation, *place))
+        if (tested := self.task.read_test()) is not None:
+            self.recorder.write(_evaluation_record("test", "test", tested, *place))
         self.recorder.flush()
         if self.on_evaluation is not None:
             self.on_evaluation(epoch, evaluation)
@@ -342,11 +350,11 @@ def _step_record(inputs: StepInputs, lr: float, settings: LoopSettings) -> dict[
 
 
 def _evaluation_record(
-    task: Task, evaluation: Evaluation, epoch: int, step: int, settings: LoopSettings
+    kind: str, split: str, evaluation: Evaluation, epoch: int, step: int, settings: LoopSettings
 ) -> dict[str, Any]:
     return {
-        "kind": "eval",
-        "split": task.selecting,
+        "kind": kind,
+        "split": split,
         "epoch": epoch,
         "step": step,
         "progress": (step + 1) / settings.steps,

@@ -28,6 +28,10 @@ class TrainConfig:
     their place, 0.99 say; 0 takes the weights themselves."""
     evaluate_every: int = 1
     """Epochs between two evaluations on the validation recordings."""
+    read_test: bool = False
+    """Evaluate on the test recordings, too, whenever validation is, and write it to metrics.jsonl:
+    only to measure what selecting on test would add. It selects nothing; every figure of such a run
+    says that test was read during training."""
     checkpoint_minutes: float = 5.0
     """Minutes between two checkpoints; one is also written on Ctrl-C and at the end."""
     sync_batch_norm: bool = False

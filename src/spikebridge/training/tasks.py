@@ -68,6 +68,7 @@ class StudentTask(Task):
         self.selecting = data.manifest.selecting
         self.autocast = make_autocast(train.precision, device)
         self.captures = train.cuda_graph
+        self._reads_test = train.read_test
         self._make_batches = partial(
             PairedBatches,
             data.events["train"],
@@ -142,6 +143,10 @@ class StudentTask(Task):
     def validate(self) -> Evaluation:
         """Recordings that select the epoch."""
         return self.evaluate("validation")
+
+    def read_test(self) -> Evaluation | None:
+        """Test recordings, where ``train.read_test`` says so."""
+        return self.evaluate("test") if self._reads_test else None
 
     def evaluate(self, split: str) -> Evaluation:
         """Recordings of one split."""

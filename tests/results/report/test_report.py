@@ -242,7 +242,7 @@ def test_other_classes_and_several_protocols_are_refused(make_run: MakeRun, tmp_
     (ckd / "result.json").write_text(good.replace('"owl"', '"rat"'))
     with pytest.raises(UserError, match="runs of other classes"):
         write_report([scratch, ckd], tmp_path / "report.html")
-    (ckd / "result.json").write_text(good.replace('"clean"', '"kt"'))
+    (ckd / "result.json").write_text(good.replace('"clean"', '"published"'))
     other = make_run("ckd", 1, 80.0)
     with pytest.raises(UserError, match="runs of ckd by several protocols"):
         write_report([ckd, other], tmp_path / "report.html")

@@ -83,13 +83,13 @@ def test_unlike_settings_splits_and_protocols_are_told(make_run: MakeRun, report
     manifest = scratch / "manifest.csv"
     manifest.write_text(manifest.read_text().replace(",test,tests the student", ",unused,unused"))
     manifest = ckd / "manifest.csv"
-    manifest.write_text(manifest.read_text().replace(",clean,", ",kt,"))
-    result = json.loads((ckd / "result.json").read_text()) | {"protocol": "kt"}
+    manifest.write_text(manifest.read_text().replace(",clean,", ",published,"))
+    result = json.loads((ckd / "result.json").read_text()) | {"protocol": "published"}
     (ckd / "result.json").write_text(json.dumps(result))
     html = report([scratch, ckd])
     assert "scratch was trained with other settings than ckd: train.epochs 4 instead of 8" in html
     assert "The runs of seed 0 were not split alike" in html
-    assert "the epoch was selected on the test recordings" in html
+    assert "ckd: selected on test, sources show test recordings (protocol published), so" in html
 
 
 def test_classes_without_photos_are_told(make_run: MakeRun, report: Report) -> None:

@@ -92,14 +92,14 @@ def test_leaks_are_shown_first_and_verdicts_per_run(make_run: MakeRun, tmp_path:
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_kt_is_said_to_select_on_test(make_run: MakeRun, tmp_path: Path) -> None:
+def test_protocol_published_is_said_to_select_on_test(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run("ckd", 0, 80.0)
     manifest = run / "manifest.csv"
-    manifest.write_text(manifest.read_text().replace(",clean,", ",kt,"))
-    result = json.loads((run / "result.json").read_text()) | {"protocol": "kt"}
+    manifest.write_text(manifest.read_text().replace(",clean,", ",published,"))
+    result = json.loads((run / "result.json").read_text()) | {"protocol": "published"}
     (run / "result.json").write_text(json.dumps(result))
     write_report([run], tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<h1>Runs on photos</h1>" in html
     protocol = html[html.index('id="protocol"') :]
-    assert "<strong>selected on test.</strong>" in protocol
+    assert "<strong>selected on test, sources show test recordings" in protocol

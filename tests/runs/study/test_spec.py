@@ -69,7 +69,7 @@ def test_teacher_is_shared_by_arms_whose_settings_do_not_matter_to_it(make_study
             "weak": {"method": "ckd", "teacher": {"epochs": 2}},
             "leak": {
                 "method": "ckd",
-                "data": {"split": {"labelled_per_class": None, "protocol": "kt"}},
+                "data": {"split": {"labelled_per_class": None, "protocol": "published"}},
             },
         },
         against=None,
@@ -85,6 +85,14 @@ def test_teacher_is_shared_by_arms_whose_settings_do_not_matter_to_it(make_study
     others = {jobs[arm].teacher.folder.name for arm in ("weak", "leak")}
     assert len(others) == 2
     assert "teacher-seed0" not in others
+
+
+def test_an_arm_that_sets_its_own_labels_is_named_by_them(make_study):
+    split = {"labelled_per_class": None, "protocol": "published"}
+    arms = {"ckd": {"method": "ckd"}, "all": {"method": "ckd", "data": {"split": split}}}
+    found = plan(make_study(seeds=[0], arms=arms, against=None), Path("out"))
+    labelled = {one.arms: one.labelled for one in found}
+    assert labelled == {("ckd",): "4", ("all",): "all"}  # Each with its teacher.
 
 
 def test_a_teacher_is_shared_by_an_arm_that_the_recipes_views_do_not_suit(

@@ -96,7 +96,7 @@ def test_equal_differences_have_no_p(made):
 
 def test_failed_run_is_a_row_and_everything_is_written(made, tmp_path):
     study, rows, outcomes = made({"ckd": (90.0, None, 91.0), "scratch": SCRATCH})
-    write_tables(study, rows, outcomes, [], tmp_path)
+    write_tables(study, rows, outcomes, [], [], tmp_path)
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert (
         "| tiny | 4 | scratch | 3 | 71.0 ± 9.0 | – | 70.0 75.0 68.0 | 11 | 0.200 | 2,000 |" in lines
@@ -127,7 +127,9 @@ def test_failed_run_is_a_row_and_everything_is_written(made, tmp_path):
 
 def test_latex_has_the_tables_cells_and_the_command(made, tmp_path):
     study, rows, outcomes = made({"ckd": (90.0, None, 91.0), "scratch": SCRATCH}, title="A & B?")
-    write_tables(study, rows, outcomes, [], tmp_path, "spikebridge study 'my file.yaml' --out x_y")
+    write_tables(
+        study, rows, outcomes, [], [], tmp_path, "spikebridge study 'my file.yaml' --out x_y"
+    )
     lines = (tmp_path / "table.tex").read_text().splitlines()
     assert lines[0] == "% spikebridge study 'my file.yaml' --out x_y"
     (scratch,) = [line for line in lines if " & scratch & " in line]
@@ -148,7 +150,7 @@ def test_every_run_has_a_row_failed_ones_too(made, tmp_path):
     changes = {"evaluate_at": {"noisy": {"data": {"simulator": {"shot_noise_hz": 7.0}}}}}
     top1 = {"ckd": (90.0, None, 91.0), "scratch": SCRATCH}
     study, rows, outcomes = made(top1, more=more, **changes)
-    write_tables(study, rows, outcomes, [], tmp_path)
+    write_tables(study, rows, outcomes, [], [], tmp_path)
     with open(tmp_path / "per-run.csv") as stream:
         lines = list(csv.DictReader(stream))
     own = {(one["arm"], one["seed"]): one for one in lines if not one["tested_on"]}
@@ -193,9 +195,10 @@ def test_run_of_other_settings_counts_as_failed(made, make_study, tmp_path):
     assert "train.epochs is 2 there and 9 here" in rows[2].failures[0][1]
 
 
-def test_protocol_kt_says_selected_on_test(made):
-    study, rows, _ = made({"ckd": CKD, "scratch": SCRATCH}, protocol="kt")
-    assert "| ckd, selected on test (protocol kt) |" in table(study, rows).markdown()
+def test_protocol_published_says_so(made):
+    study, rows, _ = made({"ckd": CKD, "scratch": SCRATCH}, protocol="published")
+    mark = "selected on test, sources show test recordings (protocol published)"
+    assert f"| ckd, {mark} |" in table(study, rows).markdown()
 
 
 def test_runs_that_were_left_out_are_shown_as_such(make_study, tmp_path):
@@ -256,7 +259,7 @@ def test_curves_are_means_over_the_seeds_that_validation_selected(made, tmp_path
             continue
         seed, split = one.planned.seed, "validation"
         if one.planned.arm == "ckd" and seed == 1:
-            split = "test"  # as under protocol kt
+            split = "test"  # as under protocol published
         lines = [{"kind": "step", "epoch": 0}] + [
             {"kind": "eval", "split": split, "epoch": e, "progress": e / 4, "top1": 10.0 * e + seed}
             for e in (2, 4)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from statistics import mean
 
 import optuna
@@ -93,8 +94,9 @@ def test_what_selects_on_test_is_refused_and_the_test_recordings_are_not_handed_
     config = make_sweep().base
     data = data_of(Job("student", config, "unused"))  # pyright: ignore[reportArgumentType]
     assert set(without_test(data).events) == {"train", "validation"}
-    kt = Manifest(data.manifest.entries, "kt")
-    refused(lambda: without_test(type(data)(**{**vars(data), "manifest": kt})), "protocol kt")
+    for protocol in ("published", "leaked"):
+        seen = replace(data, manifest=Manifest(data.manifest.entries, protocol))
+        refused(lambda seen=seen: without_test(seen), f"protocol {protocol}")
 
 
 def test_hopeless_trial_is_pruned_and_another_number_of_trials_goes_on(make_sweep, tmp_path):

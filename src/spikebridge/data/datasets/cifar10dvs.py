@@ -105,7 +105,7 @@ CIFAR10_DVS = Dataset(
         "by class only: which photo a recording shows was not published, so a test recording's "
         "photo may be among the training photos"
     ),
-    protocols="clean, few-shot, kt; none can hold back the photos of test recordings",
+    protocols="clean, few-shot, published; none can hold back the photos of test recordings",
     recipes=("cifar10-dvs",),
     page="docs/data/cifar10-dvs.md",
     paired=False,

@@ -59,6 +59,14 @@ class PhotoSet:
         """Simulated recordings per photo."""
         return 0 if self.simulated_NTCHW is None else len(self.simulated_NTCHW) // len(self.files)
 
+    def only(self, rows_K: np.ndarray) -> Self:
+        """Some of the photos by themselves, without their simulated recordings."""
+        return type(self)(
+            _rows(self.photos_N3HW, rows_K),
+            self.label_N[rows_K],
+            tuple(self.files[row] for row in rows_K),
+        )
+
     def with_answers(self, others: "PhotoSet", rows_K: np.ndarray, label_K: np.ndarray) -> Self:
         """The same and, behind them, some of other photos.
 

@@ -1,6 +1,7 @@
-"""Who trains, validates and tests, joined by class and image number, under three protocols."""
+"""Who trains, validates and tests, joined by class and image number, under four protocols."""
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Sequence, Set
 from dataclasses import replace
@@ -16,7 +17,7 @@ from spikebridge.data.manifest import UNKNOWN, Entry, Manifest, caseless, join_c
 from spikebridge.data.settings import SplitConfig
 from spikebridge.data.splits.sessions import split_sessions, with_sessions
 
-_KT_TRAIN = 0.9
+_PUBLISHED_TRAIN = 0.9
 
 _HELD = {"validation": "held-out", "test": "test"}
 """Splits of recordings that hold out their photos, and where these go."""
@@ -38,13 +39,17 @@ def make_split(collection: Collection, config: SplitConfig, seed: int, cache: Pa
     trains the recording that was made of one. Where photos are paired with no recording here,
     `photo_test` of them test the teacher.
 
-    Protocol `kt` (AAAI 2024) trains on the first 90 % of each class in order of name, tests on the
-    rest and selects on it too; photos are cut alike.
+    Protocol `published` does nothing of that. It cuts each class at 90 % by position, as KT's
+    public code (AAAI 2024) does: recordings in random order, for nothing tells theirs, and photos
+    in that of their numbers, with the first beyond the cut (its upper bound is inclusive). What is
+    left tests, and selects too.
+
+    Protocol `leaked` makes photos of test recordings sources, as ``config.leak`` says.
 
     Args:
         collection: Recordings and photos.
         config: Protocol, numbers and shares.
-        seed: Used when ``config.seed`` is None.
+        seed: The run's; used when ``config.seed`` is None, and by protocol `leaked`.
         cache: Folder where hashes are remembered.
 
     Raises:
@@ -53,7 +58,7 @@ def make_split(collection: Collection, config: SplitConfig, seed: int, cache: Pa
     collection = _copies_joined(collection, cache)
     if config.group is not None:
         collection = with_sessions(collection, config.group)
-    random = np.random.default_rng([0x5B11, seed if config.seed is None else config.seed])
+    random = np.random.default_rng([0x5B11, config.seed_of(seed)])
     sessions = None if config.group is None else split_sessions(collection, config, random)
     held = {i.group for some in sessions or () for i, split in some if split in _HELD}
     recordings: _Drawn = []
@@ -61,17 +66,24 @@ def make_split(collection: Collection, config: SplitConfig, seed: int, cache: Pa
     for label, name in enumerate(collection.classes):
         own = [item for item in collection.recordings if item.label == label]
         own_photos = [item for item in collection.photos if item.label == label]
-        if config.name == "kt":
-            drawn = _first_train(own, name)
-            recordings += drawn
-            photos += _photos_as_recordings(own_photos, drawn, name) if own_photos else []
+        if config.name == "published":
+            order = [own[i] for i in random.permutation(len(own))]
+            recordings += _first_train(order, name, "recordings", beyond=0)
+            if own_photos:  # Else the class trains on events alone.
+                order = sorted(own_photos, key=lambda item: _numerical(item.number))
+                photos += _first_train(order, name, "photos", beyond=1)
         else:
             drawn = sessions[label] if sessions else _split_recordings(own, name, config, random)
             recordings += drawn
             photos += split_photos(own_photos, name, drawn, held, config, random)
-    entries = without_copies(_entries(collection, recordings, photos, cache))
-    if config.name != "kt" and config.near_duplicates == "exclude":
-        entries = without_lookalikes(entries, cache)
+    entries = _entries(collection, recordings, photos, cache)
+    if config.name != "published":
+        entries = without_copies(entries)
+        if config.near_duplicates == "exclude":
+            entries = without_lookalikes(entries, cache)
+    if config.name == "leaked":
+        swapped = seed % 2 == 1
+        entries = _with_leaks(entries, config, config.seed_of(seed), swapped, cache)
     manifest = Manifest(entries, config.name)
     for kind, what in (("recording", "labelled recording"), ("photo", "training photo")):
         for name in untrained_classes(kind, manifest, collection):
@@ -271,23 +283,71 @@ def untrained_classes(kind: str, manifest: Manifest, collection: Collection) -> 
     return [collection.classes[label] for label in sorted(left)]
 
 
-def _first_train(items: list[Item], name: str) -> _Drawn:
-    """Protocol `kt`: the first 90 % train, the rest test."""
-    train = round(_KT_TRAIN * len(items))
+def _first_train(items: list[Item], name: str, kind: str, beyond: int) -> _Drawn:
+    """Protocol `published`: the first 90 % and some beyond train, the rest tests."""
+    train = round(_PUBLISHED_TRAIN * len(items)) + beyond
     if not 0 < train < len(items):
         raise UserError(
-            f"class {name!r} has {len(items)} recordings, too few for protocol kt, which tests on "
-            "the last tenth; add some or exclude the class"
+            f"class {name!r} has {len(items)} {kind}, too few for protocol published, which leaves "
+            "about the last tenth to test; add some or exclude the class"
         )
     return [(item, "train" if i < train else "test") for i, item in enumerate(items)]
 
 
-def _photos_as_recordings(items: list[Item], drawn: _Drawn, name: str) -> _Drawn:
-    """Protocol `kt`: test recordings' photos test, or the last tenth where no pairs are known."""
-    tested = {item.pair for item, split in drawn if split == "test"} - {""}
-    if any(item.pair in tested for item in items):
-        return [(item, "test" if item.pair in tested else "train") for item in items]
-    return _first_train(items, name)
+def _numerical(number: str) -> list[str | int]:
+    """For sorting: 2 comes before 10."""
+    parts = re.split("([0-9]+)", number)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
+
+
+def _with_leaks(
+    entries: tuple[Entry, ...], config: SplitConfig, seed: int, swapped: bool, cache: Path
+) -> tuple[Entry, ...]:
+    """Protocol `leaked`: of each class, photos of test recordings in training photos' place.
+
+    Photos that look like another held-out recording's are not among them, unless likenesses are
+    kept: they would leak that, too.
+
+    Args:
+        entries: A clean split.
+        config: How many, and who sees them.
+        seed: Of the draw.
+        swapped: Take them from the other end of the draw.
+        cache: Folder where hashes are remembered.
+
+    Raises:
+        UserError: a class has too few training photos, or no class a photo to leak.
+    """
+    manifest, random = Manifest(entries), np.random.default_rng([0x1EAC, seed])
+    tested = {manifest.scene(e) for e in manifest.select("recording", "test")} - {""}
+    held = manifest.held_photos if config.near_duplicates == "exclude" else []
+    alike = {e.file for e, other, _ in lookalike_photos(held, held, cache) if e.file != other.file}
+    free: dict[str, list[Entry]] = defaultdict(list)
+    trains: dict[str, list[Entry]] = defaultdict(list)
+    for e in entries:
+        if e.kind == "photo" and manifest.scene(e) in tested and e.file not in alike:
+            free[e.class_name].append(e)
+        elif (e.kind, e.split) == ("photo", "train"):
+            trains[e.class_name].append(e)
+    split_of: dict[str, str] = {}
+    for name, photos in sorted(free.items()):
+        number = int(config.leak.dose * len(photos))
+        if number >= len(trains[name]):
+            raise UserError(
+                f"class {name!r} has {len(trains[name])} training photos, too few for {number} of "
+                "test recordings in their place; lower data.split.leak.dose or test_per_class"
+            )
+        order = [photos[i].file for i in random.permutation(len(photos))]
+        leaves = [trains[name][i].file for i in random.permutation(len(trains[name]))]
+        taken = (order[::-1] if swapped else order)[:number]
+        split_of |= dict.fromkeys(taken, "train" if config.leak.teacher else "source")
+        split_of |= dict.fromkeys(leaves[:number], "unused")
+    if not split_of:
+        raise UserError(
+            "protocol leaked: no class has enough test recordings whose own photo is known, here, "
+            "and like no other; raise data.split.test_per_class or data.split.leak.dose"
+        )
+    return tuple(replace(e, split=split_of.get(e.file, e.split)) for e in entries)
 
 
 def _split_recordings(

@@ -13,7 +13,16 @@ import numpy as np
 
 from spikebridge.base.errors import UserError
 from spikebridge.data.collection import Collection
-from spikebridge.data.manifest import COLUMNS, PROTOCOLS, ROLES, Entry, Manifest, caseless
+from spikebridge.data.manifest import (
+    COLUMNS,
+    LEAKED_ROLES,
+    MARKS,
+    PROTOCOLS,
+    ROLES,
+    Entry,
+    Manifest,
+    caseless,
+)
 from spikebridge.data.settings import SplitConfig
 from spikebridge.data.splits.draw import (
     adopt_split,
@@ -100,8 +109,12 @@ def _completed(
         placed[index] = _placed(path, number, row, entries[index])
     _refuse_leaks(path, Manifest(tuple(placed.values())))
     protocols = {row.get("protocol") or "clean" for row in rows}
-    if len(protocols) > 1 or not protocols <= set(PROTOCOLS):
-        raise UserError(f"{path}: protocol must be one of {', '.join(PROTOCOLS)} in all lines")
+    known = [name for name in PROTOCOLS if name not in MARKS]
+    if len(protocols) > 1 or not protocols <= set(known):
+        raise UserError(
+            f"{path}: protocol must be one of {', '.join(known)} in all lines; a split of another "
+            f"protocol has all columns: {', '.join(COLUMNS)}"
+        )
     protocol = protocols.pop()
     recordings = [
         placed.get(i, replace(e, split="unused"))
@@ -116,11 +129,11 @@ def _completed(
     if all(entry.split == "held-out" for entry in photos):
         photos = _photos_for(collection, recordings, photos, config, seed)
     manifest = Manifest((*recordings, *photos), protocol)
-    for split in ("train", manifest.selecting, "test"):
+    for split in ("train", "validation", "test"):
         if not manifest.select("recording", split):
             raise UserError(f"{path}: no recording of split {split}; name some")
     whole = without_copies(manifest.entries)
-    if protocol != "kt" and config.near_duplicates == "exclude":
+    if config.near_duplicates == "exclude":
         whole = without_lookalikes(whole, cache)
     return replace(manifest, entries=whole)
 
@@ -145,7 +158,8 @@ def _index_of(
 
 
 def _placed(path: Path, number: int, row: dict[str, str], entry: Entry) -> Entry:
-    words = [split for kind, split in ROLES if kind == entry.kind]
+    roles = (role for role in ROLES if role not in LEAKED_ROLES)
+    words = [split for kind, split in roles if kind == entry.kind]
     if row["split"] not in words:
         _refuse(
             path, number, f"split {row['split']!r} of a {entry.kind}", f"use {', '.join(words)}"
@@ -182,11 +196,15 @@ def _photos_for(
 
 
 def _refuse_leaks(path: Path, manifest: Manifest) -> None:
-    """Refuse a split in which training sees what validates or tests."""
+    """Refuse a split in which training sees what validates or tests beyond its protocol."""
+    if manifest.protocol == "published":  # It cuts by position, copies or not.
+        return
     held = {scene: e for e in manifest.held_recordings if (scene := manifest.scene(e))}
     contents = {e.sha256: e for e in (*manifest.held_recordings, *manifest.held_photos)}
     groups = {e.group: e for e in manifest.held_recordings if e.group}
-    for seen in (*manifest.select("recording", "train"), *manifest.seen_photos):
+    allowed = manifest.allowed
+    photos = [e for e in manifest.seen_photos if e.sha256 not in allowed]
+    for seen in (*manifest.select("recording", "train"), *photos):
         shown = held.get(manifest.scene(seen)) if seen.kind == "photo" else None
         other = shown or groups.get(seen.group) or contents.get(seen.sha256)
         if other is not None:

@@ -49,7 +49,7 @@ def _labels_hidden(manifest: Manifest, config: SplitConfig, seed: int) -> Manife
     labelled = config.labelled_photos_per_class
     assert labelled is not None
     selecting = 0
-    if labelled > 1 and manifest.protocol != "kt":
+    if labelled > 1 and manifest.protocol != "published":
         selecting = min(labelled - 1, max(1, round(config.photo_validation * labelled)))
     random = np.random.default_rng([0x1ABE1, seed if config.seed is None else config.seed])
     by_class: dict[str, list[Entry]] = defaultdict(list)

@@ -9,12 +9,12 @@ from typing import Any
 from spikebridge.base.files import expand_path
 from spikebridge.base.hooks import hooks_of
 from spikebridge.data.datasets import DATASETS
-from spikebridge.data.manifest import SELECTED_ON_TEST, UNPROVED, Manifest
+from spikebridge.data.manifest import UNPROVED, Manifest
 from spikebridge.data.settings import DataConfig
 from spikebridge.results.energy import EnergyReport
 from spikebridge.results.export.formats import Format
 from spikebridge.results.export.outputs import Difference
-from spikebridge.results.tables import unlabelled_in_words
+from spikebridge.results.tables import marks_of, unlabelled_in_words
 from spikebridge.results.trained import Trained
 from spikebridge.run_folder import RunFolder
 from spikebridge.settings.config import Config
@@ -118,11 +118,8 @@ def _accuracy(title: str, config: Config, result: dict[str, Any], manifest: Mani
             lines.append(f"- Trained on events alone, without photos: {', '.join(alone)}")
     if words := unlabelled_in_words([result]):
         lines.append(f"- Photos without labels: {words}")
-    selected = (
-        SELECTED_ON_TEST
-        if result["protocol"] == "kt"
-        else "epoch selected on validation, test read once"
-    )
+    marks = ", ".join(f"**{mark}**" for mark in marks_of(result))
+    selected = marks or "epoch selected on validation, test read once"
     own = [f"{name} {hook}" for name, hook in hooks_of(config).items()]
     if backbone := result.get("backbone"):
         lines.append(

@@ -8,7 +8,7 @@ from typing import Any
 from spikebridge.results.comparable import flat
 from spikebridge.results.compare import Paired, Row, paired
 from spikebridge.results.report.read import Run
-from spikebridge.results.tables import MARK_MEANS, signed, unlabelled_in_words
+from spikebridge.results.tables import MARK_MEANS, marks_of, signed, unlabelled_in_words
 from spikebridge.settings.presets import methods, read_recipe
 
 BASELINE = "scratch"
@@ -130,11 +130,9 @@ def caveats(runs: Sequence[Run]) -> list[str]:
         words = unlabelled_in_words([run.result for run in runs if run.name == name])
         if words is not None:
             found.append(f"{name}: {words}.")
-    if any(run.manifest.protocol == "kt" for run in runs):
-        found.append(
-            "Protocol kt: the epoch was selected on the test recordings, so that these numbers are "
-            "too high."
-        )
+    for mark in dict.fromkeys(mark for run in runs for mark in marks_of(run.result)):
+        marked = dict.fromkeys(run.name for run in runs if mark in marks_of(run.result))
+        found.append(f"{', '.join(marked)}: {mark}, so that these numbers may be too high.")
     if unproved := dict.fromkeys(r.name for r in runs if r.result.get("proved") is False):
         found.append(f"{', '.join(unproved)}: {MARK_MEANS.replace('`', '')}")
     for seed in sorted({run.seed for run in runs}):

@@ -37,7 +37,7 @@ from spikebridge.results.report.palette import (
 )
 from spikebridge.results.report.read import Run, read_run
 from spikebridge.results.report.trust import verdicts
-from spikebridge.results.tables import MARK
+from spikebridge.results.tables import MARK, marks_of
 
 _SOFTWARE = ("spikebridge", "torch", "numpy", "scipy", "eventcv", "matplotlib")
 _SHORT = 3
@@ -139,6 +139,7 @@ def _contents(rows: Sequence[Row], groups: figures.Groups, runs: Sequence[Run]) 
         "labelled": next((row.labelled for row in rows if row.method != "teacher"), "all"),
         "run": groups[shown][0] if shown else runs[0],
         "protocols": sorted({run.result["protocol"] for run in runs}),
+        "marks": sorted({mark for run in runs for mark in marks_of(run.result)}),
         "versions": [("Python", platform.python_version())] + [(n, version(n)) for n in _SOFTWARE],
         "light": Markup(stylesheet("light")),
         "dark": Markup(stylesheet("dark")),

@@ -13,6 +13,7 @@ from spikebridge.run_folder import RunFolder
 _WORDS = {
     "clean": "clean: nothing held out was seen in training",
     "unproved": "unproved: no leak found, but none can be excluded",
+    "allowed": "not clean: training saw what tests, as the protocol allows and the figures say",
     "leak": "LEAK: training saw something that validates or tests",
 }
 
@@ -27,7 +28,7 @@ class Verdicts:
     def counts(self) -> list[tuple[str, int, str]]:
         """Verdict, number of runs, and what it means; the worst first."""
         counted = Counter(found.verdict for found in self.audits.values())
-        order = ("leak", "unproved", "clean")
+        order = ("leak", "unproved", "allowed", "clean")
         return [(name, counted[name], _WORDS[name]) for name in order if counted[name]]
 
     @property

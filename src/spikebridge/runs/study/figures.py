@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from spikebridge.data.manifest import SELECTED_ON_TEST
 from spikebridge.results.report.palette import INK, style_of
 from spikebridge.results.report.svg import drawing, new_figure, save
 from spikebridge.results.tables import with_interval
@@ -112,7 +111,7 @@ def _by_arm(rows: Sequence[ArmRow], styles: dict[str, Style]) -> Figure:
         axes.plot(row.top1, [place + 0.28] * len(row.top1), "|", color=style.light, ms=4, mew=1)
         text = with_interval(f"{row.mean:.1f}", row.interval, all(row.proved))
         _dot(axes, place, row.mean, row.interval, style, text)
-    _name_lines(axes, [row.name for row in rows])
+    _name_lines(axes, [",\n".join([row.arm, *row.marks]) for row in rows])
     axes.set_xlim(max(0.0, axes.get_xlim()[0]), min(101.0, axes.get_xlim()[1]))
     axes.set_xlabel("test top-1, %")
     return figure
@@ -130,7 +129,10 @@ def _differences(rows: Sequence[ArmRow], against: str, styles: dict[str, Style])
     axes.axvline(0, color=INK, lw=0.8)
     for place, (row, one) in enumerate(lines):
         _dot(axes, place, one.mean, one.interval, styles[row.arm], one.text)
-    names = [row.name + (f", k = {row.labelled}" if several else "") for row, _ in lines]
+    names = [
+        ",\n".join([row.arm, *row.marks]) + (f", k = {row.labelled}" if several else "")
+        for row, _ in lines
+    ]
     _name_lines(axes, names)
     axes.set_xlabel(f"test top-1 minus that of {against}, points")
     return figure
@@ -146,10 +148,7 @@ def _dot(axes: Axes, place: int, mean: float, interval: float, style: Style, tex
 
 
 def _name_lines(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(
-        range(len(names)),
-        [name.replace(f", {SELECTED_ON_TEST}", f",\n{SELECTED_ON_TEST}") for name in names],
-    )
+    axes.set_yticks(range(len(names)), names)
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")

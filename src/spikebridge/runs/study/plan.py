@@ -34,8 +34,8 @@ class Planned:
     @property
     def labelled(self) -> str:
         """Labelled recordings per class: 2, all, or that a manifest says."""
-        by_manifest = self.job.config.data.split.manifest is not None
-        return "by manifest" if by_manifest else self.budget.removeprefix("k")
+        split = self.job.config.data.split  # An arm may set them, whatever the folder is called.
+        return "by manifest" if split.manifest else str(split.labelled_per_class or "all")
 
     @property
     def seed(self) -> int:

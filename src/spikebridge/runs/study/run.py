@@ -10,6 +10,7 @@ from spikebridge.runs.study.cluster import run_on_cluster
 from spikebridge.runs.study.curves import write_curves
 from spikebridge.runs.study.figures import write_figures
 from spikebridge.runs.study.hard import read_tested
+from spikebridge.runs.study.leak import read_leaks
 from spikebridge.runs.study.page import update_page
 from spikebridge.runs.study.plan import plan
 from spikebridge.runs.study.spec import Study
@@ -60,7 +61,8 @@ def run_study(
     failures = {job.folder: end for job, end in zip(jobs, ended, strict=True) if end is not None}
     outcomes = read_outcomes(plan(study, out), failures)
     rows = make_rows(study, outcomes)
-    table = write_tables(study, rows, outcomes, read_tested(outcomes), out, command)
+    tested, leaks = read_tested(outcomes), read_leaks(outcomes)
+    table = write_tables(study, rows, outcomes, tested, leaks, out, command)
     figures = [*write_figures(study, rows, out), *write_curves(rows, outcomes, out)]
     if page is not None:
         update_page(page, study.name, table, figures, command)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from spikebridge.base.errors import UserError
-from spikebridge.data.manifest import SELECTED_ON_TEST
 from spikebridge.results.compare import Paired, in_words, interval_95, labelled_recordings, paired
 from spikebridge.results.retest import read_retest
+from spikebridge.results.tables import marks_of
 from spikebridge.run_folder import RunFolder
 from spikebridge.runs.queue import is_finished
 from spikebridge.runs.study.plan import Planned
@@ -79,6 +79,8 @@ class ArmRow:
     energy_nj: float
     proved: tuple[bool, ...] = ()
     """Whether each finished seed's protocol is, as far as the runs say."""
+    marks: tuple[str, ...] = ()
+    """What `marks_of` says of the runs."""
 
     @property
     def mean(self) -> float:
@@ -92,8 +94,8 @@ class ArmRow:
 
     @property
     def name(self) -> str:
-        """The arm, and that it was selected on test where it was."""
-        return f"{self.arm}, {SELECTED_ON_TEST}" if self.protocol == "kt" else self.arm
+        """The arm, and what its figures must say."""
+        return ", ".join([self.arm, *self.marks])
 
 
 def read_outcomes(planned: Sequence[Planned], failures: dict[Path, str]) -> list[Outcome]:
@@ -171,6 +173,7 @@ def _row(
         _mean([m.spikes(tested_on) for m in done]),
         _mean([m.energy_nj for m in done if tested_on is None]),
         tuple(m.proved for m in members if m.planned.seed in top1),
+        next((marks_of(m.result) for m in done), ()),
     )
 
 

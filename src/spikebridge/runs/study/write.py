@@ -20,6 +20,7 @@ from spikebridge.results.tables import (
     with_interval,
 )
 from spikebridge.runs.study.hard import Tested, as_csv, never_right
+from spikebridge.runs.study.leak import LeakRow, leak_csv, leak_table
 from spikebridge.runs.study.spec import Study
 from spikebridge.runs.study.table import NOT_RUN, ArmRow, Outcome
 
@@ -33,16 +34,22 @@ def write_tables(
     rows: Sequence[ArmRow],
     outcomes: Sequence[Outcome],
     tested: Sequence[Tested],
+    leaks: Sequence[LeakRow],
     out: Path,
     command: str = "spikebridge study",
 ) -> str:
     """Write table.md, .tex and .csv, per-run.csv, never-right.csv and results.json.
 
+    Of runs that were let see what tests, leak.csv, and a second table in table.md.
+
     Returns:
-        The table in Markdown.
+        What table.md holds.
     """
     whole = table(study, rows, tested)
     text = whole.markdown()
+    if leaks:
+        text += "\n" + leak_table(leaks).markdown()
+        write_text(out / "leak.csv", leak_csv(leaks))
     write_text(out / TABLE, text)
     write_text(out / "table.tex", whole.latex(study.title, command))
     write_text(out / "table.csv", csv_text(_csv_rows(study, rows)))

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.hooks import recorded
+from spikebridge.data.manifest import MARKS
 from spikebridge.runs.study.plan import shared_teacher
 from spikebridge.runs.study.spec import (
     Budget,
@@ -134,11 +135,13 @@ def _check(path: Path, sweep: Sweep) -> None:
         if key in sweep.settings:
             raise UserError(f"{path}: settings: {key} is set by {remedy}; remove it there")
     own = sweep.base
-    if own.data.split.name == "kt":
+    if own.data.split.name in MARKS:
         raise UserError(
-            f"{path}: protocol kt selects on test recordings, which a sweep must not see; choose "
-            "clean or few-shot"
+            f"{path}: protocol {own.data.split.name} lets training see what tests, which a sweep "
+            "must not; choose clean or few-shot"
         )
+    if any(one.train.read_test for one in (own, *(config for _, config in sweep.ends))):
+        raise UserError(f"{path}: a sweep must not see test recordings; remove train.read_test")
     for setting in sweep.space:
         top = setting.name.split(".")[0]
         if top in ("seed", "method"):

@@ -12,6 +12,7 @@ from optuna import TrialPruned
 from optuna.trial import TrialState
 
 from spikebridge.base.errors import UserError
+from spikebridge.data.manifest import MARKS
 from spikebridge.data.prepared import PreparedData
 from spikebridge.run_folder import RunFolder
 from spikebridge.runs.queue import Job, data_of
@@ -86,12 +87,12 @@ def without_test(data: PreparedData) -> PreparedData:
     """The data without the test recordings.
 
     Raises:
-        UserError: those that validate are the test recordings.
+        UserError: the protocol lets training see what tests.
     """
-    if data.manifest.selecting == "test":
+    if data.manifest.protocol in MARKS:
         raise UserError(
-            "this split selects on test recordings (protocol kt), which a sweep must not see; "
-            "choose protocol clean or few-shot"
+            f"this split's protocol {data.manifest.protocol} lets training see what tests, which a "
+            "sweep must not; choose protocol clean or few-shot"
         )
     events = {split: part for split, part in data.events.items() if split != "test"}
     return dataclasses.replace(data, events=events)
