@@ -193,7 +193,7 @@ def test_what_was_found_is_kept_by_content(
     collection, manifest = open_split(config, 0)
     searched: list[str] = []
 
-    class Search:
+    class Found:
         def __init__(self, *_: object) -> None:
             searched.append("again")
 
@@ -203,7 +203,7 @@ def test_what_was_found_is_kept_by_content(
         def pairs_hold(self) -> bool:
             return True
 
-    monkeypatch.setattr(module, "_Search", Search)
+    monkeypatch.setattr(module, "Search", Found)
     assert calibrate(config, manifest, collection.sensor) == found
     assert not searched
     for change in (

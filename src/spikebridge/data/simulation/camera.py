@@ -98,7 +98,7 @@ class Simulator:
         if min(self.pos_threshold, self.neg_threshold) <= 0:
             raise ValueError("simulator: thresholds must be positive")
         for name in ("saccade_height", "saccade_apex"):
-            if not 0 <= getattr(self, name) <= 1:
+            if not 0 <= getattr(self, name) <= 2:
                 raise ValueError(f"simulator: {name} must lie in [0, 1]")
         times = self.saccade_times or ()
         if not all(a <= b for a, b in pairwise((0.0, *times, 1.0))) or not all(

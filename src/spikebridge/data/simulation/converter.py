@@ -23,7 +23,13 @@ from torch.nn import functional as F
 
 from spikebridge.base.compiled import compiled
 from spikebridge.data.simulation.camera import Simulator
-from spikebridge.data.simulation.simulate import LUMA, camera_path, cropped, hot_places, picture_size
+from spikebridge.data.simulation.simulate import (
+    LUMA,
+    camera_path,
+    cropped,
+    hot_places,
+    picture_size,
+)
 
 _SOURCE = Path(__file__).with_name("converter.c")
 _LINEAR_BELOW = 20.0
