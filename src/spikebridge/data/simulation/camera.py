@@ -10,6 +10,7 @@ from spikebridge.base.typed import checked
 
 Motion = Literal["saccade", "pan", "random"]
 Speed = Literal["constant", "smooth"]
+HIGHEST_SACCADE = 2
 SaccadeTimes = tuple[float, float, float, float, float, float]
 
 
@@ -38,10 +39,10 @@ class Simulator:
     margin: float = 0.0
     """Black margin inside the photo's picture, as a share of each of its sides."""
     amplitude: float = 5.0
-    """Side in pixels of the box that the path stays in: the length of the longest saccade and of
-    the sweep."""
+    """Side in pixels of the box that the path stays in: the base of the saccades' triangle, the
+    length of the sweep."""
     saccade_height: float = 0.5
-    """Height of the saccades' triangle, as a share of `amplitude`."""
+    """Height of the saccades' triangle, as a share of `amplitude`, at most 2."""
     saccade_apex: float = 0.5
     """Where the first saccade ends, as a share of the way along the triangle's base."""
     saccade_times: SaccadeTimes | None = None
@@ -97,9 +98,10 @@ class Simulator:
             raise ValueError("simulator: margin must lie in [0, 0.5)")
         if min(self.pos_threshold, self.neg_threshold) <= 0:
             raise ValueError("simulator: thresholds must be positive")
-        for name in ("saccade_height", "saccade_apex"):
-            if not 0 <= getattr(self, name) <= 2:
-                raise ValueError(f"simulator: {name} must lie in [0, 1]")
+        if not 0 <= self.saccade_height <= HIGHEST_SACCADE:
+            raise ValueError(f"simulator: saccade_height must lie in [0, {HIGHEST_SACCADE}]")
+        if not 0 <= self.saccade_apex <= 1:
+            raise ValueError("simulator: saccade_apex must lie in [0, 1]")
         times = self.saccade_times or ()
         if not all(a <= b for a, b in pairwise((0.0, *times, 1.0))) or not all(
             a < b for a, b in zip(times[::2], times[1::2], strict=True)

@@ -5,6 +5,7 @@ noise come from the first two. When the picture moved is read from how many even
 time, in the third, too: the first two do not tell when that began.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -29,14 +30,16 @@ from spikebridge.data.simulation.simulate import (
 )
 
 _FEWEST_EVENTS = 1000
+_LEAST_LIKE = 0.5  # a photo of another face reaches 0.36
 _SEED = 1
+_ASKEW = 0.1  # of the picture, that more may be missing on one side than on the other
+_BEYOND = 2
 _STEPS = 60  # 5 ms each in N-Caltech101
 _LONGEST = 120
-_PARTS = 10
 _SPREAD = 0.1807  # standard deviation of a raised cosine, as a share of its length
 _HOT_TIMES = 4.0  # so many times its neighbours' median
 _HOT_EVENTS = 20
-_HOT_PARTS = 8  # of ten, with an event
+_HOT_TENTHS = 8  # of the time, with an event
 
 
 @dataclass(frozen=True)
@@ -84,21 +87,26 @@ def fit_camera(events: Events, photo_HWC: np.ndarray) -> CameraFit:
         photo_HWC: RGB, uint8: what was recorded.
 
     Raises:
-        UserError: too few events, or the photo is not what was recorded.
+        UserError: too few events, not three saccades, or the photo is not what was recorded.
     """
     if len(events) < _FEWEST_EVENTS:
         raise UserError(
-            f"{len(events)} events are too few to fit a camera to; give a recording of at least "
+            f"{len(events):,} events are too few to fit a camera to; give a recording of at least "
             f"{_FEWEST_EVENTS:,}"
         )
+    rate_N, borders = _rate_and_borders(events)
+    start = Simulator(
+        width=events.sensor[0],
+        height=events.sensor[1],
+        saccade_height=1.0,
+        saccade_times=_times(rate_N, borders),
+        speed="smooth",
+    )
+    shown = _during(events, borders[:3])
+    start = replace(start, crop=_crop(shown, photo_HWC, start))
+    hot_HW, hot_hz = _hot(shown)
+    cool = _chosen(events, ~hot_HW[events.y_N, events.x_N])
     with working("fitting the simulated camera"):
-        hot_HW = _hot(events)
-        cool = _chosen(events, ~hot_HW[events.y_N, events.x_N])
-        start = Simulator(width=events.sensor[0], height=events.sensor[1], speed="smooth")
-        start = replace(start, crop=_crop(events, photo_HWC, start))
-        rate_N, borders = _rate_and_borders(cool)
-        times = _times(rate_N, borders)
-        start = replace(start, saccade_times=times, saccade_height=1.0)
         search = _search(cool, photo_HWC, start, longest=_LONGEST, seen=round(borders[2] * _STEPS))
         clock = _search(cool, photo_HWC, start, longest=1)
         search.fit_thresholds(2)
@@ -111,13 +119,17 @@ def fit_camera(events: Events, photo_HWC: np.ndarray) -> CameraFit:
         search.fit_noise_at_rest()
         search.fit_thresholds(3)
         search.correct_thresholds()
-        camera = rounded(_with_hot_pixels(search.camera, photo_HWC, hot_HW, events))
-    made = simulate_photo(photo_HWC, camera, _SEED)
-    return CameraFit(
-        camera,
-        _beside(events, made, (0.0, borders[2]), borders),
-        _beside(events, made, (borders[2], 1.0), borders),
-    )
+        size = recorded_size(*photo_HWC.shape[:2], search.camera)
+        hot_pixels = _hot_pixels(int(hot_HW.sum()), size, search.camera)
+        camera = rounded(replace(search.camera, hot_pixels=hot_pixels, hot_hz=hot_hz))
+        made = simulate_photo(photo_HWC, camera, _SEED)
+    fitted = _beside(events, made, borders[:3])
+    if fitted.likeness < _LEAST_LIKE:
+        raise UserError(
+            f"looks little like the photo (correlation {fitted.likeness:.2f} at best); give the "
+            "photo that was recorded, and a recording of three saccades"
+        )
+    return CameraFit(camera, fitted, _beside(events, made, borders[2:]))
 
 
 def _search(
@@ -143,19 +155,30 @@ def _search(
     )
 
 
-def _hot(events: Events) -> np.ndarray:
-    """Which pixels hot_HW fire all the time, and far more than those around them."""
+def _hot(events: Events) -> tuple[np.ndarray, float]:
+    """Which pixels hot_HW fire all the time and far more than those around them, and how much more,
+    in Hz."""
     width, height = events.sensor
-    since_N = events.t_N - events.t_N[0]
-    part_N = since_N * _PARTS // (since_N[-1] + 1)
-    count_PHW = np.zeros((_PARTS, height, width), np.int64)
-    np.add.at(count_PHW, (part_N, events.y_N, events.x_N), 1)
-    count_HW = count_PHW.sum(0)
+    count_THW = frame_events(events, 10, (height, width)).sum(1)
+    count_HW = count_THW.sum(0)
     ring_33 = np.ones((3, 3), bool)
     ring_33[1, 1] = False
     around_HW = generic_filter(count_HW.astype(float), np.median, footprint=ring_33, mode="nearest")
-    always_HW = (count_PHW > 0).sum(0) >= _HOT_PARTS
-    return always_HW & (count_HW >= np.maximum(_HOT_EVENTS, _HOT_TIMES * around_HW))
+    always_HW = (count_THW > 0).sum(0) >= _HOT_TENTHS
+    hot_HW = always_HW & (count_HW >= np.maximum(_HOT_EVENTS, _HOT_TIMES * around_HW))
+    if not hot_HW.any():
+        return hot_HW, 0.0
+    duration_s = (events.t_N[-1] - events.t_N[0]) / 1e6
+    return hot_HW, float((count_HW - around_HW)[hot_HW].mean() / duration_s)
+
+
+def _hot_pixels(count: int, size: tuple[int, int], camera: Simulator) -> int:
+    """Number of hot pixels of the sensor, of which so many lie within a recording of a size."""
+    if not count:
+        return 0
+    everywhere = replace(camera, hot_pixels=camera.width * camera.height)
+    inside_N = (hot_places(everywhere) < size).all(1).cumsum()
+    return int(np.searchsorted(inside_N, count)) + 1
 
 
 def _chosen(events: Events, chosen_N: np.ndarray) -> Events:
@@ -171,8 +194,13 @@ def _chosen(events: Events, chosen_N: np.ndarray) -> Events:
 def _crop(events: Events, photo_HWC: np.ndarray, camera: Simulator) -> int:
     """Pixels that are not recorded at each side of the photo's picture."""
     height, width = picture_size(*photo_HWC.shape[:2], camera)
-    less = width - int(events.x_N.max()) - 1 + height - int(events.y_N.max()) - 1
-    return max(0, round(less / 4))
+    across, down = width - int(events.x_N.max()) - 1, height - int(events.y_N.max()) - 1
+    if min(across, down) < -_BEYOND or abs(across - down) > max(4, max(height, width) * _ASKEW):
+        raise UserError(
+            f"its events cover {width - across}×{height - down} pixels, and the photo's picture "
+            f"would have {width}×{height}; give the photo that was recorded, and the sensor's size"
+        )
+    return max(0, round((across + down) / 4))
 
 
 def _rate_and_borders(events: Events) -> tuple[np.ndarray, tuple[float, float, float, float]]:
@@ -197,6 +225,11 @@ def _times(rate_N: np.ndarray, borders: tuple[float, ...]) -> SaccadeTimes:
     for begin, end in pairwise(borders):
         inside_N = (at_N > begin) & (at_N < end)
         weight_N = np.where(inside_N, (rate_N - floor).clip(0), 0)
+        if not weight_N.any():
+            raise UserError(
+                f"nothing moves between {begin:.0%} and {end:.0%} of the recording; give one of "
+                "three saccades"
+            )
         weight_N /= weight_N.sum()
         middle = float((weight_N * at_N).sum())
         half = float(np.sqrt((weight_N * (at_N - middle) ** 2).sum())) / _SPREAD / 2
@@ -240,69 +273,43 @@ def _rate(counts_TCHW: Tensor) -> Tensor:
     return count_T / count_T.sum().clamp(min=1)
 
 
-def _with_hot_pixels(
-    camera: Simulator, photo_HWC: np.ndarray, hot_HW: np.ndarray, events: Events
-) -> Simulator:
-    """With as many hot pixels within the picture, of as many events, as the recording has."""
-    count = int(hot_HW.sum())
-    if not count:
-        return camera
-    all_hot = replace(camera, hot_pixels=camera.width * camera.height)
-    size = recorded_size(*photo_HWC.shape[:2], camera)
-    inside_N = (hot_places(all_hot) < size).all(1).cumsum()
-    fired = int(hot_HW[events.y_N, events.x_N].sum())
-    duration_s = (events.t_N[-1] - events.t_N[0]) / 1e6
-    return replace(
-        camera,
-        hot_pixels=int(np.searchsorted(inside_N, count)) + 1,
-        hot_hz=float(fired / count / duration_s),
-    )
-
-
-def _beside(
-    recorded: Events, simulated: Events, of: tuple[float, float], borders: tuple[float, ...]
-) -> Beside:
-    """What both have between two shares of the time."""
-    parts = [_during(events, of) for events in (recorded, simulated)]
-    inner = [b for b in borders if of[0] <= b <= of[1]]
-    sensor = recorded.sensor
+def _beside(recorded: Events, simulated: Events, borders: Sequence[float]) -> Beside:
+    """What both have in the saccades between some shares of the time."""
+    size = recorded.sensor[1] // 2, recorded.sensor[0] // 2
     alike = []
-    for begin, end in pairwise(inner):
-        first, second = (
-            torch.from_numpy(
-                network_input(
-                    frame_events(
-                        _during(events, (begin, end)), 1, (sensor[1] // 2, sensor[0] // 2)
-                    )[None],
-                    "recording",
-                )
-            )
-            for events in (recorded, simulated)
-        )
+    for of in pairwise(borders):
+        frames = [frame_events(_during(e, of), 1, size)[None] for e in (recorded, simulated)]
+        first, second = (torch.from_numpy(network_input(x, "recording")) for x in frames)
         alike.append(likeness(first, second))
-    extents = [(int(np.ptp(e.x_N)) + 1, int(np.ptp(e.y_N)) + 1) for e in parts]
-    rates = [
-        tuple((np.histogram(_share(e, all_), _PARTS, of)[0] / len(e)).tolist())
-        for e, all_ in zip(parts, (recorded, simulated), strict=True)
-    ]
+    of = borders[0], borders[-1]
+    real, made = (_during(events, of) for events in (recorded, simulated))
     return Beside(
-        len(parts[0]),
-        len(parts[1]),
-        float(parts[0].polarity_N.mean()),
-        float(parts[1].polarity_N.mean()),
-        extents[0],
-        extents[1],
-        rates[0],
-        rates[1],
-        float(np.mean(alike)),
+        recorded_events=len(real),
+        simulated_events=len(made),
+        recorded_on=float(real.polarity_N.mean()),
+        simulated_on=float(made.polarity_N.mean()),
+        recorded_extent=_extent(real),
+        simulated_extent=_extent(made),
+        recorded_rate=_tenths(recorded, of),
+        simulated_rate=_tenths(simulated, of),
+        likeness=float(np.mean(alike)),
     )
+
+
+def _extent(events: Events) -> tuple[int, int]:
+    return int(np.ptp(events.x_N)) + 1, int(np.ptp(events.y_N)) + 1
+
+
+def _tenths(events: Events, of: tuple[float, float]) -> tuple[float, ...]:
+    count_K = np.histogram(_share(events), 10, of)[0]
+    return tuple((count_K / count_K.sum()).tolist())
 
 
 def _during(events: Events, of: tuple[float, float]) -> Events:
-    share_N = _share(events, events)
+    share_N = _share(events)
     return _chosen(events, (share_N >= of[0]) & (share_N <= of[1]))
 
 
-def _share(some: Events, of: Events) -> np.ndarray:
-    """When some of a recording's events come, as shares of its time."""
-    return (some.t_N - of.t_N[0]) / (of.t_N[-1] - of.t_N[0])
+def _share(events: Events) -> np.ndarray:
+    """When events come, as shares of the recording's time."""
+    return (events.t_N - events.t_N[0]) / max(1, events.t_N[-1] - events.t_N[0])

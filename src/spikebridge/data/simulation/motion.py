@@ -23,7 +23,8 @@ def motion_path(
 ) -> np.ndarray:
     """Displacement_N2 (x, y) in pixels from the middle of the sensor, in equal steps of time.
 
-    Every path lies within ``amplitude / 2`` of the middle along each axis.
+    Every path lies within ``amplitude / 2`` of the middle along each axis, saccades as far up and
+    down as they are high.
 
     Args:
         motion: ``saccade`` is `saccade_path` about its middle; ``pan`` one straight sweep of length
@@ -32,7 +33,7 @@ def motion_path(
         frames: N, at least 2.
         amplitude: Side of the box that the path stays in, in pixels.
         seed: Seed of direction and curve.
-        height: Of the saccades' triangle, as a share of ``amplitude``, at most 1.
+        height: Of the saccades' triangle, as a share of ``amplitude``, at most 2.
         apex: Where its apex lies, as a share of the way along its base.
         times: When each saccade begins and ends, as shares of the whole time; None: thirds.
         speed: Of each saccade and of the sweep: ``constant``, or ``smooth``, from rest to rest.

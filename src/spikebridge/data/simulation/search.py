@@ -18,7 +18,7 @@ from spikebridge.base.errors import UserError
 from spikebridge.data.events import Events
 from spikebridge.data.frames import frame_events
 from spikebridge.data.photos import fit_photo
-from spikebridge.data.simulation.camera import Motion, Simulator, Speed
+from spikebridge.data.simulation.camera import HIGHEST_SACCADE, Motion, Simulator, Speed
 from spikebridge.data.simulation.converter import Converter
 from spikebridge.data.simulation.event_statistics import (
     EventStatistics,
@@ -231,7 +231,8 @@ class Search:
         rests_T = seen_T2.sum(1) <= _AT_REST * height * width
         if not rests_T.any():
             return
-        off, on = ((wanted_T2 - base_T2)[rests_T]).mean(0).tolist()
+        # The median: at its ends a rest that begins later has some events of the motion.
+        off, on = (wanted_T2 - base_T2)[rests_T].median(0).values.tolist()
         louder = float((noise_T2 - base_T2)[rests_T, 0].mean())
         bin_s = self.camera.duration_ms / 1000 / self.steps
         self.camera = replace(
@@ -364,8 +365,11 @@ def _moved(camera: Simulator, coordinate: str, step: float) -> Simulator:
             return replace(camera, offset_x=value + step * 0.02 * camera.width)
         case "offset_y":
             return replace(camera, offset_y=value + step * 0.02 * camera.height)
-        case "saccade_height" | "saccade_apex":
-            return replace(camera, **{coordinate: within(value + step * 0.2, (0.0, 2.0))})
+        case "saccade_height":
+            height = within(value + step * 0.2, (0.0, HIGHEST_SACCADE))
+            return replace(camera, saccade_height=height)
+        case "saccade_apex":
+            return replace(camera, saccade_apex=within(value + step * 0.2, (0.0, 1.0)))
         case "cutoff_hz":
             return replace(camera, cutoff_hz=within(value * 2**step, _CUTOFF_HZ))
     factor = 1.5**step  # of amplitude, and of thresholds, so that as many events are left
