@@ -102,7 +102,7 @@ def fit_camera(events: Events, photo_HWC: np.ndarray) -> CameraFit:
         saccade_times=_times(rate_N, borders),
         speed="smooth",
     )
-    shown = _during(events, borders[:3])
+    shown = _during(events, (0.0, borders[2]))
     start = replace(start, crop=_crop(shown, photo_HWC, start))
     hot_HW, hot_hz = _hot(shown)
     cool = _chosen(events, ~hot_HW[events.y_N, events.x_N])
