@@ -119,7 +119,7 @@ def fit_camera(events: Events, photo_HWC: np.ndarray) -> CameraFit:
         search.fit_noise_at_rest()
         search.fit_thresholds(3)
         search.correct_thresholds()
-        size = recorded_size(*photo_HWC.shape[:2], search.camera)
+        size = recorded_size(photo_HWC.shape[0], photo_HWC.shape[1], search.camera)
         hot_pixels = _hot_pixels(int(hot_HW.sum()), size, search.camera)
         camera = rounded(replace(search.camera, hot_pixels=hot_pixels, hot_hz=hot_hz))
         made = simulate_photo(photo_HWC, camera, _SEED)
@@ -193,7 +193,7 @@ def _chosen(events: Events, chosen_N: np.ndarray) -> Events:
 
 def _crop(events: Events, photo_HWC: np.ndarray, camera: Simulator) -> int:
     """Pixels that are not recorded at each side of the photo's picture."""
-    height, width = picture_size(*photo_HWC.shape[:2], camera)
+    height, width = picture_size(photo_HWC.shape[0], photo_HWC.shape[1], camera)
     across, down = width - int(events.x_N.max()) - 1, height - int(events.y_N.max()) - 1
     if min(across, down) < -_BEYOND or abs(across - down) > max(4, max(height, width) * _ASKEW):
         raise UserError(
@@ -234,7 +234,8 @@ def _times(rate_N: np.ndarray, borders: tuple[float, ...]) -> SaccadeTimes:
         middle = float((weight_N * at_N).sum())
         half = float(np.sqrt((weight_N * (at_N - middle) ** 2).sum())) / _SPREAD / 2
         found += [max(begin, middle - half), min(end, middle + half)]
-    return tuple(found)
+    first, second, third = zip(found[::2], found[1::2], strict=True)
+    return (*first, *second, *third)
 
 
 def _timed(clock: Search, camera: Simulator, borders: tuple[float, ...]) -> Simulator:

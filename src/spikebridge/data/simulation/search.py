@@ -227,7 +227,8 @@ class Search:
                 self.counts_BTCHW,
             )
         )
-        height, width = recorded_size(*self.photos[0][0].shape[:2], self.camera)
+        photo_HWC, _ = self.photos[0]
+        height, width = recorded_size(photo_HWC.shape[0], photo_HWC.shape[1], self.camera)
         rests_T = seen_T2.sum(1) <= _AT_REST * height * width
         if not rests_T.any():
             return

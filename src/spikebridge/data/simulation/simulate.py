@@ -54,7 +54,8 @@ def simulate_photo(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> Ev
         )
     sensor = (simulator.width, simulator.height)
     events = Events(x_N.astype(np.int32), y_N.astype(np.int32), t_N, p_N > 0, sensor)
-    size, last = recorded_size(*photo_HWC.shape[:2], simulator), int(t_N[-1])
+    size = recorded_size(photo_HWC.shape[0], photo_HWC.shape[1], simulator)
+    last = int(t_N[-1])
     if simulator.background_hz:
         random = np.random.default_rng([_BACKGROUND, seed])
         count = random.poisson(simulator.background_hz * size[0] * size[1] * last / 1e6)
