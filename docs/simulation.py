@@ -19,7 +19,8 @@ from spikebridge.data.frames import frame_events, network_input
 from spikebridge.data.photos import fit_photo, read_photo
 from spikebridge.data.simulation.camera import Simulator
 from spikebridge.data.simulation.converter import Converter
-from spikebridge.data.simulation.simulate import picture_size, simulate_photo
+from spikebridge.data.simulation.fit import fit_camera
+from spikebridge.data.simulation.simulate import picture_size, recorded_size, simulate_photo
 from spikebridge.results.report.svg import drawing
 
 STEPS = 3
@@ -29,10 +30,6 @@ REAL = "Faces_easy/image_0001"
 RECIPE = Simulator(
     width=96, height=96, aspect="stretch", amplitude=8.0, pos_threshold=0.3, neg_threshold=0.3
 )
-NCALTECH101 = Simulator(
-    width=240, height=180, amplitude=5.2, saccade_height=1.0, speed="smooth", duration_ms=299.0
-)
-"""As registering the photo on the recording showed; thresholds are fitted to its events."""
 
 
 def main(photos: Path, recordings: Path) -> None:
@@ -42,7 +39,7 @@ def main(photos: Path, recordings: Path) -> None:
     ]
     face = read_photo(photos / f"{REAL}.jpg")
     recorded = read_events(recordings / f"{REAL}.bin", (240, 180))
-    rows.append((face, _as_loud(face, recorded), recorded))
+    rows.append((face, fit_camera(recorded, face).simulator, recorded))
     figure = Figure(figsize=(6.6, 3.5), layout="constrained")
     blocks = figure.subfigures(1, len(rows), wspace=0.02)
     for block, (photo_HWC, camera, real) in zip(blocks, rows, strict=True):
@@ -64,20 +61,6 @@ def main(photos: Path, recordings: Path) -> None:
             for axis in row:
                 axis.set_axis_off()
     save(figure, "simulation")
-
-
-def _as_loud(photo_HWC: np.ndarray, recorded: Events) -> Simulator:
-    """The camera whose recording of the photo has as many events of each polarity."""
-    camera, wanted_2 = NCALTECH101, np.bincount(recorded.polarity_N, minlength=2)
-    for _ in range(6):
-        made_2 = np.bincount(simulate_photo(photo_HWC, camera, SEED).polarity_N, minlength=2)
-        off, on = (made_2 / wanted_2) ** 0.8
-        camera = replace(
-            camera,
-            pos_threshold=camera.pos_threshold * float(on),
-            neg_threshold=camera.neg_threshold * float(off),
-        )
-    return camera
 
 
 def _simulated(photo_HWC: np.ndarray, camera: Simulator) -> np.ndarray:
@@ -106,7 +89,7 @@ def _cells(camera: Simulator) -> tuple[int, int]:
 
 def _cut(frames_TCHW: np.ndarray, camera: Simulator, photo_HWC: np.ndarray) -> np.ndarray:
     """Where the photo is."""
-    height, width = picture_size(*photo_HWC.shape[:2], camera)
+    height, width = recorded_size(*photo_HWC.shape[:2], camera)
     return frames_TCHW[..., : height // 2, : width // 2]
 
 

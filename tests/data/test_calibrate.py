@@ -197,13 +197,11 @@ def test_what_was_found_is_kept_by_content(
         def __init__(self, *_: object) -> None:
             searched.append("again")
 
-        def result(self) -> Calibration:
-            return found
-
         def pairs_hold(self) -> bool:
             return True
 
-    monkeypatch.setattr(module, "_Search", Search)
+    monkeypatch.setattr(module, "_search", Search)
+    monkeypatch.setattr(module, "_found_by", lambda _: found)
     assert calibrate(config, manifest, collection.sensor) == found
     assert not searched
     for change in (

@@ -13,7 +13,7 @@ from spikebridge.data.frames import frame_events
 from spikebridge.data.simulation import converter
 from spikebridge.data.simulation.camera import Simulator
 from spikebridge.data.simulation.converter import Converter
-from spikebridge.data.simulation.simulate import simulate_photo
+from spikebridge.data.simulation.simulate import hot_places, simulate_photo
 
 CAMERA = Simulator(
     width=32, height=32, amplitude=5.0, pos_threshold=0.3, neg_threshold=0.4, background_hz=0.5
@@ -36,6 +36,18 @@ ODD = replace(
     offset_x=-3.0,
     shot_noise_hz=400.0,
 )
+REAL = replace(
+    CAMERA,
+    width=40,
+    crop=3,
+    saccade_height=1.4,
+    saccade_apex=0.3,
+    saccade_times=(0.02, 0.3, 0.36, 0.65, 0.75, 1.0),
+    speed="smooth",
+    hot_pixels=60,
+    hot_hz=250.0,
+)
+"""With all that N-Caltech101's camera has."""
 SIZE, STEPS = (16, 16), 4
 
 
@@ -101,6 +113,10 @@ def test_frames_are_eventcvs(motion):
         {"background_hz": 5.0},
         {"offset_x": 4.0, "offset_y": -2.0},
         {"aspect": "keep", "width": 48},
+        {"crop": 4},
+        {"saccade_apex": 0.1, "saccade_height": 1.5},
+        {"saccade_times": (0.0, 0.3, 0.36, 0.65, 0.75, 1.0), "background_hz": 3.0},
+        {"hot_pixels": 50, "hot_hz": 200.0, "width": 40},
     ],
     ids=lambda change: "-".join(change) or "clean",
 )
@@ -113,7 +129,7 @@ def test_each_setting_does_what_it_does_in_eventcv(change):
 
 def test_the_kernel_gives_what_pytorch_does():
     assert converter._library() is not None
-    for camera in (CAMERA, CLEAN, ODD):
+    for camera in (CAMERA, CLEAN, ODD, REAL):
         photo_B3HW = photos(3, 45)
         kernel, reference = (convert(camera, photo_B3HW, native=native) for native in (True, False))
         assert kernel.sum() > 500
@@ -151,8 +167,22 @@ def test_the_picture_fills_the_frames_where_it_is_asked_to():
     assert sensor.sum() == recording.sum()
 
 
-def test_a_gpu_computes_it_without_the_host():
-    camera = replace(CAMERA, motion="pan", refractory_us=9000)
+def test_hot_pixels_count_in_the_cells_of_their_places():
+    camera = replace(CLEAN, aspect="stretch", crop=2, hot_pixels=9, hot_hz=5000.0)
+    grey_B3HW = torch.full((2, 3, 20, 20), 0.5)
+    counts_BTCHW = convert(camera, grey_B3HW)
+    cells = {(int(y) // 2, int(x) // 2) for y, x in hot_places(camera) if max(y, x) < 28}
+    assert {*map(tuple, counts_BTCHW.sum((0, 1, 2)).nonzero().tolist())} == cells
+    assert len(cells) > 2
+    each = 5000 * 0.295 / STEPS / 2
+    hot = counts_BTCHW[counts_BTCHW > 0]
+    assert hot.numpy() == pytest.approx(each, abs=6 * each**0.5)
+
+
+@pytest.mark.parametrize(
+    "camera", [replace(CAMERA, motion="pan", refractory_us=9000), REAL], ids=["pan", "real"]
+)
+def test_a_gpu_computes_it_without_the_host(camera):
     photo_B3HW = photos(2, 45)
     wanted = convert(camera, photo_B3HW, sub_frames=4)
     with pretend_cuda.pretend():

@@ -120,6 +120,59 @@ def test_background_is_on_events_at_any_time_and_pixel_of_the_picture() -> None:
     assert np.histogram(t_N, 4, (0, 295_000))[0].min() > 230
 
 
+def test_saccades_turn_at_the_apex_and_rest_between_their_times() -> None:
+    path_N2 = motion_path(
+        "saccade", 101, 10.0, 0, height=1.4, apex=0.4, times=(0.1, 0.3, 0.4, 0.6, 0.75, 0.9)
+    )
+    corners = np.array([(0, 0), (4, 14), (10, 0), (0, 0)]) - (5, 7)
+    for corner, (begin, end) in zip(corners, [(0, 10), (30, 40), (60, 75), (90, 100)], strict=True):
+        np.testing.assert_allclose(path_N2[begin : end + 1], [corner] * (end - begin + 1))
+    np.testing.assert_allclose(path_N2[20], (corners[0] + corners[1]) / 2)
+    thirds = motion_path("saccade", 61, 10.0, 0, times=(0, 1 / 3, 1 / 3, 2 / 3, 2 / 3, 1))
+    np.testing.assert_allclose(thirds, motion_path("saccade", 61, 10.0, 0), atol=1e-12)
+
+
+def test_an_ideal_camera_sees_nothing_while_the_picture_rests() -> None:
+    times = (0.1, 0.3, 0.4, 0.6, 0.75, 0.9)
+    events = simulate_photo(picture(0), replace(IDEAL, saccade_times=times), 0)
+    share_N = events.t_N / 295_000  # from the first frame to the last one
+    frame = 1 / 59
+    moving = [((share_N > a - frame) & (share_N < b + frame)).sum() for a, b in
+              zip(times[::2], times[1::2], strict=True)]  # fmt: skip
+    assert sum(moving) == len(events)
+    assert min(moving) > 200
+
+
+def test_hot_pixels_fire_all_the_time_at_places_of_the_camera() -> None:
+    photo_HWC = picture(0)[:, :8]
+    cold = replace(IDEAL, width=40, height=40)
+    hot = replace(cold, hot_pixels=30, hot_hz=200.0)
+    places = []
+    for seed in (3, 4):
+        extra = Counter(as_rows(simulate_photo(photo_HWC, hot, seed)))
+        extra -= Counter(as_rows(simulate_photo(photo_HWC, cold, seed)))
+        x_N, y_N, t_N, on_N = np.array(list(extra.elements())).T
+        places.append({*zip(x_N.tolist(), y_N.tolist(), strict=True)})
+        assert x_N.max() < 20  # the picture's width
+        assert len(t_N) == pytest.approx(len(places[-1]) * 200 * 0.295, rel=0.15)
+        assert on_N.mean() == pytest.approx(0.5, abs=0.08)
+        assert np.histogram(t_N, 4, (0, 295_000))[0].min() > len(t_N) / 5
+    assert places[0] == places[1]
+    assert 8 < len(places[0]) < 22  # half of 30
+    rows = as_rows(simulate_photo(photo_HWC, hot, 3))
+    assert [t for *_, t, _ in rows] == sorted(t for *_, t, _ in rows)
+
+
+def test_a_picture_without_its_border_lies_in_the_corner() -> None:
+    whole = simulate_photo(_edge("left"), IDEAL, 0)
+    cropped = simulate_photo(_edge("left"), replace(IDEAL, crop=5), 0)
+    kept = [(x - 5, y - 5, *rest) for x, y, *rest in as_rows(whole) if 5 <= y < 29]
+    assert sorted(as_rows(cropped)) == sorted(kept)  # the edge is not at the border
+    line = simulate_photo(_speckled(1, 400), replace(IDEAL, width=30, crop=5), 0)
+    assert line.y_N.max() == 0
+    assert line.x_N.max() == 19
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_pan_brightens_what_the_bright_side_moves_over_all_the_way(seed: int) -> None:
     across, down = motion_path("pan", 2, IDEAL.amplitude, seed)[-1]
@@ -245,7 +298,17 @@ def test_a_uniform_photo_without_noise_is_refused(level: int) -> None:
         {"leak_rate_hz": -1.0},
         {"shot_noise_hz": -1.0},
         {"background_hz": -1.0},
-        {"saccade_height": 1.1},
+        {"saccade_height": 2.1},
+        {"saccade_apex": 1.1},
+        {"saccade_times": (0.0, 0.3, 0.2, 0.5, 0.6, 0.9)},
+        {"saccade_times": (0.1, 0.1, 0.2, 0.5, 0.6, 0.9)},
+        {"saccade_times": (-0.1, 0.1, 0.2, 0.5, 0.6, 0.9)},
+        {"saccade_times": (0.0, 0.1, 0.2, 0.5, 0.6, 1.1)},
+        {"saccade_times": (0.0, 0.1, 0.2, 0.5, 0.6, float("nan"))},
+        {"crop": -1},
+        {"hot_pixels": -1},
+        {"hot_pixels": 34 * 34 + 1},
+        {"hot_hz": -1.0},
         {"offset_x": float("nan")},
     ],
     ids=str,

@@ -1,5 +1,6 @@
 """A folder of twins: N-Caltech101's layout, whole files only, the same bytes however it is made."""
 
+import json
 import os
 import subprocess
 import sys
@@ -73,6 +74,25 @@ def test_a_repeated_call_keeps_what_is_there_and_makes_the_rest_alike(tmp_path: 
     assert simulate_folder(photos, out, SIMULATOR, seed=0) == 2
     assert _files(out) == first
     assert {f: f.stat().st_mtime_ns for f in times} == times
+
+
+def test_a_twin_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    photos, out = photo_folder(tmp_path / "photos", count=1), tmp_path / "out"
+    simulate_folder(photos, out, SIMULATOR, seed=0)
+    note = out / "simulator.json"
+    settings = json.loads(note.read_text())
+    for name in ("crop", "saccade_times", "hot_pixels"):
+        del settings[name]
+    note.write_text(json.dumps(settings))
+    assert simulate_folder(photos, out, SIMULATOR, seed=0) == 0
+    times = (0.0, 0.3, 0.4, 0.6, 0.7, 1.0)
+    for other in (replace(SIMULATOR, crop=1), replace(SIMULATOR, saccade_times=times)):
+        refused(lambda one=other: simulate_folder(photos, out, one, seed=0), "other settings")
+    simulate_folder(photos, tmp_path / "rests", replace(SIMULATOR, saccade_times=times), seed=0)
+    again = replace(SIMULATOR, saccade_times=times)
+    assert simulate_folder(photos, tmp_path / "rests", again, seed=0) == 0
+    note.write_text("{")
+    refused(lambda: simulate_folder(photos, out, SIMULATOR, seed=0), "other settings")
 
 
 def test_a_bad_photo_leaves_whole_recordings_or_none(tmp_path: Path) -> None:

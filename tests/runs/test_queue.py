@@ -123,7 +123,7 @@ def test_processes_find_all_data_prepared_simulated_sources_too(make_job, tmp_pa
     def run_here(queue, workers, threads):
         with monkeypatch.context() as patch:
             patch.delattr("spikebridge.data.feed.cache.write_shard")
-            patch.delattr("spikebridge.data.calibrate._Search")
+            patch.delattr("spikebridge.data.calibrate._search")
             views = [data_of(job).photos["train"].simulated_NTCHW for job in queue.waiting]
         assert not np.array_equal(*views)
         raise Interrupted("all there")

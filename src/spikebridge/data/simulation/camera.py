@@ -3,12 +3,15 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from spikebridge.base.typed import checked
 
 Motion = Literal["saccade", "pan", "random"]
 Speed = Literal["constant", "smooth"]
+HIGHEST_SACCADE = 2
+SaccadeTimes = tuple[float, float, float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,21 @@ class Simulator:
     aspect: Literal["keep", "stretch"] = "keep"
     """`keep` makes the photo as large as fits the sensor and puts it in the upper left corner, as
     N-Caltech101 was made; `stretch` fills the sensor."""
+    crop: int = 0
+    """Pixels at each side of the photo's picture that are not recorded; the corner is the first one
+    that is. Of N-Caltech101's recording that we have, about 3."""
     margin: float = 0.0
     """Black margin inside the photo's picture, as a share of each of its sides."""
     amplitude: float = 5.0
-    """Side in pixels of the box that the path stays in: the length of the longest saccade and of
-    the sweep."""
+    """Side in pixels of the box that the path stays in: the base of the saccades' triangle, the
+    length of the sweep."""
     saccade_height: float = 0.5
-    """Height of the saccades' triangle, as a share of `amplitude`."""
+    """Height of the saccades' triangle, as a share of `amplitude`, at most 2."""
+    saccade_apex: float = 0.5
+    """Where the first saccade ends, as a share of the way along the triangle's base."""
+    saccade_times: SaccadeTimes | None = None
+    """When each of the three saccades begins and ends, as shares of the motion's time, [0.05, 0.3,
+    0.35, 0.65, 0.7, 0.95] say; between them the picture rests. null has each take a third."""
     speed: Speed = "constant"
     """Of each saccade and of the sweep: `constant`, or `smooth`, from rest to rest, as real motors
     move (N-MNIST)."""
@@ -69,10 +80,15 @@ class Simulator:
     background_hz: float = 0.0
     """Spontaneous ON events per pixel at random times, in Hz: what leak looks like in a real camera
     that has been on for a while."""
+    hot_pixels: int = 0
+    """Number of the sensor's pixels that fire all the time, ON as often as OFF. Where they lie is
+    the camera's: the same in every recording. Those beside the photo's picture are not recorded."""
+    hot_hz: float = 0.0
+    """Events of each of them, in Hz."""
 
     def __post_init__(self) -> None:
-        numbers = (value for value in asdict(self).values() if not isinstance(value, str))
-        if not all(math.isfinite(number) for number in numbers):
+        values = (*asdict(self).values(), *(self.saccade_times or ()))
+        if not all(math.isfinite(value) for value in values if isinstance(value, int | float)):
             raise ValueError("simulator: settings must be finite numbers")
         if min(self.width, self.height) < 4 or self.frames < 4 or self.duration_ms <= 0:
             raise ValueError(
@@ -82,14 +98,23 @@ class Simulator:
             raise ValueError("simulator: margin must lie in [0, 0.5)")
         if min(self.pos_threshold, self.neg_threshold) <= 0:
             raise ValueError("simulator: thresholds must be positive")
-        if not 0 <= self.saccade_height <= 1:
-            raise ValueError("simulator: saccade_height must lie in [0, 1]")
+        if not 0 <= self.saccade_height <= HIGHEST_SACCADE:
+            raise ValueError(f"simulator: saccade_height must lie in [0, {HIGHEST_SACCADE}]")
+        if not 0 <= self.saccade_apex <= 1:
+            raise ValueError("simulator: saccade_apex must lie in [0, 1]")
+        times = self.saccade_times or ()
+        if not all(a <= b for a, b in pairwise((0.0, *times, 1.0))) or not all(
+            a < b for a, b in zip(times[::2], times[1::2], strict=True)
+        ):
+            raise ValueError("simulator: saccade_times must rise from 0 at least to 1 at most")
         others = ("amplitude", "threshold_sigma", "refractory_us", "cutoff_hz", "leak_rate_hz",
-                  "shot_noise_hz", "background_hz")  # fmt: skip
+                  "shot_noise_hz", "background_hz", "hot_pixels", "hot_hz", "crop")  # fmt: skip
         if negative := [name for name in others if getattr(self, name) < 0]:
             raise ValueError(f"simulator: {negative[0]} must not be negative")
+        if self.hot_pixels > self.width * self.height:
+            raise ValueError("simulator: hot_pixels must not exceed the sensor's pixels")
 
-    def settings(self) -> dict[str, float | str]:
+    def settings(self) -> dict[str, Any]:
         """All that determines a recording, for cache keys."""
         return asdict(self)
 

@@ -135,8 +135,8 @@ static __attribute__((noinline)) void count_ready(int64_t W, float dead, const f
 
 void convert(const float *picture, const float *path, const float *level, const float *receptor,
              const float *camera, const int64_t *seed, int64_t B, int64_t H, int64_t W,
-             int64_t steps, int64_t T, int64_t down, int64_t across, int64_t h, int64_t w,
-             float *out) {
+             int64_t steps, int64_t T, int64_t top_crop, int64_t side_crop, int64_t down,
+             int64_t across, int64_t h, int64_t w, float *out) {
     _Pragma("omp parallel for schedule(dynamic)") for (int64_t b = 0; b < B; b++) {
         const float *way = path + b * (steps + 1) * 2, *gains = receptor + b * 2 * 256;
         const float *of = camera + b * CAMERA;
@@ -150,9 +150,10 @@ void convert(const float *picture, const float *path, const float *level, const 
         float *rows = malloc(ROWS * W * sizeof(float)), *row[ROWS];
         for (int k = 0; k < ROWS; k++) row[k] = rows + k * W;
         int32_t *code = malloc(2 * W * sizeof(int32_t)), *cell = code + W;
-        for (int64_t x = 0; x < W; x++) cell[x] = (int32_t)(x * w / across);
+        for (int64_t x = side_crop; x < W - side_crop; x++)
+            cell[x] = (int32_t)((x - side_crop) * w / across);
         float *cells = out + b * T * 2 * h * w;
-        for (int64_t y = 0; y < H; y++) {
+        for (int64_t y = top_crop; y < H - top_crop; y++) {
             draw(first, second, (uint32_t)(y * W), of, W, row[ON], row[OFF]);
             for (int64_t x = 0; x < W; x++) {
                 row[PER_ON][x] = 1.0f / row[ON][x];
@@ -180,8 +181,9 @@ void convert(const float *picture, const float *path, const float *level, const 
                     count_all(W, row[RATE], row[UPS], row[DOWNS]);
                 const int64_t bin = (k - 1) * T / steps;
                 if (k < steps && k * T / steps == bin) continue;
-                float *downs = cells + (bin * 2 * h + y * h / down) * w, *ups = downs + h * w;
-                for (int64_t x = 0; x < W; x++) {
+                float *downs = cells + (bin * 2 * h + (y - top_crop) * h / down) * w;
+                float *ups = downs + h * w;
+                for (int64_t x = side_crop; x < W - side_crop; x++) {
                     downs[cell[x]] += row[DOWNS][x];
                     ups[cell[x]] += row[UPS][x];
                 }

@@ -23,7 +23,13 @@ from torch.nn import functional as F
 
 from spikebridge.base.compiled import compiled
 from spikebridge.data.simulation.camera import Simulator
-from spikebridge.data.simulation.simulate import LUMA, camera_path, picture_size
+from spikebridge.data.simulation.simulate import (
+    LUMA,
+    camera_path,
+    cropped,
+    hot_places,
+    picture_size,
+)
 
 _SOURCE = Path(__file__).with_name("converter.c")
 _LINEAR_BELOW = 20.0
@@ -88,6 +94,12 @@ class Converter:
         self.sub_frames = -(-sub_frames // parts) * parts
         self._native = native
         self._level_256, self._light_256 = (x.to(device) for x in _tables())
+        self._hot_HW = None
+        if simulator.hot_pixels and simulator.hot_hz:
+            hot_HW = torch.zeros(simulator.height, simulator.width)
+            row_K, column_K = torch.from_numpy(hot_places(simulator)).T
+            hot_HW[row_K, column_K] = simulator.hot_hz / 2 * self._motion_s / time_steps
+            self._hot_HW = hot_HW.to(device)  # events per time bin, of each polarity
 
     def takes(self, cameras: Sequence[Simulator], seeds: Sequence[int]) -> Takes:
         """Draw how photos are recorded, on the CPU.
@@ -146,17 +158,19 @@ class Converter:
         if len(photo_B3HW) != len(takes.seed_B):
             raise ValueError(f"{len(photo_B3HW)} photos, but takes of {len(takes.seed_B)}")
         picture_BHW = self._pictures(photo_B3HW)
-        height, width = picture_BHW.shape[1:]
+        rows, columns = cropped((picture_BHW.shape[1], picture_BHW.shape[2]), self.simulator)
+        height, width = rows.stop - rows.start, columns.stop - columns.start
         if self.extent == "sensor":
             height, width = self.simulator.height, self.simulator.width
-        cells = _Cells(self.size, (height, width))
+        cells = _Cells(self.size, (height, width), rows, columns)
         receptor_B2_256 = _receptor(takes, self._light_256)
         native = self._native and picture_BHW.device.type == "cpu" and _library() is not None
         convert, add_noise = (_convert, _add_noise) if native else (_reference, _reference_noise)
         counts_BTCHW = convert(
             picture_BHW, takes, self._level_256, receptor_B2_256, self.time_steps, cells
         )
-        if self.simulator.shot_noise_hz or self.simulator.background_hz:
+        camera = self.simulator
+        if camera.shot_noise_hz or camera.background_hz or self._hot_HW is not None:
             add_noise(counts_BTCHW, self._rates(picture_BHW, takes, cells), takes)
         return counts_BTCHW
 
@@ -193,7 +207,13 @@ class Converter:
         dark_BHW, pixels_HW = cells.sum(dark_BHW), cells.sum(torch.ones_like(dark_BHW[0]))
         shot_B, background_B = (rate_B[:, None, None] for rate_B in takes.noise_B2.unbind(1))
         shot_BHW = shot_B * dark_BHW
-        return torch.stack([shot_BHW, shot_BHW + background_B * pixels_HW], 1)
+        rate_B2HW = torch.stack([shot_BHW, shot_BHW + background_B * pixels_HW], 1)
+        if self._hot_HW is None:
+            return rate_B2HW
+        hot_HW = torch.zeros_like(picture_BHW[0])
+        recorded_HW = hot_HW[cells.rows, cells.columns]
+        recorded_HW += self._hot_HW[: recorded_HW.shape[0], : recorded_HW.shape[1]]
+        return rate_B2HW + cells.sum(hot_HW)
 
 
 def _dead_time(camera: Simulator, part_s: float) -> float:
@@ -212,10 +232,14 @@ class _Cells:
     size: tuple[int, int]
     """Their rows and columns."""
     pixels: tuple[int, int]
-    """Rows and columns of pixels that they cover; a picture may have fewer."""
+    """Rows and columns of pixels that they cover; a recording may have fewer."""
+    rows: slice
+    """Of a picture, those that are recorded."""
+    columns: slice
 
     def sum(self, x: Tensor) -> Tensor:
-        """Sums over the cells' pixels, the last two dimensions."""
+        """Sums of a picture over the cells' pixels, the last two dimensions."""
+        x = x[..., self.rows, self.columns]
         for dim in (-2, -1):
             cells, pixels = self.size[dim], self.pixels[dim]
             cell = torch.arange(x.shape[dim], device=x.device) * cells // pixels
@@ -382,7 +406,7 @@ def _library() -> ctypes.CDLL | None:
     """The kernels, or None where there is no compiler or it fails."""
     kernels = compiled(_SOURCE, "-ffp-contract=off")
     if kernels is not None:
-        kernels.convert.argtypes = [*[c_void_p] * 6, *[c_int64] * 9, c_void_p]
+        kernels.convert.argtypes = [*[c_void_p] * 6, *[c_int64] * 11, c_void_p]
         kernels.add_noise.argtypes = [*[c_void_p] * 3, *[c_int64] * 3, c_float, c_int64, c_void_p]
     return kernels
 
@@ -407,7 +431,8 @@ def _convert(
     ]  # fmt: skip
     library.convert(
         *(x.data_ptr() for x in inputs), *picture_BHW.shape, takes.path_BN2.shape[1] - 1,
-        time_steps, *cells.pixels, *cells.size, counts_BTCHW.data_ptr(),
+        time_steps, cells.rows.start, cells.columns.start, *cells.pixels, *cells.size,
+        counts_BTCHW.data_ptr(),
     )  # fmt: skip
     return counts_BTCHW
 

@@ -4,7 +4,7 @@ from typing import get_args
 
 import numpy as np
 
-from spikebridge.data.simulation.camera import Motion, Speed
+from spikebridge.data.simulation.camera import Motion, SaccadeTimes, Speed
 
 _PATH = 1
 _HARMONICS = 3
@@ -17,11 +17,14 @@ def motion_path(
     seed: int,
     *,
     height: float = 0.5,
+    apex: float = 0.5,
+    times: SaccadeTimes | None = None,
     speed: Speed = "constant",
 ) -> np.ndarray:
     """Displacement_N2 (x, y) in pixels from the middle of the sensor, in equal steps of time.
 
-    Every path lies within ``amplitude / 2`` of the middle along each axis.
+    Every path lies within ``amplitude / 2`` of the middle along each axis, saccades as far up and
+    down as they are high.
 
     Args:
         motion: ``saccade`` is `saccade_path` about its middle; ``pan`` one straight sweep of length
@@ -30,7 +33,9 @@ def motion_path(
         frames: N, at least 2.
         amplitude: Side of the box that the path stays in, in pixels.
         seed: Seed of direction and curve.
-        height: Of the saccades' triangle, as a share of ``amplitude``, at most 1.
+        height: Of the saccades' triangle, as a share of ``amplitude``, at most 2.
+        apex: Where its apex lies, as a share of the way along its base.
+        times: When each saccade begins and ends, as shares of the whole time; None: thirds.
         speed: Of each saccade and of the sweep: ``constant``, or ``smooth``, from rest to rest.
 
     Raises:
@@ -40,7 +45,7 @@ def motion_path(
     match motion:
         case "saccade":
             middle = amplitude * np.array([0.5, height / 2])
-            return saccade_path(frames, amplitude, height, speed) - middle
+            return saccade_path(frames, amplitude, height, speed, apex, times) - middle
         case "pan":
             angle = random.uniform(0, 2 * np.pi)
             along_N = np.linspace(-amplitude / 2, amplitude / 2, frames)
@@ -53,15 +58,22 @@ def motion_path(
 
 
 def saccade_path(
-    frames: int, amplitude: float, height: float = 0.5, speed: Speed = "constant"
+    frames: int,
+    amplitude: float,
+    height: float = 0.5,
+    speed: Speed = "constant",
+    apex: float = 0.5,
+    times: SaccadeTimes | None = None,
 ) -> np.ndarray:
     """Displacement_N2 (x, y) in pixels along the closed three-saccade path, from its start.
 
-    N-MNIST and N-Caltech101 (Orchard et al. 2015) move along an isosceles triangle, each side in a
-    third of the time: down to the right, up to the right, back to the left.
+    N-MNIST and N-Caltech101 (Orchard et al. 2015) move along a triangle, down to the right, up to
+    the right, back to the left: each side in a third of the time, or with rests between ``times``.
     """
-    corners = amplitude * np.array([(0, 0), (0.5, height), (1, 0), (0, 0)], np.float64)
+    corners = amplitude * np.array([(0, 0), (apex, height), (1, 0), (0, 0)], np.float64)
     position = np.linspace(0, 3, frames)
+    if times is not None:
+        position = np.interp(np.linspace(0, 1, frames), times, (0, 1, 1, 2, 2, 3))
     if speed == "smooth":
         position = _from_rest_to_rest(position)
     return np.stack([np.interp(position, range(4), corners[:, axis]) for axis in (0, 1)], 1)

@@ -9,6 +9,7 @@ from spikebridge.data.simulation.camera import Simulator
 from spikebridge.data.simulation.motion import motion_path
 
 _BACKGROUND = 3
+_HOT = 4
 LUMA = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in what the camera sees."""
 
@@ -53,34 +54,69 @@ def simulate_photo(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> Ev
         )
     sensor = (simulator.width, simulator.height)
     events = Events(x_N.astype(np.int32), y_N.astype(np.int32), t_N, p_N > 0, sensor)
-    if not simulator.background_hz:
-        return events
-    return _with_background(
-        events, picture_size(photo_HWC.shape[0], photo_HWC.shape[1], simulator), simulator, seed
-    )
+    size = recorded_size(photo_HWC.shape[0], photo_HWC.shape[1], simulator)
+    last = int(t_N[-1])
+    if simulator.background_hz:
+        random = np.random.default_rng([_BACKGROUND, seed])
+        count = random.poisson(simulator.background_hz * size[0] * size[1] * last / 1e6)
+        column_N = random.integers(size[1], size=count, dtype=np.int32)
+        row_N = random.integers(size[0], size=count, dtype=np.int32)
+        time_N = random.integers(last + 1, size=count)
+        events = _with(events, column_N, row_N, time_N, np.ones(count, bool))
+    if simulator.hot_pixels and simulator.hot_hz:
+        place_K2 = hot_places(simulator)
+        place_K2 = place_K2[(place_K2 < size).all(1)]
+        random = np.random.default_rng([_HOT, seed])
+        row_N, column_N = place_K2.repeat(
+            random.poisson(simulator.hot_hz * last / 1e6, len(place_K2)), 0
+        ).T
+        time_N = random.integers(last + 1, size=len(row_N))
+        events = _with(events, column_N, row_N, time_N, random.random(len(row_N)) < 0.5)
+    return events
 
 
-def _with_background(
-    events: Events, size: tuple[int, int], simulator: Simulator, seed: int
+def _with(
+    events: Events, x_N: np.ndarray, y_N: np.ndarray, t_N: np.ndarray, on_N: np.ndarray
 ) -> Events:
-    """With spontaneous ON events within the picture, from its first frame to the last event."""
-    random = np.random.default_rng([_BACKGROUND, seed])
-    last = int(events.t_N[-1])
-    count = random.poisson(simulator.background_hz * size[0] * size[1] * last / 1e6)
-    x_N = np.concatenate([events.x_N, random.integers(size[1], size=count, dtype=np.int32)])
-    y_N = np.concatenate([events.y_N, random.integers(size[0], size=count, dtype=np.int32)])
-    t_N = np.concatenate([events.t_N, random.integers(last + 1, size=count)])
-    on_N = np.concatenate([events.polarity_N, np.ones(count, bool)])
+    """With more events, in order."""
+    x_N, y_N = (
+        np.concatenate([old_N, new_N.astype(np.int32)])
+        for old_N, new_N in ((events.x_N, x_N), (events.y_N, y_N))
+    )
+    t_N = np.concatenate([events.t_N, t_N])
+    on_N = np.concatenate([events.polarity_N, on_N])
     order_N = np.argsort(t_N, kind="stable")
     return Events(x_N[order_N], y_N[order_N], t_N[order_N], on_N[order_N], events.sensor)
 
 
+def hot_places(simulator: Simulator) -> np.ndarray:
+    """Rows and columns place_K2 of the camera's hot pixels; of two numbers, the fewer are among
+    the more."""
+    if not simulator.hot_pixels:
+        return np.empty((0, 2), np.int64)
+    order_N = np.random.default_rng(_HOT).permutation(simulator.height * simulator.width)
+    return np.stack(np.divmod(order_N[: simulator.hot_pixels], simulator.width), 1)
+
+
 def picture_size(height: int, width: int, simulator: Simulator) -> tuple[int, int]:
-    """Height and width in pixels that a photo has on the sensor."""
+    """Height and width in pixels that a photo's picture has, before the crop."""
     if simulator.aspect == "stretch":
         return simulator.height, simulator.width
     scale = min(simulator.height / height, simulator.width / width)
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def cropped(size: tuple[int, int], simulator: Simulator) -> tuple[slice, slice]:
+    """Rows and columns of a picture that are recorded: at least one of each."""
+    first = (min(simulator.crop, (side - 1) // 2) for side in size)
+    rows, columns = (slice(n, side - n) for n, side in zip(first, size, strict=True))
+    return rows, columns
+
+
+def recorded_size(height: int, width: int, simulator: Simulator) -> tuple[int, int]:
+    """Height and width in pixels that a photo's recording has."""
+    rows, columns = cropped(picture_size(height, width, simulator), simulator)
+    return rows.stop - rows.start, columns.stop - columns.start
 
 
 def camera_path(simulator: Simulator, seed: int) -> np.ndarray:
@@ -91,6 +127,8 @@ def camera_path(simulator: Simulator, seed: int) -> np.ndarray:
         simulator.amplitude,
         seed,
         height=simulator.saccade_height,
+        apex=simulator.saccade_apex,
+        times=simulator.saccade_times,
         speed=simulator.speed,
     )
 
@@ -104,8 +142,11 @@ def _moving_frames(photo_HWC: np.ndarray, simulator: Simulator, seed: int) -> np
     offset = np.array([simulator.offset_x, simulator.offset_y])
     reach = int(np.ceil(simulator.amplitude + np.abs(offset).max())) + 1
     padded = np.pad(grey_HW, reach, mode="edge")
+    rows, columns = cropped((height, width), simulator)
+    height, width = rows.stop - rows.start, columns.stop - columns.start
     path_N2 = offset + camera_path(simulator, seed)
-    frames = [_crop_between_pixels(padded, x, y, width, height) for x, y in reach - path_N2]
+    corner = reach + np.array([columns.start, rows.start])
+    frames = [_crop_between_pixels(padded, x, y, width, height) for x, y in corner - path_N2]
     return np.round(np.stack(frames)).astype(np.uint8)
 
 

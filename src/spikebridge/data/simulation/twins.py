@@ -1,9 +1,11 @@
 """Simulated twins: a recording of every photo in a folder, in N-Caltech101's layout and format."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -118,10 +120,15 @@ def _refuse_other_formats(out: Path, format: Format) -> None:
             )
 
 
-def _note_settings(out: Path, settings: dict[str, float | str]) -> None:
+def _note_settings(out: Path, settings: dict[str, Any]) -> None:
     note = out / _NOTE
     if note.exists():
-        if note.read_bytes() != json_text(settings).encode():
+        held = None
+        with suppress(ValueError):
+            held = json.loads(note.read_text(encoding="utf-8"))
+        # What an earlier version did not note has its default.
+        held = {**Simulator().settings(), **held} if isinstance(held, dict) else held
+        if held != json.loads(json_text(settings)):
             raise UserError(
                 f"{out}: holds recordings of other settings ({note.name}); choose another --out"
             )
