@@ -66,12 +66,16 @@ def test_broken_files_are_named_and_left_out_each_time(tmp_path):
         write(tmp_path / "pool/saw/text.webp", b"no photo at all"),
     ]
     os.symlink(tmp_path / "gone.png", tmp_path / "pool/saw/link.png")
+    os.mkfifo(tmp_path / "pool/saw/pipe.png")
+    other = os.fsdecode(os.fsencode(tmp_path) + b"/pool/saw/caf\xe9.png")
+    write(Path(other), png_bytes(10))
     for _ in range(2):  # What is remembered of them must not bring them back.
         found = gather(tmp_path)
         assert len(found.pool.photos) == 12
-        for file in (*damaged, tmp_path / "pool/saw/link.png"):
+        for file in (*damaged, tmp_path / "pool/saw/link.png", tmp_path / "pool/saw/pipe.png"):
             (line,) = [line for line in found.left_out if str(file) in line]
             assert "unreadable photo" in line
+        assert any("caf\\xe9.png: the name is not UTF-8" in line for line in found.left_out)
 
 
 def test_copies_count_once_and_links_in_circles_end(tmp_path):
@@ -136,6 +140,11 @@ def test_a_pool_leaves_out_copies_namesakes_and_likenesses_of_held_out_photos(tm
     assert "dog" in own
     assert not {copy, namesake, alike} & {Path(p.file) for p in found.pool.photos}
     assert len(gather(tmp_path).pool.photos) == len(found.pool.photos) + 3
+    # The very photo is no copy of itself.
+    assert (
+        f"{photos[0]}: held out"
+        in gather(tmp_path, photos=["split", "pool"], held=split_of(photos, photos[0])).left_out
+    )
 
 
 def test_held_photos_that_are_gone_are_said(tmp_path, photos):

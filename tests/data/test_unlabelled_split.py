@@ -1,5 +1,7 @@
 """Photos without labels: a folder that nobody has sorted, and labels that a study hides."""
 
+import os
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +116,41 @@ def test_a_nested_folder_of_mixed_photos_is_taken_and_broken_files_are_named(con
     # Broken files are remembered, and named again.
     assert open_split(config, 0)[1] == manifest
     assert "broken.png" in capsys.readouterr().err
+
+
+def odd_files(folder: Path) -> None:
+    """What an old disk holds: a link to the folder above, a pipe, a name of other encoding."""
+    (folder / "deep/link").symlink_to(folder, target_is_directory=True)
+    os.mkfifo(folder / "deep/pipe.png")
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")).write_bytes(png_bytes(907, side=40))
+
+
+def test_links_pipes_and_names_of_other_encodings_stop_nothing(config, pool, capsys):
+    odd_files(pool)
+    _, manifest = open_split(replace(config, unlabelled=str(pool)), 0)
+    found = sorted(e.number for e in manifest.select("photo", "unlabelled"))
+    assert found == ["a", "deep/c", "deep/er/b"]
+    line = " ".join(capsys.readouterr().err.split())
+    assert "data.unlabelled: 3 photos; left out: 3 cannot be read" in line
+    assert "caf\\xe9.png" in line
+    assert "copies" not in line
+
+
+@pytest.mark.parametrize("kind", ["photo", "class"])
+def test_a_labelled_photo_whose_name_no_manifest_can_hold_is_refused(
+    config, root, tmp_path, kind, capsys
+):
+    photos = tmp_path / "photos"
+    shutil.copytree(root / "photos", photos)
+    name = {"photo": b"0/caf\xe9.png", "class": b"caf\xe9/a.png"}[kind]
+    file = Path(os.fsdecode(os.fsencode(photos) + b"/" + name))
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(png_bytes(907, side=40))
+    told = refused(lambda: open_split(replace(config, photos=str(photos)), 0))
+    assert "caf\\xe9" in told
+    assert "the name is not UTF-8; rename it" in told
+    assert main(["data", "check", "folders", "--photos", str(photos)]) == 2
+    assert "the name is not UTF-8; rename it" in capsys.readouterr().out
 
 
 def test_a_manifest_with_unknown_classes_survives_its_file(config, pool, tmp_path):
@@ -306,7 +343,18 @@ def test_the_check_counts_the_folder_and_names_its_broken_files(config, pool, ro
     assert "warning: photos that cannot be read\n" in page
     assert f"  {pool / 'deep/broken.png'}: " in page
     assert "zwice.png: the same content as" in page
-    assert "32 pairs; 4 photos without labels; 2 warnings" in page
+    assert "32 pairs; 3 photos without labels; 2 warnings" in page
+    assert f"{pool}: no photo, left out: deep/notes.txt (1 file)" in page
+    odd_files(pool)
+    labelled = next(file for file in sorted(Path(config.photos).rglob("*.png")))
+    shutil.copy(labelled, pool / "copy.png")
+    assert main([*words, "--sensor", "16", "16", "--unlabelled", str(pool)]) == 0
+    page = capsys.readouterr().out
+    assert f"photos without labels in {pool}: 8 found, 1 empty, 2 bad, 2 twice" in page
+    assert "caf\\xe9.png: the name is not UTF-8; rename it" in page
+    assert f"copy.png: the same content as {labelled}" in page
+    assert "deep/notes.txt, deep/pipe.png (2 files)" in page
+    assert "32 pairs; 3 photos without labels; 3 warnings" in page
     assert main([*words, "--sensor", "16", "16", "--unlabelled", str(pool / "none")]) == 2
     error = capsys.readouterr().err
     assert "no such folder of photos; set --unlabelled" in error

@@ -258,8 +258,10 @@ def test_report_and_card_say_what_became_of_them(unlabelled, foreign, tmp_path):
     told = result["unlabelled"]
     shutil.rmtree(pool)  # Nobody needs it any more.
     words = f"{told['accepted']} of {told['photos']} photos without labels"
-    write_report([tmp_path / "run"], tmp_path / "report.html")
-    assert words in (tmp_path / "report.html").read_text()
+    write_report([tmp_path / "run", tmp_path / "teacher"], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert words in page
+    assert "not split alike" not in page  # The teacher's manifest lists nothing unsorted.
     assert main(["evaluate", str(tmp_path / "run")]) == 0
     assert main(["export", str(tmp_path / "run"), "--to", "pt2"]) == 0
     assert words in next((tmp_path / "run").glob("*.md")).read_text()

@@ -45,6 +45,21 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def printable(path: str | os.PathLike[str]) -> str:
+    """A path as text that can be written: bytes in it that are no UTF-8 as ``\\xe9``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def is_named(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is UTF-8, as all that we write is."""
+    return printable(path) == str(path)
+
+
+def not_named(path: str | os.PathLike[str]) -> str:
+    """What is wrong with a path that is not."""
+    return f"{printable(path)}: the name is not UTF-8; rename it"
+
+
 def remove_stale_temporaries(folder: Path, older_than_s: float = 3600.0) -> None:
     """Remove what `atomic_path` left behind in a process that was killed.
 

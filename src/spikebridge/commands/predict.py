@@ -99,6 +99,7 @@ def _check(given: Namespace) -> None:
 
 def _recordings(given: Namespace, classifier: "Classifier") -> int:
     """One file's fault ends the command; those of many are told, and the others go on."""
+    from spikebridge.base.files import printable
     from spikebridge.results.predict import find_recordings
 
     one = len(given.files) == 1 and given.files[0] != "-" and not Path(given.files[0]).is_dir()
@@ -107,7 +108,7 @@ def _recordings(given: Namespace, classifier: "Classifier") -> int:
         total += 1
         try:
             for line, text in _answers(given, classifier, file):
-                _print(_json(line) if given.json else text)
+                _print(_json(line) if given.json else printable(text))
         except UserError as error:
             if one:
                 raise

@@ -8,7 +8,7 @@ from typing import Any
 
 from spikebridge.base.console import each_in_threads
 from spikebridge.base.errors import UserError
-from spikebridge.base.files import file_sha256
+from spikebridge.base.files import file_sha256, is_named, not_named
 from spikebridge.data.collection import PhotoReader
 from spikebridge.data.datasets import DATASETS, Dataset, Finding, Found, Listing
 from spikebridge.data.datasets.dataset import Kind, Trouble
@@ -19,7 +19,12 @@ from spikebridge.data.datasets.pairing import (
     same_photo,
     without_classes,
 )
-from spikebridge.data.datasets.walk import composed, counted, list_unlabelled
+from spikebridge.data.datasets.walk import (
+    composed,
+    counted,
+    list_unlabelled,
+    others_left_out,
+)
 from spikebridge.data.events import Events, read_events
 from spikebridge.data.settings import DataConfig
 from spikebridge.data.splits.sessions import named_like_series
@@ -107,7 +112,8 @@ class Report:
     def _without_labels(self) -> str:
         if self.unlabelled is None:
             return ""
-        usable = self.strangers.found - self.strangers.empty - self.strangers.unreadable
+        own = self.strangers
+        usable = own.found - own.empty - own.unreadable - own.duplicated
         return f"{counted(usable, 'photo')} without labels; "
 
     def as_json(self) -> dict[str, Any]:
@@ -143,9 +149,13 @@ def check(config: DataConfig) -> Report:
         lambda one: read_events(one.file, sensor),
         lambda one: file_sha256(one.file),
     )
-    findings += _read_all("photo", photos, reader, reader.sha256)
-    strangers, trouble = _strangers(config.unlabelled, photos, reader)
-    findings += trouble
+    unsorted, others = _unlabelled(config.unlabelled)
+    read = _read_all(
+        "photo", replace(photos, classes={**photos.classes, "": unsorted}), reader, reader.sha256
+    )
+    findings += [finding for finding in read if finding.class_name]
+    strangers, trouble = _strangers(len(unsorted), [f for f in read if not f.class_name])
+    findings += [*trouble, *others]
     order = ("error", "warning", "note")
     names = {**recordings.classes, **photos.classes, **dict.fromkeys(dataset.published)}
     return Report(
@@ -268,6 +278,8 @@ def _read_all(
 
     def examine(job: tuple[str, Found]) -> tuple[str, int] | Finding:
         name, one = job
+        if not is_named(one.file):
+            return Finding("error", "unreadable", kind, name, not_named(one.file))
         try:
             content = read(one)
             return sha256(one), content.late if isinstance(content, Events) else 0
@@ -306,24 +318,28 @@ def _read_all(
     return findings
 
 
-def _strangers(
-    folder: str | None, photos: Listing, reader: PhotoReader
-) -> tuple[Tally, list[Finding]]:
-    """The photos without labels; training leaves out what is wrong with them, and says so."""
+def _unlabelled(folder: str | None) -> tuple[list[Found], list[Finding]]:
+    """The photos without labels, and what is wrong with their folder."""
     if folder is None:
-        return Tally(0, 0, 0, 0, 0, 0), []
+        return [], []
     try:
-        listed = [Found(str(file), file.name, "") for file in list_unlabelled(folder)]
+        files, others = list_unlabelled(folder)
     except UserError as error:
-        return Tally(0, 0, 0, 0, 0, 0), [Finding("error", "missing", "photo", "", str(error))]
+        return [], [Finding("error", "missing", "photo", "", str(error))]
+    findings = [others_left_out(folder, "photo", "", others)] if others else []
+    return [Found(str(file), file.name, "") for file in files], findings
+
+
+def _strangers(found: int, read: Sequence[Finding]) -> tuple[Tally, list[Finding]]:
+    """The photos without labels; training leaves out what is wrong with them, and says so."""
     findings = [
         replace(finding, severity="note" if finding.trouble == "duplicated" else "warning")
-        for finding in _read_all("photo", Listing(folder, {"": listed}), reader, reader.sha256)
+        for finding in read
         if finding.trouble != "missing"
     ]
     troubles = Counter(finding.trouble for finding in findings)
     empty, unreadable, duplicated = (troubles[t] for t in ("empty", "unreadable", "duplicated"))
-    return Tally(len(listed), 0, empty, unreadable, duplicated, 0), findings
+    return Tally(found, 0, empty, unreadable, duplicated, 0), findings
 
 
 def _trouble(one: Found, message: str) -> Trouble:

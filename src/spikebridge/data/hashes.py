@@ -14,7 +14,7 @@ from scipy.fft import dctn
 
 from spikebridge.base.console import progress
 from spikebridge.base.errors import UserError
-from spikebridge.base.files import file_sha256
+from spikebridge.base.files import file_sha256, is_named, not_named
 
 _BLOCK = 200
 _SIDE = 16
@@ -40,8 +40,11 @@ def file_hashes(files: Sequence[str], cache: Path) -> list[str]:
         cache: Folder of the memory, ``hashes.sqlite``; lost or unusable, all is computed again.
 
     Raises:
-        UserError: a file cannot be read.
+        UserError: a file cannot be read, or its name is not UTF-8.
     """
+    for file in files:
+        if not is_named(file):
+            raise UserError(not_named(file))
     states = [_state(file) for file in files]
     with _memory(cache) as memory:
         known = dict(_look_up(memory, "files", states))

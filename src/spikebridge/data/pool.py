@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from spikebridge.base.errors import UserError
-from spikebridge.base.files import expand_path, write_text
+from spikebridge.base.files import expand_path, is_named, not_named, write_text
 from spikebridge.data.collection import PhotoReader, file_from, place_of
 from spikebridge.data.datasets.walk import composed
 from spikebridge.data.hashes import file_hashes, look_hashes, lookalikes, unreadable
@@ -292,10 +292,15 @@ def _refuse(error: OSError) -> None:
 
 def _openable(listed: list[_Listed]) -> tuple[list[_Listed], list[str]]:
     """What can be opened at all, and what not."""
-    fine = {one.file for one in listed if os.path.isfile(one.file) and os.access(one.file, os.R_OK)}
-    lost = [f"{one.file}: unreadable photo (no file that can be opened)" for one in listed
-            if one.file not in fine]  # fmt: skip
-    return [one for one in listed if one.file in fine], lost
+    fine, lost = [], []
+    for one in listed:
+        if not is_named(one.file):
+            lost.append(not_named(one.file))
+        elif not os.path.isfile(one.file) or not os.access(one.file, os.R_OK):
+            lost.append(f"{one.file}: unreadable photo (no file that can be opened)")
+        else:
+            fine.append(one)
+    return fine, lost
 
 
 def with_teachers_photos(pool: Pool, teacher: Manifest, cache: Path) -> Pool:
@@ -326,7 +331,8 @@ def _held_out(pool: Pool, split: Manifest, cache: Path) -> tuple[dict[str, str],
     found = {}
     for entry in pool.entries:
         if (other := contents.get(entry.sha256)) is not None:
-            found[entry.file] = f"held out as {other} is, its copy"
+            same = os.path.realpath(other) == os.path.realpath(entry.file)
+            found[entry.file] = "held out" if same else f"held out as {other} is, its copy"
         elif (other := scenes.get(split.scene(entry))) is not None:
             found[entry.file] = f"held out, its name is that of the photo of {other}"
     there = unchanged(held, None, cache)

@@ -216,9 +216,10 @@ def _answered(
     found = on_main(partial(answers, labeller, data, task.device, task.autocast))
     answered = Answered(data.unlabelled, own.labeller, own.least_likeness, *found)
     told = answered.told(data.classes)
+    others = f"; the others are like no class (below {own.least_likeness:g})"
     console.print(
         f"photos without labels: {told['accepted']:,} of {told['photos']:,} taken, by the "
-        f"{own.labeller}'s answers; the others are like no class (below {own.least_likeness:g})",
+        f"{own.labeller}'s answers" + (others if told["turned_away"] else ""),
         soft_wrap=True,
     )
     return answered

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +38,13 @@ def test_json_lines_of_a_folder_are_the_students_softmax(trained, run, folder, c
         shares = [guess["confidence"] for guess in line["top"]]
         assert shares == pytest.approx(expected_C[order].tolist(), abs=1e-4)
     assert len({line["top"][0]["confidence"] for line in lines}) == len(lines)
+
+
+def test_a_name_of_another_encoding_is_printed_all_the_same(run, folder, tmp_path, capsys):
+    file = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.bin")
+    shutil.copy(sorted(folder.rglob("*.bin"))[0], file)
+    assert main(["predict", run, file]) == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path}/caf\\xe9.bin\t")
 
 
 def test_paths_from_standard_input_and_a_bad_one_among_them(run, folder, capsys, monkeypatch):

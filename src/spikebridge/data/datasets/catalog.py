@@ -72,7 +72,7 @@ def _unlabelled(config_value: str) -> list[Item]:
     root = expand_path(config_value)
     return [
         Item(str(file), UNKNOWN, file.relative_to(root).with_suffix("").as_posix(), "")
-        for file in list_unlabelled(config_value)
+        for file in list_unlabelled(config_value)[0]
     ]
 
 

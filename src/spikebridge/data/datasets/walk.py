@@ -1,12 +1,14 @@
 """Listing class folders, and what is wrong with them."""
 
 import difflib
+import os
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from spikebridge.base.errors import UserError
-from spikebridge.base.files import expand_path
+from spikebridge.base.files import expand_path, is_named, not_named, printable
 from spikebridge.data.datasets.dataset import Finding, Found, Kind, Listing
 from spikebridge.data.manifest import caseless
 from spikebridge.data.photos import PHOTO_SUFFIXES
@@ -70,6 +72,14 @@ def list_class_folders(
         if not child.is_dir() or name.startswith(".") or name in excluded:
             continue
         files, others = _files(child, suffixes, deep)
+        findings += [
+            Finding("error", "layout", kind, printable(name), not_named(file))
+            for file in files
+            if not is_named(file)
+        ]
+        files = [file for file in files if is_named(file)]
+        if not is_named(child):
+            continue
         if name in left_out:
             findings.append(Finding("note", "left out", kind, name, f"{child}: {left_out[name]}"))
         elif known and name not in known:
@@ -88,21 +98,33 @@ def list_class_folders(
                 for f, number in zip(files, numbers, strict=True)
             ]
             if others:
-                names = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
-                message = f"{child}: no {kind}, left out: {names} ({counted(len(others), 'file')})"
+                finding = others_left_out(child, kind, name, others)
                 if not deep and not known and any((child / other).is_dir() for other in others):
-                    message += "; folders in it are read where data.split.group is set"
-                findings.append(Finding("note", "left out", kind, name, message))
+                    told = "; folders in it are read where data.split.group is set"
+                    finding = replace(finding, message=finding.message + told)
+                findings.append(finding)
     if not any(classes.values()) and not any(f.severity == "error" for f in findings):
         raise nothing_found(root, kind, f"{root}/CLASS/*{suffixes[0]}")
     return Listing(str(root), classes, findings)
 
 
-def list_unlabelled(config_value: str) -> list[Path]:
+def others_left_out(
+    folder: str | Path, kind: Kind, class_name: str, others: Sequence[str]
+) -> Finding:
+    """A note on files of other kinds in a folder."""
+    names = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+    message = f"{folder}: no {kind}, left out: {names} ({counted(len(others), 'file')})"
+    return Finding("note", "left out", kind, class_name, message)
+
+
+def list_unlabelled(config_value: str) -> tuple[list[Path], list[str]]:
     """Photos in a folder and below it, at any depth, in order of name; hidden ones are passed over.
 
     Args:
         config_value: ``data.unlabelled``.
+
+    Returns:
+        The photos, and the names of files of other kinds.
 
     Raises:
         UserError: no such folder, or no photo in it.
@@ -110,13 +132,13 @@ def list_unlabelled(config_value: str) -> list[Path]:
     root = expand_path(config_value)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder of photos; set data.unlabelled")
-    files, _ = _files(root, PHOTO_SUFFIXES, deep=True)
+    files, others = _files(root, PHOTO_SUFFIXES, deep=True)
     if not files:
         raise UserError(
             f"{root}: no photo found, neither there nor in its sub-folders; expected files with "
             f"one of {', '.join(PHOTO_SUFFIXES)}: check data.unlabelled"
         )
-    return files
+    return files, others
 
 
 def nothing_found(root: Path, kind: Kind, expected: str) -> UserError:
@@ -146,19 +168,26 @@ def composed(name: str) -> str:
 
 
 def _files(
-    folder: Path, suffixes: Sequence[str], deep: bool = False
+    folder: Path, suffixes: Sequence[str], deep: bool = False, above: frozenset[str] = frozenset()
 ) -> tuple[list[Path], list[str]]:
-    """Files of the right kind, and the names of the others, both in order of name."""
+    """Files of the right kind, and the names of the others, both in order of name.
+
+    Links to a folder ``above`` are not followed, and pipes and devices, whose reading may never
+    end, are of no kind.
+    """
     files, others = [], []
+    above |= {os.path.realpath(folder)}
     for file in sorted(_children(folder)):
         if deep and file.is_dir() and not file.name.startswith("."):
-            below = _files(file, suffixes, deep)
+            if os.path.realpath(file) in above:
+                continue
+            below = _files(file, suffixes, deep, above)
             files += below[0]
-            others += [f"{file.name}/{other}" for other in below[1]]
-        elif file.suffix.lower() in suffixes and not file.is_dir():
+            others += [f"{printable(file.name)}/{other}" for other in below[1]]
+        elif file.suffix.lower() in suffixes and (file.is_file() or not file.exists()):
             files.append(file)
         elif not file.name.startswith("."):
-            others.append(file.name)
+            others.append(printable(file.name))
     return [file for file in files if not file.name.startswith(".")], others
 
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from spikebridge.base.errors import UserError
+from spikebridge.base.files import is_named
 from spikebridge.data.collection import Collection, Item, PhotoReader, place_of
 from spikebridge.data.hashes import file_hashes, look_hashes, lookalikes
 from spikebridge.data.manifest import UNKNOWN, Entry, Manifest, caseless, join_copies
@@ -146,8 +147,15 @@ def all_entries(collection: Collection, cache: Path) -> tuple[Entry, ...]:
 
 
 def unlabelled_entries(collection: Collection, cache: Path) -> tuple[Entry, ...]:
-    """The photos that nobody has sorted, in no split; files that may not be read are left out."""
-    there = [(item, "") for item in collection.unlabelled if os.access(item.file, os.R_OK)]
+    """The photos that nobody has sorted, in no split.
+
+    Files that may not be read, or whose names no manifest can hold, are left out.
+    """
+    there = [
+        (item, "")
+        for item in collection.unlabelled
+        if os.access(item.file, os.R_OK) and is_named(item.file)
+    ]
     return _entries(collection, [], there, cache)
 
 

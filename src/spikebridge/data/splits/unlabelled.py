@@ -9,6 +9,7 @@ import numpy as np
 
 from spikebridge.base.console import console
 from spikebridge.base.errors import UserError
+from spikebridge.base.files import printable
 from spikebridge.data.collection import Collection, PhotoReader
 from spikebridge.data.datasets.walk import composed, counted
 from spikebridge.data.hashes import unreadable
@@ -118,7 +119,9 @@ def _held_session(number: str, manifest: Manifest, config: SplitConfig) -> str:
 def _say(strangers: list[Entry], copies: int, broken: list[str]) -> None:
     """Tell what is left out, and of the broken files the first ones' names."""
     left = sum(e.split == "unlabelled" for e in strangers)
-    names = ", ".join(broken[:_NAMED]) + (", …" if len(broken) > _NAMED else "")
+    names = ", ".join(printable(file) for file in broken[:_NAMED]) + (
+        ", …" if len(broken) > _NAMED else ""
+    )
     reasons = [
         (len(strangers) - left, "show what validates or tests"),
         (copies, "are copies of others"),

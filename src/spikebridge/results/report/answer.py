@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from spikebridge.data.manifest import UNKNOWN
 from spikebridge.results.comparable import flat
 from spikebridge.results.compare import Paired, Row, paired
 from spikebridge.results.report.read import Run
@@ -147,7 +148,10 @@ def _network(runs: Sequence[Run], row: Row) -> Any:
 
 
 def _split(run: Run) -> frozenset[tuple[str, str, str]]:
-    return frozenset((e.kind, e.split, e.sha256) for e in run.manifest.entries)
+    """Who trains and tests; photos that nobody has sorted do neither, and no teacher lists them."""
+    return frozenset(
+        (e.kind, e.split, e.sha256) for e in run.manifest.entries if e.label != UNKNOWN
+    )
 
 
 def _different_settings(runs: Sequence[Run]) -> list[str]:
