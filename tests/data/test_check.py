@@ -311,8 +311,8 @@ def test_the_list_names_what_a_person_needs(capsys: pytest.CaptureFixture[str]) 
     blocks = {block.split(":")[0]: block for block in page.strip().split("\n\n")}
     assert list(blocks) == ["ncaltech101", "cep-dvs", "cifar10-dvs", "nmnist", "folders", "digits"]
     for name, words in {
-        "ncaltech101": ("101;", "8,709", "240x180", "CC BY 4.0", "garrickorchard.com", "kt"),
-        "cep-dvs": ("20;", "10,000", "pathFile.csv", "data/MAT/img/00000.mat", "kt"),
+        "ncaltech101": ("101;", "8,709", "240x180", "CC BY 4.0", "garrickorchard.com", "published"),
+        "cep-dvs": ("20;", "10,000", "pathFile.csv", "data/MAT/img/00000.mat", "published"),
         "cifar10-dvs": ("128x128", "figshare", "cifar-10-batches-py", "by class only"),
         "nmnist": ("70,000", "34x34", "CC BY-SA 4.0", "train-images-idx3-ubyte", "few-shot"),
         "folders": ("EVENTS/CLASS/", ".aedat4", "PHOTOS/CLASS/", "docs/data/folders.md"),
