@@ -18,7 +18,6 @@ from spikebridge.data.feed.sets import PhotoSet
 from spikebridge.data.frames import network_input
 from spikebridge.data.manifest import UNKNOWN
 from spikebridge.data.prepared import PreparedData
-from spikebridge.data.simulation.converter import Converter
 from spikebridge.models.student import Student
 from spikebridge.models.teacher import Teacher
 from spikebridge.training.evaluate import evaluate_teacher
@@ -196,9 +195,7 @@ def _recorded(
     source = photos.step_source
     assert source is not None
     time_steps, _, height, width = data.events["train"].frames_NTCHW.shape[1:]
-    converter = Converter(
-        source.simulator, (height, width), time_steps, extent=source.extent, device=device
-    )
+    converter = source.converter((height, width), time_steps, device)
     takes = converter.takes([source.simulator] * len(rows), rows.tolist())
     photo_B3HW = torch.from_numpy(photos.photos_N3HW[rows]).to(device).float().div_(255)
     return converter(photo_B3HW, all_to_device(takes, device)).cpu().numpy().astype(np.uint16)

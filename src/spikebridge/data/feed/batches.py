@@ -10,10 +10,9 @@ from spikebridge.base.devices import all_to_device
 from spikebridge.data.feed.augment import Moves, augment_counts, changes_counts, draw_geometry
 from spikebridge.data.feed.resident import FrameRows, Frames, Room, Rows, scaled_input
 from spikebridge.data.feed.sets import EventSet, PhotoSet
-from spikebridge.data.feed.source import draw_camera
 from spikebridge.data.feed.views import Mixup, Views, draw_views
 from spikebridge.data.settings import AugmentConfig, PhotoViewConfig
-from spikebridge.data.simulation.converter import Converter, Takes
+from spikebridge.data.simulation.converter import Takes
 
 _ORDER, _SOURCE, _RECORDING_MOVES, _PHOTO_MOVES, _RECORDING_EVENTS, _SIMULATED_EVENTS = range(1, 7)
 _VIEW, _TAKES, _PHOTO_VIEWS, _MIXUP = range(7, 11)
@@ -142,13 +141,7 @@ class PairedBatches:
         self._converter = None
         if photos.step_source is not None:
             time_steps, _, height, width = events.frames_NTCHW.shape[1:]
-            self._converter = Converter(
-                photos.step_source.simulator,
-                (height, width),
-                time_steps,
-                extent=photos.step_source.extent,
-                device=device,
-            )
+            self._converter = photos.step_source.converter((height, width), time_steps, device)
         self._photos_of = {
             int(label): np.flatnonzero(photos.label_N == label) for label in set(events.label_N)
         }
@@ -304,8 +297,7 @@ class PairedBatches:
         if source is None or self._converter is None:
             return None
         seed_B = self._random(_TAKES, step).integers(2**62, size=part.batch)[self.rows].tolist()
-        cameras = [draw_camera(source.simulator, source.randomise, f"{seed:x}") for seed in seed_B]
-        return self._converter.takes(cameras, seed_B)
+        return source.takes(self._converter, seed_B)
 
     def _counts(
         self, frames: Frames, rows_B: np.ndarray, draws: int, step: int, part: BatchPart

@@ -8,10 +8,9 @@ from torch import Tensor
 
 from spikebridge.data.feed.resident import Room, Rows, scaled_input
 from spikebridge.data.feed.sets import PhotoSet
-from spikebridge.data.feed.source import draw_camera
 from spikebridge.data.feed.views import Mixup, Views, draw_views
 from spikebridge.data.settings import DataConfig
-from spikebridge.data.simulation.converter import Converter, Takes
+from spikebridge.data.simulation.converter import Takes
 
 _ORDER, _VIEWS, _MIXUP, _TAKES = range(101, 105)
 """Other draws than those of `PairedBatches`."""
@@ -55,13 +54,7 @@ class PhotoBatches:
         self.photos, self.data, self.source = photos, data, photos.step_source
         self.batch_size, self.seed = batch_size, seed
         self._rows = Rows(photos.photos_N3HW, Room(device))
-        self._converter = Converter(
-            self.source.simulator,
-            data.size,
-            data.time_steps,
-            extent=self.source.extent,
-            device=device,
-        )
+        self._converter = self.source.converter(data.size, data.time_steps, device)
         self._passes: dict[int, np.ndarray] = {}
 
     def drawn(self, step: int) -> DrawnPhotos:
@@ -86,7 +79,9 @@ class PhotoBatches:
                 self._random(_VIEWS, step),
             ),
             mixup,
-            self._takes(self._random(_TAKES, step).integers(2**62, size=batch).tolist()),
+            self.source.takes(
+                self._converter, self._random(_TAKES, step).integers(2**62, size=batch).tolist()
+            ),
         )
 
     def assembled(self, drawn: DrawnPhotos) -> tuple[Tensor, Tensor]:
@@ -108,19 +103,13 @@ class PhotoBatches:
             photo_B3HW: In [0, 1], where the batches go.
             seeds: One per photo.
         """
-        takes = self._takes(seeds)
+        takes = self.source.takes(self._converter, seeds)
         there = (part.to(photo_B3HW.device) for part in vars(takes).values())
         return self._recorded(photo_B3HW, Takes(*there))
 
     def _recorded(self, photo_B3HW: Tensor, takes: Takes) -> Tensor:
         counts_BTCHW = self._converter(photo_B3HW, takes)
         return scaled_input(counts_BTCHW, self.data.scale).transpose(0, 1)
-
-    def _takes(self, seeds: list[int]) -> Takes:
-        cameras = [
-            draw_camera(self.source.simulator, self.source.randomise, f"{seed:x}") for seed in seeds
-        ]
-        return self._converter.takes(cameras, seeds)
 
     def _order(self, number: int) -> np.ndarray:
         """The order of the photos in a pass; the last few are kept."""

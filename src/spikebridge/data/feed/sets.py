@@ -5,10 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import numpy as np
+import torch
 
 from spikebridge.data.feed.cache import CachedArrays
+from spikebridge.data.feed.source import draw_camera
 from spikebridge.data.frames import network_input
 from spikebridge.data.simulation.camera import Simulator
+from spikebridge.data.simulation.converter import Converter, Takes
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,15 @@ class StepSource:
     """Of each use's camera, as for `draw_camera`."""
     extent: Literal["sensor", "recording"]
     """What is stretched to the frames."""
+
+    def converter(self, size: tuple[int, int], time_steps: int, device: torch.device) -> Converter:
+        """What makes the recordings, as frames of a height and width."""
+        return Converter(self.simulator, size, time_steps, extent=self.extent, device=device)
+
+    def takes(self, converter: Converter, seeds: Sequence[int]) -> Takes:
+        """Draw how photos are recorded, each by a camera of its own, from a seed for each."""
+        cameras = [draw_camera(self.simulator, self.randomise, f"{seed:x}") for seed in seeds]
+        return converter.takes(cameras, seeds)
 
 
 @dataclass(frozen=True)
