@@ -19,9 +19,10 @@ from spikebridge.base.errors import UserError
 from spikebridge.base.files import expand_path, is_named, not_named, write_text
 from spikebridge.data.collection import PhotoReader, file_from, place_of
 from spikebridge.data.datasets.walk import composed
-from spikebridge.data.hashes import file_hashes, look_hashes, lookalikes, unreadable
+from spikebridge.data.hashes import file_hashes, look_hashes, unreadable
 from spikebridge.data.manifest import Entry, Manifest, caseless
 from spikebridge.data.photos import PHOTO_SUFFIXES
+from spikebridge.data.splits.draw import pairs_alike, photo_looks
 
 _SPLITS = ("train", "validation", "teacher")
 _COLUMNS = ("file", "class", "pair", "split", "sha256", "look")
@@ -77,18 +78,11 @@ class Pool:
             held: Photos whose files are there.
             cache: Folder where hashes are remembered.
         """
-        reader = PhotoReader()
-        looks = look_hashes([(e.sha256, lambda e=e: reader(e)) for e in held], cache)
-        held = [e for e in held if e.sha256 in looks]
-        seen = [i for i, p in enumerate(self.photos) if p.look]
-        if not held or not seen:
-            return []
-        first = np.stack([looks[e.sha256] for e in held])
-        second = np.stack([_unpacked(self.photos[i].look) for i in seen])
-        return [
-            (held[i], self.entries[seen[j]], f"{bits} of 256 bits differ, correlation {same:.2f}")
-            for i, j, bits, same in lookalikes(first, second)
-        ]
+        looks, pool = photo_looks(held, cache), zip(self.entries, self.photos, strict=True)
+        return pairs_alike(
+            [(e, looks[e.sha256]) for e in held if e.sha256 in looks],
+            [(e, _unpacked(p.look)) for e, p in pool if p.look],
+        )
 
     def text(self) -> str:
         """As CSV."""
@@ -141,8 +135,10 @@ def _photo(file: str, class_name: str, pair: str, split: str, sha: str, look: st
     return PoolPhoto(file, class_name, pair, split, sha, packed)
 
 
-def _packed(look: np.ndarray) -> bytes:
+def _packed(look: np.ndarray | None) -> bytes:
     """A `look_hash` in about half its bytes: frequencies of 8 bits, relative to the largest."""
+    if look is None:
+        return b""
     low_256 = np.ascontiguousarray(look[_SIGNS:]).view(np.float16).astype(np.float32)
     scaled_256 = np.round(127 * low_256 / max(float(np.abs(low_256).max()), 1e-9))
     return look[:_SIGNS].tobytes() + scaled_256.astype(np.int8).tobytes()
@@ -224,7 +220,7 @@ def gather_pool(
             one.pair,
             "train",
             sha,
-            _packed(looks[sha]) if sha in looks else b"",
+            _packed(looks.get(sha)),
         )
         for sha, one in of_content.items()
         if sha not in reasons
@@ -305,10 +301,10 @@ def _openable(listed: list[_Listed]) -> tuple[list[_Listed], list[str]]:
 
 def with_teachers_photos(pool: Pool, teacher: Manifest, cache: Path) -> Pool:
     """The pool, and what the backbone's teacher was trained on, as far as it is not in it."""
-    known, reader = {p.sha256 for p in pool.photos}, PhotoReader()
+    known = {p.sha256 for p in pool.photos}
     seen = list({e.sha256: e for e in teacher.seen_photos if e.sha256 not in known}.values())
     there = unchanged(seen, None, cache)
-    looks = look_hashes([(e.sha256, lambda e=e: reader(e)) for e in there], cache)
+    looks = photo_looks(there, cache)
     others = tuple(
         PoolPhoto(
             e.file,
@@ -316,7 +312,7 @@ def with_teachers_photos(pool: Pool, teacher: Manifest, cache: Path) -> Pool:
             e.pair,
             "teacher",
             e.sha256,
-            _packed(looks[e.sha256]) if e.sha256 in looks else b"",
+            _packed(looks.get(e.sha256)),
         )
         for e in seen
     )

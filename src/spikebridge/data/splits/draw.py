@@ -268,19 +268,29 @@ def lookalike_photos(
     """
     if not held or not seen:
         return []
-    reader = PhotoReader()
-    looks = look_hashes(
-        [(e.sha256, lambda e=e: reader(e)) for e in (*held, *seen)],
-        cache,
+    looks = photo_looks([*held, *seen], cache)
+    first, second = (
+        [(e, looks[e.sha256]) for e in some if e.sha256 in looks] for some in (held, seen)
     )
-    held = [e for e in held if e.sha256 in looks]
-    seen = [e for e in seen if e.sha256 in looks]
-    if not held or not seen:
+    return pairs_alike(first, second)
+
+
+def photo_looks(photos: Sequence[Entry], cache: Path) -> dict[str, np.ndarray]:
+    """What photos look like, by content; those too small to tell are not among them."""
+    reader = PhotoReader()
+    return look_hashes([(e.sha256, lambda e=e: reader(e)) for e in photos], cache)
+
+
+def pairs_alike(
+    first: Sequence[tuple[Entry, np.ndarray]], second: Sequence[tuple[Entry, np.ndarray]]
+) -> list[tuple[Entry, Entry, str]]:
+    """Pairs of photos, each given with its look, that look alike, and how much, in words."""
+    if not first or not second:
         return []
-    first, second = (np.stack([looks[e.sha256] for e in some]) for some in (held, seen))
+    looks = (np.stack([look for _, look in some]) for some in (first, second))
     return [
-        (held[i], seen[j], f"{bits} of 256 bits differ, correlation {correlation:.2f}")
-        for i, j, bits, correlation in lookalikes(first, second)
+        (first[i][0], second[j][0], f"{bits} of 256 bits differ, correlation {correlation:.2f}")
+        for i, j, bits, correlation in lookalikes(*looks)
     ]
 
 
