@@ -77,6 +77,18 @@ def load_run(folder: Path) -> Trained:
     return Trained(kind, model.eval(), config, classes, sensor, manifest)
 
 
+def load_teacher(folder: Path) -> tuple[Trained, Teacher]:
+    """A trained teacher from its run's folder, and its network.
+
+    Raises:
+        UserError: as `load_run`, or it holds a student.
+    """
+    trained = load_run(folder)
+    if not isinstance(trained.model, Teacher):
+        raise UserError(f"{folder}: holds a student, not a teacher; set teacher.checkpoint")
+    return trained, trained.model
+
+
 def _with_neurons_of_here(student: StudentConfig) -> StudentConfig:
     """The same student, its neurons computed by what this machine has."""
     try:

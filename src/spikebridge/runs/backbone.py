@@ -25,7 +25,7 @@ from spikebridge.models.teacher import Teacher, build_teacher
 from spikebridge.results.audit import teacher_doubts
 from spikebridge.results.backbone import backbone_card, save_backbone
 from spikebridge.results.comparable import key_of, settings_that_matter
-from spikebridge.results.trained import load_run
+from spikebridge.results.trained import load_teacher
 from spikebridge.run_folder import RunFolder
 from spikebridge.runs.begin import begun, open_run, precision_of
 from spikebridge.runs.train import refuse_leaking_teacher
@@ -160,15 +160,9 @@ def _embedding_teacher(config: Config) -> tuple[Teacher, Manifest | None, list[s
             )
         doubts = [] if given.weights is None else teacher_doubts(Manifest(()), *_started(config))
         return build_teacher(given, 1).eval(), None, doubts
-    path = expand_path(given.checkpoint)
-    trained = load_run(path)
-    if not isinstance(trained.model, Teacher):
-        raise UserError(f"{path}: holds a student, not a teacher; set teacher.checkpoint")
-    return (
-        trained.model,
-        trained.manifest,
-        teacher_doubts(trained.manifest, *_started(trained.config)),
-    )
+    trained, teacher = load_teacher(expand_path(given.checkpoint))
+    doubts = teacher_doubts(trained.manifest, *_started(trained.config))
+    return teacher, trained.manifest, doubts
 
 
 def _started(config: Config) -> tuple[str, str | None]:

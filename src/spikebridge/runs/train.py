@@ -35,7 +35,7 @@ from spikebridge.results.backbone import (
     start_from,
 )
 from spikebridge.results.comparable import key_of, settings_that_matter
-from spikebridge.results.trained import Trained, load_run
+from spikebridge.results.trained import Trained, load_run, load_teacher
 from spikebridge.run_folder import RunFolder
 from spikebridge.runs.begin import begun, open_run, precision_of
 from spikebridge.runs.tasks import student_task, teacher_task
@@ -309,9 +309,7 @@ def ready_teacher(config: Config, data: PreparedData, folder: Path) -> Trained:
         except Interrupted as stop:
             raise Interrupted(stop.stopped, option="") from stop
     path = folder if given is None else expand_path(given)
-    trained = load_run(path)
-    if not isinstance(trained.model, Teacher):
-        raise UserError(f"{path}: holds a student, not a teacher; set teacher.checkpoint")
+    trained, _ = load_teacher(path)
     if trained.classes != data.classes:
         raise UserError(
             f"{path}: teacher of other classes ({len(trained.classes)}: "
