@@ -2,13 +2,18 @@
 
 import html
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from spikebridge.cli import main
 from spikebridge.commands import COMMANDS
+from spikebridge.settings.parsing import config_from
+from spikebridge.settings.presets import read_recipe
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -84,3 +89,31 @@ def test_every_picture_is_on_a_page():
     pages = "".join(path.read_text("utf-8") for path in DOCS.glob("*.md"))
     shown = set(re.findall(r"pictures/(\w+\.svg)", pages))
     assert shown == {path.name for path in (DOCS / "pictures").glob("*.svg")}
+
+
+PUBLISHED = (DOCS / "published-numbers.md").read_text(encoding="utf-8")
+
+
+def test_the_papers_settings_on_the_page_are_those_of_the_recipes():
+    rows = re.findall(r"^\| `([\w.]+)` \| `(.+?)` \| `(.+?)` \|", PUBLISHED, re.M)
+    assert len(rows) >= 30
+    for column, recipe in enumerate(("ncaltech101", "cep-dvs"), start=1):
+        config = config_from(read_recipe(recipe, "ckd"), recipe)
+        for row in rows:
+            value = config
+            for part in row[0].split("."):
+                value = getattr(value, part)
+            value = list(value) if isinstance(value, tuple) else value
+            assert value == yaml.safe_load(row[column]), (recipe, row[0])
+
+
+def test_the_commands_that_would_settle_it_want_the_data_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^spikebridge (train .+)$", PUBLISHED, re.M)
+    assert len(commands) >= 5
+    for command in commands:
+        assert main(shlex.split(command)) == 2
+        error = "spikebridge: error: data/Caltech101: no such folder of photos; set data.photos\n"
+        assert capsys.readouterr().err == error, command
+    for study in re.findall(r"studies/[\w-]+\.yaml", PUBLISHED):
+        assert (ROOT / study).is_file()

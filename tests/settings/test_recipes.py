@@ -96,6 +96,18 @@ def test_recipes_of_published_sets_use_their_loaders(recipe):
     assert (data.extent == "recording") == (recipe in ("ncaltech101", "cep-dvs"))
 
 
+@pytest.mark.parametrize("method", ["ckd-plus", "sim-only"])
+def test_the_camera_of_ncaltech101_moves_as_the_one_that_was_fitted(method):
+    page = (ROOT / "docs" / "simulation.md").read_text(encoding="utf-8")
+    [fitted] = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    start = config_from(read_recipe("ncaltech101", method), "ncaltech101").data.source_simulator
+    found = fitted["data"]["simulator"]
+    assert (start.width, start.height) == (found["width"], found["height"])
+    assert (start.crop, start.motion, start.speed) == (found["crop"], "saccade", found["speed"])
+    for name in ("amplitude", "saccade_height", "saccade_apex", "saccade_times"):
+        assert getattr(start, name) == pytest.approx(found[name], rel=0.01), name
+
+
 @pytest.mark.parametrize("recipe", ["caltech101", "nmnist"])
 def test_recipes_of_the_data_folder_look_where_the_variable_says(recipe, tmp_path, monkeypatch):
     data = config_from(read_recipe(recipe), recipe).data
