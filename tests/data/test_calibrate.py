@@ -147,6 +147,31 @@ def test_without_true_pairs_the_means_are_compared(
     assert camera.offset_y == pytest.approx(0.8, abs=0.6)
 
 
+def test_a_right_start_stays_where_other_scenes_were_recorded(
+    config: DataConfig, tmp_path: Path
+) -> None:
+    """What the mean of few other scenes tells of the camera is chance."""
+    photos = photo_folder(tmp_path / "photos", count=20)
+    scenes = tmp_path / "scenes"
+    for file in sorted(photos.glob("*/*.png")):
+        if int(file.stem[-4:]) > 10:
+            (scenes / file.parent.name).mkdir(parents=True, exist_ok=True)
+            file.rename(scenes / file.parent.name / file.name)
+    simulate_folder(scenes, tmp_path / "events", TRUTH, seed=0)
+    other = replace(
+        config,
+        photos=str(photos),
+        events=str(tmp_path / "events"),
+        simulator=TRUTH,
+        split=SplitConfig(labelled_per_class=6, validation_per_class=1, test_per_class=1),
+        cache=str(tmp_path / "cache"),
+    )
+    collection, manifest = open_split(other, 0)
+    camera = calibrate(other, manifest, collection.sensor).simulator
+    for name in ("amplitude", "saccade_height", "offset_x", "offset_y", "pos_threshold"):
+        assert getattr(camera, name) == getattr(TRUTH, name), name
+
+
 def test_it_sees_what_was_recorded(found: Calibration) -> None:
     recorded, simulated = found.recorded, found.simulated
     assert simulated.on == pytest.approx(recorded.on, rel=0.06)

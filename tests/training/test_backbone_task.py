@@ -63,8 +63,9 @@ def make_task(tmp_path):
     """Makes a backbone's task on photos of bars, and notes what its student is shown."""
     bar_photos(tmp_path / "photos", count=8)
 
-    def make(learn="labels", unlabelled=(), views=VIEWS, device=CPU):
-        settings = merge(tiny_recipe(tmp_path), {"data": {"photo_views": views}})
+    def make(learn="labels", unlabelled=(), views=VIEWS, device=CPU, train=None):
+        changes = {"data": {"photo_views": views}, "train": train or {}}
+        settings = merge(tiny_recipe(tmp_path), changes)
         settings["backbone"] = {"photos": [str(tmp_path / "photos")], "learn": learn}
         config = backbone_settings(config_from(settings, "made"))
         pool = gather_pool(
@@ -158,6 +159,16 @@ def test_the_curve_is_of_photos_that_are_not_trained_on_and_changes_nothing(make
     assert all(torch.equal(v, before[k]) for k, v in task.model.state_dict().items())
     if learn == "embedding":  # Each photo is its own class.
         assert one.label_N.tolist() == list(range(len(one.files)))
+
+
+@pytest.mark.parametrize("batches", [None, 2])
+def test_a_batch_is_never_more_than_all_photos(make_task, batches):
+    task = make_task(train={"batch_size": 1000, "batches_per_epoch": batches})
+    count = len(task.photos["train"].label_N)
+    assert len(task.batch(1).tensors.label_B) == count
+    fitting = make_task(train={"batch_size": count, "batches_per_epoch": batches})
+    assert task.settings == fitting.settings
+    assert task.settings.batches_per_epoch == (batches or 1)
 
 
 @pytest.mark.parametrize("learn", ["labels", "both"])

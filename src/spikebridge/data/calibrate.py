@@ -2,7 +2,8 @@
 
 Training recordings whose own photo trains too are compared each with what the camera makes of that
 photo; where there are none, or they are not alike, the mean of the recordings with the mean of many
-photos' simulations.
+photos' simulations. Means of other scenes differ by chance: there the start's path and thresholds
+stay, where what was found instead is no better than chance makes it.
 Of recordings only the training split is read.
 """
 
@@ -25,7 +26,7 @@ from spikebridge.data.simulation.camera import Simulator
 from spikebridge.data.simulation.event_statistics import EventStatistics, largest_sensor
 from spikebridge.data.simulation.search import Search, rounded, within
 
-_VERSION = 3
+_VERSION = 4
 _RECORDINGS = 200
 _FEWEST_PAIRS = 4
 _PHOTO_PIXELS = 300_000  # of all photos' sensors; bounds the time on large sensors
@@ -154,9 +155,12 @@ def _found_by(search: Search) -> Calibration:
     search.choose_kind((1.0,))  # speeds differ little before the rest fits
     for step in (1.0, 0.5, 0.25, 0.12):
         search.refine(step)
+    if not search.paired:
+        search.keep_path()
     search.fit_noise()
     search.fit_thresholds(3)
-    search.correct_thresholds()
+    if search.paired or not search.keep_thresholds():
+        search.correct_thresholds()
     camera = rounded(search.camera)
     return Calibration(
         camera,

@@ -76,14 +76,16 @@ class BackboneTask(Task):
         self.photos, self.seed, self.device = photos, seed, device
         self.autocast = make_autocast(train.precision, device)
         self.captures = train.cuda_graph
+        photo_count = len(photos["train"].label_N)
+        batch_size = min(train.batch_size, photo_count)
         self.batches = PhotoBatches(
-            photos["train"], data, batch_size=train.batch_size, seed=seed, device=device
+            photos["train"], data, batch_size=batch_size, seed=seed, device=device
         )
-        count = train.batches_per_epoch or -(-len(photos["train"].label_N) // train.batch_size)
+        count = train.batches_per_epoch or -(-photo_count // batch_size)
         self.settings = LoopSettings(
             epochs=train.epochs,
             batches_per_epoch=count,
-            lr=train.lr * train.batch_size / 1024,
+            lr=train.lr * batch_size / 1024,
             weight_decay=train.weight_decay,
             warmup_steps=train.warmup_epochs * count,
             evaluate_every=train.evaluate_every,

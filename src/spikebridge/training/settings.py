@@ -16,7 +16,8 @@ class TrainConfig:
     """Batches of an epoch; null makes an epoch one pass over the labelled recordings."""
     batch_size: int = 120
     """Samples per batch and stream. More than there are labelled recordings make one batch of all,
-    or, where batches_per_epoch is set, repeat recordings within a batch."""
+    or, where batches_per_epoch is set, repeat recordings within a batch. A backbone's batch is at
+    most all its photos."""
     lr: float = 5e-3
     """Peak learning rate of AdamW for a batch of 1024, scaled by batch_size / 1024 (KT)."""
     weight_decay: float = 0.01

@@ -1,6 +1,7 @@
 """The search for a camera whose simulations are like recordings, setting by setting."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -40,6 +41,9 @@ _QUIET = 0.01  # events per recording and pixel that a camera twice as sensitive
 _QUIET_CELLS = 0.01  # share of all that tell the noise
 _AT_REST = 0.001  # events per time bin and pixel that such a camera has
 _CLEARLY_BETTER = 0.02
+_STANDARD_ERRORS = 2  # also what the best of eight fitted settings gains by chance (χ², 95 %)
+_GROUPS = 20
+_KIND = ("motion", "speed", "negative")
 _COORDINATES = ("offset_x", "offset_y", "amplitude", "saccade_height", "cutoff_hz")
 
 
@@ -87,7 +91,6 @@ class Search:
             [self._framed(replace(e, sensor=(width, height))) for e in recordings]
         )
         self.pattern_BTCHW = self._pattern(self.counts_BTCHW)
-        self.turns_TT = turns(self.counts_BTCHW)
         self.start = replace(start, width=width, height=height)
         span = self.start.frames / (self.start.frames - 1)  # the first frame is at 0
         self.camera = replace(
@@ -143,7 +146,7 @@ class Search:
                 offset_x=camera.offset_x + (column - far[1]) * camera.width / width,
                 offset_y=camera.offset_y + (row - far[0]) * camera.height / height,
             )
-        return camera, max(best, still) - self._turns_apart(counts_BTCHW)
+        return camera, max(best, still) - _turns_apart(self.counts_BTCHW, counts_BTCHW)
 
     def refine(self, step: float) -> None:
         """Fit what the numbers of events tell, then what their places do."""
@@ -256,31 +259,81 @@ class Search:
         wanted_2 = self.simulate(self.camera)[: len(self.shown)].sum((0, 1, 3, 4))
         self._scale_thresholds((torch.from_numpy(made) + 1) / (wanted_2 + 1))
 
+    def keep_path(self) -> None:
+        """Go back to the start's path and bandwidth, unless the recordings are more like what was
+        found by more than chance: recordings of other scenes than the photos'."""
+        found = self.camera
+        kept = {name: getattr(self.start, name) for name in (*_KIND, *_COORDINATES)}
+        self.camera = replace(found, **kept)
+        self.fit_thresholds(2)
+        if self._clearly_better(found, self.camera):
+            self.camera = found
+
+    def keep_thresholds(self) -> bool:
+        """Go back to the start's thresholds where number and ON share of the events that they give
+        are the recordings' but for chance.
+
+        Returns:
+            Whether they are.
+        """
+        kept = replace(
+            self.camera,
+            pos_threshold=self.start.pos_threshold,
+            neg_threshold=self.start.neg_threshold,
+        )
+        recorded_B2, simulated_M2 = (
+            (x_BTCHW.sum((1, 3, 4)) + 1).log()
+            for x_BTCHW in (self.counts_BTCHW, self._shown_by_eventcv(kept))
+        )
+        alike = all(
+            _same_median(told(recorded_B2), told(simulated_M2))
+            for told in (lambda x_N2: x_N2.logsumexp(1), lambda x_N2: x_N2[:, 1] - x_N2[:, 0])
+        )
+        if alike:
+            self.camera = kept
+        return alike
+
+    def _clearly_better(self, camera: Simulator, other: Simulator) -> bool:
+        """Whether a camera is more like the recordings than another by more than chance, which a
+        jackknife over recordings and over photos tells; by eventcv, for a small gain may also come
+        of how the converter differs from it."""
+        ours, others = (self._shown_by_eventcv(clean(one)) for one in (camera, other))
+
+        def gain(row_B: Tensor, row_M: Tensor) -> float:
+            recorded = self.counts_BTCHW[row_B]
+            better, worse = (self._alike(recorded, x[row_M], camera.motion) for x in (ours, others))
+            return better - worse
+
+        row_B, row_M = torch.arange(len(self.counts_BTCHW)), torch.arange(len(ours))
+        variance = _jackknifed(lambda some: gain(some, row_M), row_B)
+        variance += _jackknifed(lambda some: gain(row_B, some), row_M)
+        return gain(row_B, row_M) > _STANDARD_ERRORS * variance**0.5
+
     def _is_seen(self, events: Events) -> np.ndarray:
         """Which events lie in the time bins that are looked at."""
         since_N = events.t_N - events.t_N[0]
         return since_N * self.steps < self.seen * (since_N[-1] + 1)
 
     def _scored(self, camera: Simulator) -> float:
-        """How much a camera deserves to be taken.
+        """How much a camera deserves to be taken."""
+        simulated_BTCHW = self.simulate(clean(camera))
+        return self._alike(self.counts_BTCHW, simulated_BTCHW, camera.motion)
+
+    def _alike(self, recorded_BTCHW: Tensor, simulated_BTCHW: Tensor, motion: Motion) -> float:
+        """How like recordings a camera's simulations are.
 
         Where each recording draws its motion, what two have in common is where events lie in all,
         and how the motion turns.
         """
-        if camera.motion == "saccade":
-            return self.likeness(camera)
-        counts_BTCHW = self.simulate(clean(camera))
-        places, recorded = (
-            x.sum(1, keepdim=True) for x in (self._pattern(counts_BTCHW), self.pattern_BTCHW)
-        )
-        return likeness(recorded, places) - self._turns_apart(counts_BTCHW)
+        recorded, simulated = (self._pattern(x) for x in (recorded_BTCHW, simulated_BTCHW))
+        if motion == "saccade":
+            return likeness(recorded, simulated)
+        places, seen = (x.sum(1, keepdim=True) for x in (recorded, simulated))
+        return likeness(places, seen) - _turns_apart(recorded_BTCHW, simulated_BTCHW)
 
     def likeness(self, camera: Simulator) -> float:
         """Likeness of what a camera sees, without noise, to the recordings."""
         return likeness(self.pattern_BTCHW, self._pattern(self.simulate(clean(camera))))
-
-    def _turns_apart(self, counts_BTCHW: Tensor) -> float:
-        return float((turns(counts_BTCHW) - self.turns_TT).square().mean().sqrt())
 
     def simulate(self, camera: Simulator) -> Tensor:
         """Event counts of the photos, counts_BTCHW."""
@@ -334,18 +387,34 @@ class Search:
         return event_statistics(self._events(camera))
 
     def _events(self, camera: Simulator) -> list[Events]:
-        def one(photo: tuple[np.ndarray, int]) -> Events | None:
-            with suppress(UserError):  # it saw nothing; others may
-                return simulate_photo(photo[0], camera, photo[1])
-
-        with ThreadPoolExecutor() as pool:
-            made = [events for events in pool.map(one, self.shown) if events is not None]
+        made = [events for events in self._each(camera) if events is not None]
         if not made:
             raise UserError(
                 "calibration: the training photos show the simulated camera nothing; lower "
                 "data.source.simulator.pos_threshold and neg_threshold"
             )
         return made
+
+    def _shown_by_eventcv(self, camera: Simulator) -> Tensor:
+        """Event counts_MTCHW of what eventcv records of the photos that are shown to it."""
+        size = camera.width, camera.height
+        nothing_TCHW = torch.zeros_like(self.counts_BTCHW[0])
+        return torch.stack(
+            [
+                nothing_TCHW if events is None else self._framed(replace(events, sensor=size))
+                for events in self._each(camera)
+            ]
+        )
+
+    def _each(self, camera: Simulator) -> list[Events | None]:
+        """What eventcv records of each photo shown to it; None of one that shows it nothing."""
+
+        def one(photo: tuple[np.ndarray, int]) -> Events | None:
+            with suppress(UserError):  # it saw nothing; others may
+                return simulate_photo(photo[0], camera, photo[1])
+
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(one, self.shown))
 
 
 def clean(camera: Simulator) -> Simulator:
@@ -356,6 +425,27 @@ def clean(camera: Simulator) -> Simulator:
 def within(value: float, limits: tuple[float, float]) -> float:
     """The value, or the limit that it is beyond."""
     return float(np.clip(value, *limits))
+
+
+def _turns_apart(first_BTCHW: Tensor, second_BTCHW: Tensor) -> float:
+    return float((turns(second_BTCHW) - turns(first_BTCHW)).square().mean().sqrt())
+
+
+def _jackknifed(statistic: Callable[[Tensor], float], rows_N: Tensor) -> float:
+    """Variance of a statistic of rows that were drawn by chance; infinite of a single one."""
+    groups = min(_GROUPS, len(rows_N))
+    if groups < 2:
+        return math.inf
+    found = [statistic(rows_N[rows_N % groups != group]) for group in range(groups)]
+    return (groups - 1) * float(np.var(found))
+
+
+def _same_median(x_N: Tensor, y_M: Tensor) -> bool:
+    """Whether two samples' medians differ by no more than chance, as of normal ones."""
+    count, other = len(x_N), len(y_M)
+    squares = sum(float((some - some.mean()).square().sum()) for some in (x_N, y_M))
+    variance = math.pi / 2 * squares / max(1, count + other - 2) * (1 / count + 1 / other)
+    return abs(float(x_N.median() - y_M.median())) <= _STANDARD_ERRORS * variance**0.5
 
 
 def _moved(camera: Simulator, coordinate: str, step: float) -> Simulator:
