@@ -68,3 +68,26 @@ def test_the_twin_of_cep_dvs_is_read_and_shows_no_photo_of_a_recording(tmp_path,
         f: t for f, t in times.items() if f != made
     }
     assert made.read_bytes() == whole
+
+
+def test_the_twin_of_n_caltech101_is_recorded_of_chosen_photos(tmp_path, twins, monkeypatch):
+    monkeypatch.setattr(twins, "FEWEST", 3)
+    monkeypatch.setattr(twins, "MOST", 3)
+    called = []
+    monkeypatch.setattr(twins, "spikebridge", lambda words: called.append(words) or 0)
+    _photos(tmp_path / "data/caltech101-full", ["cup", "Faces", "BACKGROUND_Google"], 4)
+    _photos(tmp_path / "data/caltech101-full", ["a-few"], 2)
+    for _ in range(2):
+        assert twins.ncaltech101(tmp_path / "data", tmp_path / "out") == 0
+    made = sorted(str(f.relative_to(tmp_path / "out")) for f in tmp_path.glob("out/**/*.png"))
+    assert made == [
+        f"photos/{name}/image_000{number}.png"
+        for name in ("BACKGROUND_Google", "cup")
+        for number in (1, 2, 3)
+    ]
+    out, like = str(tmp_path / "out"), "ncaltech101/Faces_easy/image_0001.bin"
+    words = called[0]
+    assert words[0] == "simulate"
+    assert words[words.index("--photos") + 1] == f"{out}/photos"
+    assert words[words.index("--out") + 1] == f"{out}/recordings"
+    assert words[words.index("--like") + 1] == str(tmp_path / "data" / like)
