@@ -21,13 +21,14 @@ from torch.nn import functional as F
 from spikebridge.data.photos import fit_photo, list_photo_folder, read_photo
 from spikebridge.models.settings import TeacherConfig
 from spikebridge.models.teacher import Teacher, build_teacher
-from spikebridge.runs.unlabelled import likeness
+from spikebridge.runs.unlabelled import answer_twice, nearest_class
 
 SIDE, BATCH, HELD, LR, WEIGHT_DECAY, SMOOTHING = 160, 64, 20, 3e-3, 0.05, 0.1
 RULES = {
     "probability": (0.3, 0.5, 0.7, 0.9),
     "logits' direction": (0.5, 0.6, 0.7, 0.8),
-    "likeness": (0.25, 0.3, 0.35, 0.4, 0.5),
+    "likeness": (0.3, 0.35, 0.4, 0.45),
+    "likeness, twice": (0.3, 0.35, 0.4, 0.45),
 }
 
 
@@ -108,19 +109,27 @@ def _of_seed(
                    for part in (slice(labelled), slice(labelled, None)))  # fmt: skip
     foreign = random.permutation(len(foreign_MF))[: len(pool)]
     x_PF = np.concatenate([native_N2F[pool, 0], foreign_MF[foreign]])
-    logits_PC = x_PF @ _head(native_N2F[known], label_N[known], classes, epochs, seed)
-    answer_P, native_P = logits_PC.argmax(1), np.arange(len(x_PF)) < len(pool)
-    right_P = native_P & (answer_P == np.append(label_N[pool], np.full(len(foreign), -1)))
+    native_P, known_NF, class_N = (
+        np.arange(len(x_PF)) < len(pool),
+        native_N2F[known],
+        label_N[known],
+    )
+    logits_PC = x_PF @ _head(known_NF, class_N, classes, epochs, seed)
     centred_PC = logits_PC - logits_PC.mean(1, keepdims=True)
-    scores = {
-        "probability": np.exp(logits_PC - logits_PC.max(1, keepdims=True)).sum(1) ** -1,
-        "logits' direction": centred_PC.max(1) / np.linalg.norm(centred_PC, axis=1),
-        "likeness": likeness(x_PF, answer_P, native_N2F[known, 0], label_N[known]),
-    }
-    for rule, score_P in scores.items():
-        rank_P, count = rankdata(score_P), native_P.sum()
-        auc = (rank_P[native_P].sum() - count * (count + 1) / 2) / count / (~native_P).sum()
+    for rule in RULES:
         for least in (-1, *RULES[rule]):
+            answer_P = logits_PC.argmax(1)
+            if rule == "probability":
+                score_P = np.exp(logits_PC - logits_PC.max(1, keepdims=True)).sum(1) ** -1
+            elif rule == "logits' direction":
+                score_P = centred_PC.max(1) / np.linalg.norm(centred_PC, axis=1)
+            elif rule == "likeness":
+                answer_P, score_P = nearest_class(x_PF, known_NF[:, 0], class_N)
+            else:
+                answer_P, score_P = answer_twice(x_PF, known_NF[:, 0], class_N, least)
+            right_P = native_P & (answer_P == np.append(label_N[pool], np.full(len(foreign), -1)))
+            rank_P, count = rankdata(score_P), native_P.sum()
+            auc = (rank_P[native_P].sum() - count * (count + 1) / 2) / count / (~native_P).sum()
             taken_P = score_P >= least
             accuracy = right_P[taken_P & native_P].mean() if (taken_P & native_P).any() else 0
             purity = right_P[taken_P].mean() if taken_P.any() else 0

@@ -26,7 +26,7 @@ from spikebridge.results.compare import compare
 from spikebridge.results.report import write_report
 from spikebridge.runs.sweep.trial import without_test
 from spikebridge.runs.train import select_student, train_student, train_teacher
-from spikebridge.runs.unlabelled import likeness
+from spikebridge.runs.unlabelled import answer_twice, nearest_class
 from spikebridge.training.tasks import StudentTask
 
 TEACHER = {"epochs": 12, "lr": 0.01}
@@ -310,20 +310,31 @@ def test_a_study_shares_a_teacher_among_arms_with_and_without_the_folder(
 # Likeness -----------------------------------------------------------------------------------------
 
 
-def test_likeness_is_the_cosine_to_the_labelled_photos_of_the_class():
-    labelled_MF = np.array([[3.0, 1.0], [1.0, 3.0], [1.0, 1.0], [-1.0, -1.0]])  # Their mean: 1, 1.
-    label_M = np.array([0, 1, 1, 1])
-    features_NF = np.array(
-        [[6.0, 1.0], [1.0, 0.0], [-1.0, 1.0], [2.0, 2.0], [1.0, 1.0], [4.0, 1.0]]
-    )
-    answer_N = np.array([0, 0, 0, 0, 0, 2])
-    found_N = likeness(features_NF, answer_N, labelled_MF, label_M)
-    assert found_N == pytest.approx([1, 0, -1, 0.5**0.5, 0, 0])  # Nobody knows class 2.
-    direction_2 = np.array([0.0, 1.0]) - 0.5**0.5  # Of class 1: up, nowhere, and down to the left.
+def test_the_answer_is_the_class_in_whose_direction_a_photo_lies():
+    known_MF = np.array([[3.0, 1.0], [1.0, 3.0], [1.0, 1.0], [-1.0, -1.0]])  # Their mean: 1, 1.
+    label_M = np.array([0, 5, 5, 5])  # Class 5: up, nowhere, and down to the left.
+    direction_2 = np.array([0.0, 1.0]) - 0.5**0.5
     direction_2[0] = -(0.5**0.5)
-    expected = direction_2[1] / np.hypot(*direction_2)
-    assert likeness(np.array([[1.0, 9.0]]), np.array([1]), labelled_MF, label_M) == pytest.approx(
-        expected
-    )
-    moved = likeness(7 * features_NF + 3, answer_N, 7 * labelled_MF + 3, label_M)
-    assert moved == pytest.approx(found_N)
+    direction_2 /= np.hypot(*direction_2)
+    features_NF = np.array([[6.0, 1.0], [2.0, 2.0], [-1.0, 1.0], [1.0, 9.0]])
+    answer_N, likeness_N = nearest_class(features_NF, known_MF, label_M)
+    assert answer_N.tolist() == [0, 0, 5, 5]
+    assert likeness_N == pytest.approx([1, 0.5**0.5, -direction_2[0], direction_2[1]])
+    moved_N, alike_N = nearest_class(7 * features_NF + 3, 7 * known_MF + 3, label_M)
+    assert moved_N.tolist() == answer_N.tolist()
+    assert alike_N == pytest.approx(likeness_N)
+
+
+def test_a_class_is_better_known_by_what_was_taken():
+    def at(*degrees):
+        angle_N = np.radians(degrees)
+        return np.stack([np.cos(angle_N), np.sin(angle_N)], 1)
+
+    features_NF, known_MF, label_M = at(50, 80, 110, 230, 260, 290), at(0, 180), np.array([0, 1])
+    answer_N, likeness_N = nearest_class(features_NF, known_MF, label_M)
+    assert answer_N.tolist() == [0, 0, 1, 1, 1, 0]
+    assert likeness_N[1] < 0.5 < likeness_N[0]
+    answer_N, likeness_N = answer_twice(features_NF, known_MF, label_M, 0.5)
+    assert answer_N.tolist() == [0, 0, 0, 1, 1, 1]
+    assert likeness_N[:3] == pytest.approx(np.cos(np.radians([25, 55, 85])))
+    assert likeness_N[3:] == pytest.approx(likeness_N[:3])

@@ -12,8 +12,9 @@ from spikebridge.ckd.schedules import DistillationSchedule, ReplacementSchedule
 class UnlabelledConfig:
     """What the hybrid stream makes of photos without labels, where the data have some.
 
-    A labeller answers once on each plain photo. One that is like the labelled photos of its class
-    joins them, and gives way to that class's recordings as they do; the others are turned away.
+    A labeller answers on each plain photo: the class that the photo is most like. One that is like
+    it enough joins the class's labelled photos, and gives way to its recordings as they do; the
+    others are turned away.
     """
 
     learn: Literal["both", "class", "logits", "none"] = "both"
@@ -23,9 +24,10 @@ class UnlabelledConfig:
     labeller: Literal["teacher", "student"] = "teacher"
     """Who answers: the `teacher` (a method without one leaves the photos out), or a `student` of
     the same settings, which is trained on the labelled photos alone first."""
-    least_likeness: float = 0.35
-    """Least cosine, as the labeller sees them, between a photo and the mean of its class's labelled
-    photos, from the mean of all labelled ones; −1 takes all photos, of whatever they are."""
+    least_likeness: float = 0.4
+    """Least cosine, in the features that the labeller classifies by, between a photo and the mean
+    of the class's, from the mean of all: first of the labelled photos, then of these and those that
+    were taken; −1 takes all photos, of whatever they are."""
 
     def __post_init__(self) -> None:
         require(

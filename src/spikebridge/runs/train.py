@@ -213,10 +213,11 @@ def _answered(
     """What the labeller makes of the photos without labels."""
     assert data.unlabelled is not None
     own = config.objective.unlabelled
-    found = on_main(partial(answers, labeller, data, task.device, task.autocast))
-    answered = Answered(data.unlabelled, own.labeller, own.least_likeness, *found)
+    least = own.least_likeness
+    found = on_main(partial(answers, labeller, data, least, task.device, task.autocast))
+    answered = Answered(data.unlabelled, own.labeller, least, *found)
     told = answered.told(data.classes)
-    others = f"; the others are like no class (below {own.least_likeness:g})"
+    others = f"; the others are like no class (below {least:g})"
     console.print(
         f"photos without labels: {told['accepted']:,} of {told['photos']:,} taken, by the "
         f"{own.labeller}'s answers" + (others if told["turned_away"] else ""),

@@ -39,7 +39,7 @@ class Answered:
     answer_N: np.ndarray
     """Class indices."""
     likeness_N: np.ndarray
-    """Of each photo to the labelled ones of that class, from `likeness`."""
+    """Of each photo to that class, from `nearest_class`."""
 
     @cached_property
     def accepted_K(self) -> np.ndarray:
@@ -87,52 +87,81 @@ def left_out(photos: int) -> dict[str, Any]:
 
 
 def answers(
-    model: Teacher | Student, data: PreparedData, device: torch.device, autocast: Autocast
+    model: Teacher | Student,
+    data: PreparedData,
+    least_likeness: float,
+    device: torch.device,
+    autocast: Autocast,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Answer on each plain photo without a label; the same model gives the same bits.
 
     Args:
         model: A teacher sees the photo, a student a simulated recording of it.
         data: With such photos.
+        least_likeness: From which on a photo is taken.
         device: Where the model is.
         autocast: Precision.
 
     Returns:
-        answer_N, class indices, and likeness_N, from `likeness`.
+        answer_N and likeness_N in the model's features, from `answer_twice`.
     """
     assert data.unlabelled is not None
     labelled = data.photos["train"]
     seen = _seen_by_teacher if isinstance(model, Teacher) else _seen_by_student
     with working(f"answering on {len(data.unlabelled.files):,} photos without labels"):
-        features_MF, _ = seen(model, labelled, data, device, autocast)
-        features_NF, logits_NC = seen(model, data.unlabelled, data, device, autocast)
-    answer_N = logits_NC.argmax(1).numpy()
-    return answer_N, likeness(features_NF.numpy(), answer_N, features_MF.numpy(), labelled.label_N)
+        known_MF, features_NF = (
+            seen(model, photos, data, device, autocast).numpy()
+            for photos in (labelled, data.unlabelled)
+        )
+    return answer_twice(features_NF, known_MF, labelled.label_N, least_likeness)
 
 
-def likeness(
-    features_NF: np.ndarray, answer_N: np.ndarray, labelled_MF: np.ndarray, label_M: np.ndarray
-) -> np.ndarray:
-    """How like the labelled photos of its class each photo is.
+def answer_twice(
+    features_NF: np.ndarray, known_MF: np.ndarray, label_M: np.ndarray, least_likeness: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tell each photo's class as `nearest_class` does, then again by what was taken.
 
-    The cosine between its features and the mean direction of the class's, both seen from the mean
-    of all labelled ones. Unlike a probability it hardly depends on how long the classifier was
-    trained on them.
+    One labelled photo says little of its class; with those that are like it the class is better
+    known (a refined prototype, Ren et al., arXiv 1803.00676).
 
     Args:
         features_NF: Of the photos.
-        answer_N: Their classes.
-        labelled_MF: Features of labelled photos.
-        label_M: Classes of these; a class without any is like nothing.
+        known_MF: Features of labelled photos.
+        label_M: Their classes.
+        least_likeness: From which on a photo is taken.
 
     Returns:
-        likeness_N in [−1, 1].
+        answer_N and likeness_N.
     """
-    centre_F = labelled_MF.mean(0)
-    direction_MF = _normalised(labelled_MF - centre_F)
-    mean_CF = np.zeros((max(answer_N.max(), label_M.max()) + 1, labelled_MF.shape[1]))
-    np.add.at(mean_CF, label_M, direction_MF)
-    return (_normalised(features_NF - centre_F) * _normalised(mean_CF)[answer_N]).sum(1)
+    answer_N, likeness_N = nearest_class(features_NF, known_MF, label_M)
+    taken_K = np.flatnonzero(likeness_N >= least_likeness)
+    known_MF = np.concatenate([known_MF, features_NF[taken_K]])
+    return nearest_class(features_NF, known_MF, np.append(label_M, answer_N[taken_K]))
+
+
+def nearest_class(
+    features_NF: np.ndarray, known_MF: np.ndarray, label_M: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tell which class each photo is most like, and how much.
+
+    The likeness is the cosine between a photo's features and the mean direction of the class's,
+    both seen from the mean of all known ones (SimpleShot's CL2N, arXiv 1911.04623). Unlike a
+    classifier's probability it hardly depends on how long that was trained.
+
+    Args:
+        features_NF: Of the photos.
+        known_MF: Features of photos whose class is known.
+        label_M: Their classes; one without a photo is the answer to none.
+
+    Returns:
+        answer_N, classes, and likeness_N in [−1, 1].
+    """
+    centre_F = known_MF.mean(0)
+    class_C, row_M = np.unique(label_M, return_inverse=True)
+    mean_CF = np.zeros((len(class_C), known_MF.shape[1]))
+    np.add.at(mean_CF, row_M, _normalised(known_MF - centre_F))
+    like_NC = _normalised(features_NF - centre_F) @ _normalised(mean_CF).T
+    return class_C[like_NC.argmax(1)], like_NC.max(1)
 
 
 def _normalised(x_NF: np.ndarray) -> np.ndarray:
@@ -142,14 +171,10 @@ def _normalised(x_NF: np.ndarray) -> np.ndarray:
     return x_NF / np.maximum(length_N1, np.finfo(np.float32).tiny)
 
 
-_Seen = tuple[Tensor, Tensor]
-"""features_NF and logits_NC, on the CPU."""
-
-
 def _seen_by_teacher(
     teacher: Any, photos: PhotoSet, data: PreparedData, device: torch.device, autocast: Autocast
-) -> _Seen:
-    """What its last linear layer is given; its logits where it has no such layer."""
+) -> Tensor:
+    """What its last linear layer is given, features_NF; its logits where it has no such layer."""
     noted: list[Tensor] = []
     layers = [layer for layer in teacher.network.modules() if isinstance(layer, nn.Linear)]
     hooks = [
@@ -163,24 +188,23 @@ def _seen_by_teacher(
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.cat(noted) if noted else found.logits_NC, found.logits_NC
+    return torch.cat(noted) if noted else found.logits_NC
 
 
 @torch.no_grad()
 def _seen_by_student(
     student: Any, photos: PhotoSet, data: PreparedData, device: torch.device, autocast: Autocast
-) -> _Seen:
-    """What its head for recordings is given of one simulated recording of each photo."""
+) -> Tensor:
+    """What its head for recordings is given, features_NF, of one recording of each photo."""
     student.eval()
-    features, logits = [], []
+    features = []
     for start in range(0, len(photos.files), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(photos.files)))
         x_BTCHW = network_input(_recorded(photos, rows, data, device), data.events["train"].scale)
         with autocast():
             output = student(torch.from_numpy(x_BTCHW).to(device).transpose(0, 1), "dvs")
         features.append(output.features_TBF.float().mean(0).cpu())
-        logits.append(output.logits_TBC.float().mean(0).cpu())
-    return torch.cat(features), torch.cat(logits)
+    return torch.cat(features)
 
 
 def _recorded(
