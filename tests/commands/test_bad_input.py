@@ -222,7 +222,11 @@ def _train(recipe: Path, *more: str | Path) -> list[str | Path]:
             ("data.photo_views", "data.source.in_step"),
         ),
         (
-            {"data.photo_views": {"mixup": True}, "objective.replace": "time-step"},
+            {
+                "data.photo_views": {"mixup": True},
+                "method": "kt",
+                "objective": {"replace": "time-step"},
+            },
             ("data.photo_views.mixup", "objective.replace"),
         ),
         ({"data.split.seed": -1}, ("data.split.seed must not be negative",)),
