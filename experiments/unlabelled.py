@@ -109,26 +109,26 @@ def _of_seed(
                    for part in (slice(labelled), slice(labelled, None)))  # fmt: skip
     foreign = random.permutation(len(foreign_MF))[: len(pool)]
     x_PF = np.concatenate([native_N2F[pool, 0], foreign_MF[foreign]])
-    native_P, known_NF, class_N = (
-        np.arange(len(x_PF)) < len(pool),
-        native_N2F[known],
-        label_N[known],
-    )
-    logits_PC = x_PF @ _head(known_NF, class_N, classes, epochs, seed)
-    centred_PC = logits_PC - logits_PC.mean(1, keepdims=True)
-    for rule in RULES:
-        for least in (-1, *RULES[rule]):
-            answer_P = logits_PC.argmax(1)
-            if rule == "probability":
-                score_P = np.exp(logits_PC - logits_PC.max(1, keepdims=True)).sum(1) ** -1
-            elif rule == "logits' direction":
-                score_P = centred_PC.max(1) / np.linalg.norm(centred_PC, axis=1)
-            elif rule == "likeness":
-                answer_P, score_P = nearest_class(x_PF, known_NF[:, 0], class_N)
-            else:
-                answer_P, score_P = answer_twice(x_PF, known_NF[:, 0], class_N, least)
-            right_P = native_P & (answer_P == np.append(label_N[pool], np.full(len(foreign), -1)))
-            rank_P, count = rankdata(score_P), native_P.sum()
+    native_P, count = np.arange(len(x_PF)) < len(pool), len(pool)
+    label_P = np.append(label_N[pool], np.full(len(foreign), -1))
+    logits_PC = x_PF @ _head(native_N2F[known], label_N[known], classes, epochs, seed)
+    centred_PC, by_head_P = logits_PC - logits_PC.mean(1, keepdims=True), logits_PC.argmax(1)
+    labelled_photos = native_N2F[known, 0], label_N[known]
+    once = {
+        "probability": (
+            by_head_P,
+            np.exp(logits_PC - logits_PC.max(1, keepdims=True)).sum(1) ** -1,
+        ),
+        "logits' direction": (by_head_P, centred_PC.max(1) / np.linalg.norm(centred_PC, axis=1)),
+        "likeness": nearest_class(x_PF, *labelled_photos),
+    }
+    for rule, bars in RULES.items():
+        for least in (-1, *bars):
+            answer_P, score_P = (
+                once[rule] if rule in once else answer_twice(x_PF, *labelled_photos, least)
+            )
+            right_P = native_P & (answer_P == label_P)
+            rank_P = rankdata(score_P)
             auc = (rank_P[native_P].sum() - count * (count + 1) / 2) / count / (~native_P).sum()
             taken_P = score_P >= least
             accuracy = right_P[taken_P & native_P].mean() if (taken_P & native_P).any() else 0

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikebridge.base.devices import all_to_device
 from spikebridge.data.feed.resident import Room, Rows, scaled_input
 from spikebridge.data.feed.sets import PhotoSet
 from spikebridge.data.feed.views import Mixup, Views, draw_views
@@ -104,8 +105,7 @@ class PhotoBatches:
             seeds: One per photo.
         """
         takes = self.source.takes(self._converter, seeds)
-        there = (part.to(photo_B3HW.device) for part in vars(takes).values())
-        return self._recorded(photo_B3HW, Takes(*there))
+        return self._recorded(photo_B3HW, all_to_device(takes, photo_B3HW.device))
 
     def _recorded(self, photo_B3HW: Tensor, takes: Takes) -> Tensor:
         counts_BTCHW = self._converter(photo_B3HW, takes)

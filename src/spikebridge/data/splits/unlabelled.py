@@ -52,7 +52,7 @@ def _labels_hidden(manifest: Manifest, config: SplitConfig, seed: int) -> Manife
     selecting = 0
     if labelled > 1 and manifest.protocol != "published":
         selecting = min(labelled - 1, max(1, round(config.photo_validation * labelled)))
-    random = np.random.default_rng([0x1ABE1, seed if config.seed is None else config.seed])
+    random = np.random.default_rng([0x1ABE1, config.seed_of(seed)])
     by_class: dict[str, list[Entry]] = defaultdict(list)
     for entry in sorted(manifest.teaching_photos, key=lambda e: (e.label, e.number, e.file)):
         by_class[entry.class_name].append(entry)

@@ -111,7 +111,7 @@ def _by_arm(rows: Sequence[ArmRow], styles: dict[str, Style]) -> Figure:
         axes.plot(row.top1, [place + 0.28] * len(row.top1), "|", color=style.light, ms=4, mew=1)
         text = with_interval(f"{row.mean:.1f}", row.interval, all(row.proved))
         _dot(axes, place, row.mean, row.interval, style, text)
-    _name_lines(axes, [",\n".join([row.arm, *row.marks]) for row in rows])
+    _name_lines(axes, [_lines(row) for row in rows])
     axes.set_xlim(max(0.0, axes.get_xlim()[0]), min(101.0, axes.get_xlim()[1]))
     axes.set_xlabel("test top-1, %")
     return figure
@@ -129,10 +129,7 @@ def _differences(rows: Sequence[ArmRow], against: str, styles: dict[str, Style])
     axes.axvline(0, color=INK, lw=0.8)
     for place, (row, one) in enumerate(lines):
         _dot(axes, place, one.mean, one.interval, styles[row.arm], one.text)
-    names = [
-        ",\n".join([row.arm, *row.marks]) + (f", k = {row.labelled}" if several else "")
-        for row, _ in lines
-    ]
+    names = [_lines(row) + (f", k = {row.labelled}" if several else "") for row, _ in lines]
     _name_lines(axes, names)
     axes.set_xlabel(f"test top-1 minus that of {against}, points")
     return figure
@@ -145,6 +142,11 @@ def _dot(axes: Axes, place: int, mean: float, interval: float, style: Style, tex
         axes.plot(ends, [place, place], color=style.light, lw=2.2, solid_capstyle="round")
     axes.plot([mean], [place], style.marker, color=style.light, ms=7)
     axes.annotate(text, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+
+
+def _lines(row: ArmRow) -> str:
+    """The arm, and below it what its figures must say."""
+    return ",\n".join([row.arm, *row.marks])
 
 
 def _name_lines(axes: Axes, names: Sequence[str]) -> None:
