@@ -26,7 +26,7 @@ from spikebridge.results.compare import compare
 from spikebridge.results.report import write_report
 from spikebridge.runs.sweep.trial import without_test
 from spikebridge.runs.train import select_student, train_student, train_teacher
-from spikebridge.runs.unlabelled import answer_twice, nearest_class
+from spikebridge.runs.unlabelled import answer_twice, mean_classifier, nearest_class
 from spikebridge.training.tasks import StudentTask
 
 TEACHER = {"epochs": 12, "lr": 0.01}
@@ -338,3 +338,45 @@ def test_a_class_is_better_known_by_what_was_taken():
     assert answer_N.tolist() == [0, 0, 0, 1, 1, 1]
     assert likeness_N[:3] == pytest.approx(np.cos(np.radians([25, 55, 85])))
     assert likeness_N[3:] == pytest.approx(likeness_N[:3])
+
+
+def test_a_classifier_of_means_answers_likewise_and_is_as_sure_as_it_was_told_to_be():
+    random = np.random.default_rng(0)
+    label_M = np.repeat([0, 2, 3], 40)
+    known_MF = (random.normal(size=(4, 12))[label_M] + random.normal(size=(120, 12))).astype("f4")
+    features_NF = random.normal(size=(50, 12)).astype("f4")
+    classifier = mean_classifier(known_MF, label_M, 4, confidence=0.8)
+    logits_NC = classifier(torch.from_numpy(features_NF))
+    answer_N, likeness_N = nearest_class(features_NF, known_MF, label_M)
+    assert logits_NC.argmax(1).tolist() == answer_N.tolist()
+    assert logits_NC.max(1).values.numpy() / classifier.sharpness == pytest.approx(
+        likeness_N, abs=1e-5
+    )
+    assert (logits_NC[:, 1] == -classifier.sharpness).all()  # No photo of this one is known.
+    sure_M = classifier(torch.from_numpy(known_MF))[:, [0, 2, 3]].softmax(1).max(1).values
+    assert sure_M.mean().item() == pytest.approx(0.8, abs=1e-4)
+
+
+@pytest.mark.parametrize("photos", [1, 5])
+def test_a_classifier_of_means_of_a_single_class_or_photo_is_finite(photos):
+    known_MF = np.random.default_rng(0).normal(size=(photos, 6)).astype("f4")
+    classifier = mean_classifier(known_MF, np.full(photos, 1), 3)
+    assert classifier(torch.from_numpy(known_MF)).isfinite().all()
+
+
+def test_the_teacher_guides_by_what_it_answered(unlabelled, tmp_path, monkeypatch):
+    """Not by its own head, which has seen the labelled photos alone."""
+    config, guides = unlabelled(labelled=1), []
+    plain = StudentTask._guidance
+
+    def noted(self, batch):
+        guides.append(self.teacher.network)
+        return plain(self, batch)
+
+    monkeypatch.setattr(StudentTask, "_guidance", noted)
+    data = prepare(config.data, config.seed)
+    train_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
+    assert type(guides[0][-1]).__name__ == "MeanClassifier"
+    labelled = unlabelled(labelled=1, learn="none")
+    train_student(labelled, data, tmp_path / "plain", teacher_folder=tmp_path / "teacher")
+    assert isinstance(guides[-1][-1], torch.nn.Linear)

@@ -73,6 +73,22 @@ class Teacher(nn.Module):
             photo_B3HW,
         )
 
+    def classify_by(self, head: nn.Module) -> None:
+        """Put another classifier in the place of the network's last linear layer.
+
+        Args:
+            head: Makes logits_BC of what that layer was given; of the network's own logits, where
+                it has no such layer.
+        """
+        linear = last_linear(self.network)
+        if linear is None:
+            self.network = nn.Sequential(self.network, head)
+        elif linear:
+            self.network.set_submodule(linear, head)
+        else:
+            self.network = head
+        self.network.train(self.network.training and not self.frozen_features)
+
     def _of_parts(self, network: Callable[[Tensor], Tensor], photo_B3HW: Tensor) -> Tensor:
         """What a network makes of photos, normalised; a CPU takes a cache's worth at a time."""
         if self.input_size and photo_B3HW.shape[-2:] != (self.input_size, self.input_size):
@@ -92,6 +108,40 @@ class Teacher(nn.Module):
         if self.frozen_features:
             self.network.eval()
         return self
+
+
+class MeanClassifier(nn.Module):
+    """Tells classes by how like features are the mean of each class's.
+
+    Their cosine, seen from the mean of all (SimpleShot's CL2N, arXiv 1911.04623), times a number.
+
+    Args:
+        centre_F: Mean of all features that are known.
+        mean_CF: Direction of each class's from there, of length 1; 0 for one that has none.
+        sharpness: Logit of a likeness of 1.
+    """
+
+    centre_F: Tensor
+    mean_CF: Tensor
+    none_C: Tensor
+
+    def __init__(self, centre_F: Tensor, mean_CF: Tensor, sharpness: float) -> None:
+        super().__init__()
+        self.sharpness = sharpness
+        self.register_buffer("centre_F", centre_F)
+        self.register_buffer("mean_CF", mean_CF)
+        self.register_buffer("none_C", -1.0 * (mean_CF == 0).all(1))
+
+    def forward(self, features_BF: Tensor) -> Tensor:
+        """Logits_BC; a class of which nothing is known is as unlike as can be."""
+        direction_BF = F.normalize(features_BF.flatten(1) - self.centre_F, dim=1)
+        return self.sharpness * (direction_BF @ self.mean_CF.T + self.none_C)
+
+
+def last_linear(network: nn.Module) -> str | None:
+    """Name of a network's last linear layer; None where it has none."""
+    names = [name for name, part in network.named_modules() if isinstance(part, nn.Linear)]
+    return names[-1] if names else None
 
 
 class _Own(Teacher):

@@ -210,12 +210,16 @@ def _ready_labeller(
 def _answered(
     config: Config, data: PreparedData, labeller: Teacher | Student, task: StudentTask
 ) -> Answered:
-    """What the labeller makes of the photos without labels."""
+    """What the labeller makes of photos without labels; a teacher then tells classes by them."""
     assert data.unlabelled is not None
     own = config.objective.unlabelled
     least = own.least_likeness
-    found = on_main(partial(answers, labeller, data, least, task.device, task.autocast))
+    *found, classifier = on_main(
+        partial(answers, labeller, data, least, task.device, task.autocast)
+    )
     answered = Answered(data.unlabelled, own.labeller, least, *found)
+    if isinstance(labeller, Teacher):
+        labeller.classify_by(classifier.to(task.device))
     told = answered.told(data.classes)
     others = f"; the others are like no class (below {least:g})"
     console.print(

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from scipy.optimize import brentq
+from torch import Tensor
 
 from spikebridge.base.console import working
 from spikebridge.base.devices import all_to_device
@@ -19,7 +20,7 @@ from spikebridge.data.frames import network_input
 from spikebridge.data.manifest import UNKNOWN
 from spikebridge.data.prepared import PreparedData
 from spikebridge.models.student import Student
-from spikebridge.models.teacher import Teacher
+from spikebridge.models.teacher import MeanClassifier, Teacher, last_linear
 from spikebridge.training.evaluate import evaluate_teacher
 from spikebridge.training.precision import Autocast
 
@@ -92,7 +93,7 @@ def answers(
     least_likeness: float,
     device: torch.device,
     autocast: Autocast,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, MeanClassifier]:
     """Answer on each plain photo without a label; the same model gives the same bits.
 
     Args:
@@ -103,7 +104,8 @@ def answers(
         autocast: Precision.
 
     Returns:
-        answer_N and likeness_N in the model's features, from `answer_twice`.
+        answer_N and likeness_N in the model's features, from `answer_twice`, and what tells the
+        classes by these features, from `mean_classifier`.
     """
     assert data.unlabelled is not None
     labelled = data.photos["train"]
@@ -113,7 +115,10 @@ def answers(
             seen(model, photos, data, device, autocast).numpy()
             for photos in (labelled, data.unlabelled)
         )
-    return answer_twice(features_NF, known_MF, labelled.label_N, least_likeness)
+    known = known_MF, labelled.label_N
+    answer_N, likeness_N = answer_twice(features_NF, *known, least_likeness)
+    known = _joined(*known, features_NF, answer_N, likeness_N >= least_likeness)
+    return answer_N, likeness_N, mean_classifier(*known, len(data.classes))
 
 
 def answer_twice(
@@ -134,9 +139,8 @@ def answer_twice(
         answer_N and likeness_N.
     """
     answer_N, likeness_N = nearest_class(features_NF, known_MF, label_M)
-    taken_K = np.flatnonzero(likeness_N >= least_likeness)
-    known_MF = np.concatenate([known_MF, features_NF[taken_K]])
-    return nearest_class(features_NF, known_MF, np.append(label_M, answer_N[taken_K]))
+    taken_N = likeness_N >= least_likeness
+    return nearest_class(features_NF, *_joined(known_MF, label_M, features_NF, answer_N, taken_N))
 
 
 def nearest_class(
@@ -156,12 +160,61 @@ def nearest_class(
     Returns:
         answer_N, classes, and likeness_N in [−1, 1].
     """
+    centre_F, class_C, mean_CF = _class_means(known_MF, label_M)
+    like_NC = _normalised(features_NF - centre_F) @ mean_CF.T
+    return class_C[like_NC.argmax(1)], like_NC.max(1)
+
+
+def mean_classifier(
+    known_MF: np.ndarray, label_M: np.ndarray, classes: int, confidence: float = 0.9
+) -> MeanClassifier:
+    """What tells classes as `nearest_class` does, with probabilities.
+
+    Args:
+        known_MF: Features of photos whose class is known.
+        label_M: Their classes.
+        classes: Number of all classes C.
+        confidence: Mean over these photos of the greatest probability.
+    """
+    centre_F, class_C, own_CF = _class_means(known_MF, label_M)
+    like_MC = _normalised(known_MF - centre_F) @ own_CF.T
+    below_MC = like_MC - like_MC.max(1, keepdims=True)
+
+    def excess(sharpness: float) -> float:
+        return (1 / np.exp(sharpness * below_MC).sum(1)).mean() - confidence
+
+    least, most = 1.0, 1000.0  # Beyond: photos that are all alike, or a single class.
+    between = excess(least) < 0 < excess(most)
+    sharpness = brentq(excess, least, most) if between else most if excess(most) <= 0 else least
+    mean_CF = np.zeros((classes, known_MF.shape[1]))
+    mean_CF[class_C] = own_CF
+    tensors = (torch.from_numpy(x).float() for x in (centre_F, mean_CF))
+    return MeanClassifier(*tensors, float(sharpness))
+
+
+def _joined(
+    known_MF: np.ndarray,
+    label_M: np.ndarray,
+    features_NF: np.ndarray,
+    answer_N: np.ndarray,
+    taken_N: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labelled photos and those that are taken: features and classes."""
+    return (
+        np.concatenate([known_MF, features_NF[taken_N]]),
+        np.append(label_M, answer_N[taken_N]),
+    )
+
+
+def _class_means(
+    known_MF: np.ndarray, label_M: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean of all, the classes among them, and the direction of each one's from there, mean_CF."""
     centre_F = known_MF.mean(0)
     class_C, row_M = np.unique(label_M, return_inverse=True)
     mean_CF = np.zeros((len(class_C), known_MF.shape[1]))
     np.add.at(mean_CF, row_M, _normalised(known_MF - centre_F))
-    like_NC = _normalised(features_NF - centre_F) @ _normalised(mean_CF).T
-    return class_C[like_NC.argmax(1)], like_NC.max(1)
+    return centre_F, class_C, _normalised(mean_CF)
 
 
 def _normalised(x_NF: np.ndarray) -> np.ndarray:
@@ -176,12 +229,13 @@ def _seen_by_teacher(
 ) -> Tensor:
     """What its last linear layer is given, features_NF; its logits where it has no such layer."""
     noted: list[Tensor] = []
-    layers = [layer for layer in teacher.network.modules() if isinstance(layer, nn.Linear)]
+    linear = last_linear(teacher.network)
     hooks = [
-        layer.register_forward_pre_hook(
+        teacher.network.get_submodule(name).register_forward_pre_hook(
             lambda _, given: noted.append(given[0].detach().float().flatten(1).cpu())
         )
-        for layer in layers[-1:]
+        for name in (linear,)
+        if name is not None
     ]
     try:
         found = evaluate_teacher(teacher, photos, device=device, autocast=autocast)
