@@ -16,7 +16,13 @@ from torch.nn import functional as F
 from spikebridge.base.errors import UserError
 from spikebridge.models._timm import import_timm
 from spikebridge.models.settings import TeacherConfig
-from spikebridge.models.teacher import build_teacher, read_weights
+from spikebridge.models.teacher import (
+    MeanClassifier,
+    Teacher,
+    build_teacher,
+    classifier,
+    read_weights,
+)
 
 FAQ = Path(__file__).parents[2] / "docs/faq.md"
 TINY = "test_resnet"
@@ -406,3 +412,39 @@ def test_reading_weights_gives_the_tensors(tmp_path):
 def test_weights_file_for_a_teacher_without_one_is_refused(name):
     with pytest.raises(UserError, match="teacher.weights"):
         build_teacher(TeacherConfig(name=name, weights="there.safetensors"), 3)
+
+
+class Gated(torch.nn.Module):
+    """A linear layer that is registered behind the classifier, and is not one."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(3, 4)
+        self.gate = torch.nn.Linear(3, 3)
+
+    def forward(self, x_B3HW):
+        pooled_B3 = x_B3HW.mean((2, 3))
+        return self.head(pooled_B3 * self.gate(pooled_B3).sigmoid())
+
+
+class Pooled(torch.nn.Module):
+    """Without any linear layer: its features are its logits."""
+
+    def forward(self, x_B3HW):
+        return torch.cat([x_B3HW.mean((2, 3)), x_B3HW[:, :1, 0, 0]], 1)
+
+
+@pytest.mark.parametrize("name", ["small-cnn", TINY, Gated, Pooled])
+def test_another_classifier_takes_the_place_of_the_networks_own(name, timm):
+    built = teacher(name) if isinstance(name, str) else Teacher(name(), "head.")
+    built.eval()
+    if name is not Pooled:
+        layer = built.network.get_submodule(classifier(built.network, 4))
+        given = []
+        layer.register_forward_pre_hook(lambda _, x: given.append(x[0]))
+    logits_B4 = built(photos())
+    features_BF = logits_B4 if name is Pooled else given[0]
+    centre_F, mean_CF = features_BF.mean(0), torch.nn.functional.normalize(features_BF)
+    head = MeanClassifier(centre_F, mean_CF, 5.0)
+    built.classify_by(head)
+    assert torch.allclose(built(photos()), head(features_BF), atol=1e-6)

@@ -73,14 +73,14 @@ class Teacher(nn.Module):
             photo_B3HW,
         )
 
-    def classify_by(self, head: nn.Module) -> None:
-        """Put another classifier in the place of the network's last linear layer.
+    def classify_by(self, head: "MeanClassifier") -> None:
+        """Put another classifier in the place of the network's own.
 
         Args:
-            head: Makes logits_BC of what that layer was given; of the network's own logits, where
-                it has no such layer.
+            head: Makes logits_BC of what the `classifier` was given; of its logits, where the
+                network has none that is linear.
         """
-        linear = last_linear(self.network)
+        linear = classifier(self.network, len(head.mean_CF))
         if linear is None:
             self.network = nn.Sequential(self.network, head)
         elif linear:
@@ -138,9 +138,13 @@ class MeanClassifier(nn.Module):
         return self.sharpness * (direction_BF @ self.mean_CF.T + self.none_C)
 
 
-def last_linear(network: nn.Module) -> str | None:
-    """Name of a network's last linear layer; None where it has none."""
-    names = [name for name, part in network.named_modules() if isinstance(part, nn.Linear)]
+def classifier(network: nn.Module, classes: int) -> str | None:
+    """Name of a network's last linear layer with so many outputs; None where it has none."""
+    names = [
+        name
+        for name, part in network.named_modules()
+        if isinstance(part, nn.Linear) and part.out_features == classes
+    ]
     return names[-1] if names else None
 
 

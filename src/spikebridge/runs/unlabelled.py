@@ -20,7 +20,7 @@ from spikebridge.data.frames import network_input
 from spikebridge.data.manifest import UNKNOWN
 from spikebridge.data.prepared import PreparedData
 from spikebridge.models.student import Student
-from spikebridge.models.teacher import MeanClassifier, Teacher, last_linear
+from spikebridge.models.teacher import MeanClassifier, Teacher, classifier
 from spikebridge.training.evaluate import evaluate_teacher
 from spikebridge.training.precision import Autocast
 
@@ -227,9 +227,9 @@ def _normalised(x_NF: np.ndarray) -> np.ndarray:
 def _seen_by_teacher(
     teacher: Any, photos: PhotoSet, data: PreparedData, device: torch.device, autocast: Autocast
 ) -> Tensor:
-    """What its last linear layer is given, features_NF; its logits where it has no such layer."""
+    """What its linear classifier is given, features_NF; its logits where it has none."""
     noted: list[Tensor] = []
-    linear = last_linear(teacher.network)
+    linear = classifier(teacher.network, len(data.classes))
     hooks = [
         teacher.network.get_submodule(name).register_forward_pre_hook(
             lambda _, given: noted.append(given[0].detach().float().flatten(1).cpu())

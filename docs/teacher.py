@@ -1,0 +1,55 @@
+"""Puts what the teacher adds, by the tables of docs/study.md, into README.md: docs/teacher.py."""
+
+import re
+import sys
+from pathlib import Path
+
+from spikebridge.base.files import write_text
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+MARKED = re.compile(r"(<!-- teacher: [^\n]*-->\n).*?(<!-- end teacher -->)", re.DOTALL)
+COMPARED = (
+    ("nmnist-2", "N-MNIST, real recordings, 2 a class", "all", "kt", "ckd"),
+    ("caltech", "Caltech101, 25 classes, 10 a class", "all", "kt", "ckd"),
+    ("one-photo", "the same, from a backbone of other classes", "one a class",
+     "labelled-only", "ckd-plus"),
+)  # fmt: skip
+"""Study, recordings, photos with a label, arm without the teacher, arm with it."""
+
+
+def main() -> None:
+    """Rewrite the table between the README's marks."""
+    page = (HERE / "study.md").read_text(encoding="utf-8")
+    text, found = MARKED.subn(
+        lambda marks: f"{marks[1]}\n{table(page)}\n{marks[2]}", README.read_text(encoding="utf-8")
+    )
+    if not found:
+        sys.exit(f"{README}: has no lines <!-- teacher: … --> and <!-- end teacher --> for it")
+    write_text(README, text)
+
+
+def table(page: str) -> str:
+    """What the teacher adds, as Markdown."""
+    lines = [
+        "| labelled recordings | labelled photos | without the teacher | with it | it adds (p) |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for study, recordings, photos, without, arm in COMPARED:
+        rows = rows_of(page, study)
+        told = [f"`{name}` {rows[name]['test top-1, %']}" for name in (without, arm)]
+        cells = [recordings, photos, *told, rows[arm][f"− {without} (p)"]]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def rows_of(page: str, study: str) -> dict[str, dict[str, str]]:
+    """A study's first table: cells by arm and column."""
+    block = page.split(f"<!-- study {study}: ")[1].split(f"<!-- end study {study} -->")[0]
+    first = [line for line in block.split("\n\n")[1].splitlines() if line.startswith("|")]
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in first]
+    return {cells[head.index("arm")]: dict(zip(head, cells, strict=True)) for cells in rows}
+
+
+if __name__ == "__main__":
+    main()
