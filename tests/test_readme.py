@@ -1,6 +1,7 @@
 """The README's commands are those that CI runs."""
 
 import re
+import runpy
 from pathlib import Path
 
 from spikebridge.settings.presets import methods, recipe_names
@@ -31,3 +32,9 @@ def test_every_file_that_the_readme_names_exists():
 def test_every_recipe_and_method_is_named():
     for name in (*recipe_names(), *methods()):
         assert f"`{name}`" in README, name
+
+
+def test_what_the_teacher_adds_is_what_the_study_says():
+    made = runpy.run_path(str(ROOT / "docs" / "teacher.py"))
+    page = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
+    assert f"-->\n\n{made['table'](page)}\n<!-- end teacher -->" in README
