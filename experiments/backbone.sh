@@ -10,7 +10,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 
 # Google's background is of no class; its photos would teach the network a class of anything.
 spikebridge backbone --photos "$data/caltech101-full" --exclude Faces BACKGROUND_Google \
-    --out "$out" --backbone.sets '["Caltech101"]' "$@" \
+    --out "$out" --backbone.sets '["Caltech101"]' --train.epochs 20 "$@" \
     $([ -e "$out/checkpoint.pt" ] && echo --resume)
 python experiments/ship_backbone.py "$out" --name photos-v1 \
     --command "experiments/backbone.sh OUT $*" \

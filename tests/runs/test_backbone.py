@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 
 from factories import photo_folder, png_bytes, refused, tiny_recipe
 from spikebridge.base.errors import Interrupted
+from spikebridge.base.files import file_sha256
 from spikebridge.cli import main
 from spikebridge.data.pool import Pool
 from spikebridge.data.prepared import prepare
 from spikebridge.models.build import build_student
 from spikebridge.results.audit import audit
-from spikebridge.results.backbone import load_backbone, start_from
+from spikebridge.results.backbone import load_backbone, require_fitting, start_from
 from spikebridge.results.comparable import settings_that_matter
 from spikebridge.results.export.card import _accuracy
 from spikebridge.results.trained import load_run
@@ -295,6 +296,23 @@ def test_a_shipped_backbone_is_found_by_its_name(make_config, taught, tmp_path, 
     backbone = load_backbone("photos-v1")
     assert all(v.dtype != torch.float16 for v in backbone.weights.values())
     refused(lambda: load_backbone("photos-v2"), "photos-v1", "did you mean")
+
+
+def test_the_backbone_that_ships_loads_and_is_refused_where_it_has_seen_the_photos():
+    for file in weights.shipped_weights().values():
+        assert file.stat().st_size <= 5_000_000
+        assert file_sha256(file) in file.with_suffix(".md").read_text(encoding="utf-8")
+    backbone, recipe = (
+        load_backbone("photos-v1"),
+        config_from(read_recipe("digits", "ckd"), "digits"),
+    )
+    assert len(backbone.pool.photos) > 5000
+    require_fitting(backbone, recipe.student, {"digits"})
+    student = build_student(recipe.student, 10, recipe.data.size, two_heads=True)
+    start_from(student, backbone)
+    for name in ("caltech101", "ncaltech101"):
+        words = "photos-v1", "has seen every photo of Caltech101"
+        refused(lambda name=name: require_fitting(backbone, recipe.student, {name}), *words)
 
 
 # Leaks --------------------------------------------------------------------------------------------
