@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from torch import Tensor
 
 from spikebridge.base.console import working
@@ -184,12 +184,13 @@ def mean_classifier(
         return (1 / np.exp(sharpness * below_MC).sum(1)).mean() - confidence
 
     least, most = 1.0, 1000.0  # Beyond: photos that are all alike, or a single class.
-    between = excess(least) < 0 < excess(most)
-    sharpness = brentq(excess, least, most) if between else most if excess(most) <= 0 else least
+    sharpness = least if excess(least) >= 0 else most
+    if sharpness == most and excess(most) > 0:
+        sharpness = root_scalar(excess, bracket=(least, most)).root
     mean_CF = np.zeros((classes, known_MF.shape[1]))
     mean_CF[class_C] = own_CF
-    tensors = (torch.from_numpy(x).float() for x in (centre_F, mean_CF))
-    return MeanClassifier(*tensors, float(sharpness))
+    centre_F, mean_CF = (torch.from_numpy(x).float() for x in (centre_F, mean_CF))
+    return MeanClassifier(centre_F, mean_CF, sharpness)
 
 
 def _joined(
