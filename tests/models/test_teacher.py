@@ -448,3 +448,4 @@ def test_another_classifier_takes_the_place_of_the_networks_own(name, timm):
     head = MeanClassifier(centre_F, mean_CF, 5.0)
     built.classify_by(head)
     assert torch.allclose(built(photos()), head(features_BF), atol=1e-6)
+    assert not any(part.training for part in built.modules())

@@ -83,11 +83,9 @@ class Teacher(nn.Module):
         linear = classifier(self.network, len(head.mean_CF))
         if linear is None:
             self.network = nn.Sequential(self.network, head)
-        elif linear:
-            self.network.set_submodule(linear, head)
         else:
-            self.network = head
-        self.network.train(self.network.training and not self.frozen_features)
+            self.network.set_submodule(linear, head)
+        self.train(self.training)
 
     def _of_parts(self, network: Callable[[Tensor], Tensor], photo_B3HW: Tensor) -> Tensor:
         """What a network makes of photos, normalised; a CPU takes a cache's worth at a time."""

@@ -229,21 +229,18 @@ def _seen_by_teacher(
     teacher: Any, photos: PhotoSet, data: PreparedData, device: torch.device, autocast: Autocast
 ) -> Tensor:
     """What its linear classifier is given, features_NF; its logits where it has none."""
-    noted: list[Tensor] = []
     linear = classifier(teacher.network, len(data.classes))
-    hooks = [
-        teacher.network.get_submodule(name).register_forward_pre_hook(
-            lambda _, given: noted.append(given[0].detach().float().flatten(1).cpu())
-        )
-        for name in (linear,)
-        if name is not None
-    ]
+    if linear is None:
+        return evaluate_teacher(teacher, photos, device=device, autocast=autocast).logits_NC
+    noted: list[Tensor] = []
+    hook = teacher.network.get_submodule(linear).register_forward_pre_hook(
+        lambda _, given: noted.append(given[0].detach().float().flatten(1).cpu())
+    )
     try:
-        found = evaluate_teacher(teacher, photos, device=device, autocast=autocast)
+        evaluate_teacher(teacher, photos, device=device, autocast=autocast)
     finally:
-        for hook in hooks:
-            hook.remove()
-    return torch.cat(noted) if noted else found.logits_NC
+        hook.remove()
+    return torch.cat(noted)
 
 
 @torch.no_grad()
