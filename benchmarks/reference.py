@@ -210,7 +210,6 @@ class PlainStudent(nn.Module):
         vgg = config.name == "vgg-snn"
         self.backbone = _VGG(parts, config.width, size) if vgg else _ResNet(parts, config.width)
         self.head_dvs = nn.Linear(self.backbone.features, classes)
-        self.head_hybrid = nn.Linear(self.backbone.features, classes)
 
     def forward(self, x_TBCHW: Tensor, stream: Stream = "dvs") -> StudentOutput:
         """Run one stream from rest; only the DVS stream moves BatchNorm's running statistics."""
@@ -218,10 +217,10 @@ class PlainStudent(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = self.momentum if stream == "dvs" else 0.0
         features_TBCHW, membrane_TBCHW, rates = self.backbone(x_TBCHW)
-        head = self.head_dvs if stream == "dvs" else self.head_hybrid
         assert membrane_TBCHW is not None
         features_TBF = features_TBCHW.flatten(2)
-        return StudentOutput(head(features_TBF), membrane_TBCHW.flatten(2), rates, features_TBF)
+        logits_TBC = self.head_dvs(features_TBF)
+        return StudentOutput(logits_TBC, membrane_TBCHW.flatten(2), rates, features_TBF)
 
 
 def plain_losses(

@@ -38,7 +38,7 @@ class _ReLU(nn.Module):
 
 
 class ReLUNetwork(nn.Module):
-    """The network up to its logits, channels-last; each stream has its own statistics and head.
+    """The network up to its logits, channels-last; each stream has its own statistics.
 
     Args:
         config: Architecture and width.
@@ -58,8 +58,7 @@ class ReLUNetwork(nn.Module):
         """logits_TBC of one stream."""
         x_NCHW = x_TBCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         features = self._compiled if self.compiled else self._features
-        head = self.student.head_dvs if stream == "dvs" else self.student.head_hybrid
-        return head(features(x_NCHW.unflatten(0, x_TBCHW.shape[:2])))
+        return self.student.head_dvs(features(x_NCHW.unflatten(0, x_TBCHW.shape[:2])))
 
     def _features(self, x_TBCHW: Tensor) -> Tensor:
         return self.student.backbone(x_TBCHW)[0].flatten(2)

@@ -2,8 +2,8 @@
 
 Both train on the same batches for the same number of steps from the same weights, with the same
 untrained teacher. The plain way runs the network of `reference` on both streams in turn, asks the
-teacher in every step whatever its weight, evaluates with both streams' heads as KT's code does, and
-reads each recording of a batch from a file of dense float32 frames.
+teacher in every step whatever its weight, and reads each recording of a batch from a file of dense
+float32 frames.
 """
 
 import json

@@ -137,43 +137,6 @@ def test_other_distillation_losses_take_the_place_of_the_divergence(per_step):
     assert losses["kd"].item() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("kd_on", ["all", "rgb"])
-def test_confidence_weighs_each_samples_distillation(kd_on):
-    objective, student = make(kd_confidence=True, kd_on=kd_on, replacement={"shape": "linear"})
-    batch = make_batch()
-    replaced_B = rows_replaced(0.3)
-    z_hybrid, _, _, _ = outputs(student, batch, hybrid_frames(batch, replaced_B))
-    logits_BC = varied_logits().numpy()
-    weight_B = reference.softmax(logits_BC).max(-1)
-    assert weight_B.max() > weight_B.min() + 0.1
-    if kd_on == "rgb":
-        weight_B = weight_B * ~replaced_B.numpy()
-    each = [reference.kd(z_hybrid, logits_BC, 4.0, rows=[b]) for b in range(SAMPLES)]
-    losses = objective(student, lambda _: varied_logits(), batch, 0.3, generator()).losses
-    assert losses["kd"].item() == pytest.approx(np.average(each, weights=weight_B), rel=1e-4)
-
-
-def test_the_contrastive_loss_reads_both_streams_mean_features():
-    objective, student = make(contrast_weight=0.2, contrast_temperature=0.3)
-    batch = make_batch()
-    features = [
-        copy.deepcopy(student)(frames, stream).features_TBF.detach().numpy().mean(0)
-        for frames, stream in ((photo_frames(batch), "hybrid"), (batch.dvs_TBCHW, "dvs"))
-    ]
-    expected = 0.2 * reference.contrast(*features, batch.label_B.numpy(), 0.3)
-    losses = objective(student, CountingTeacher(), batch, 0.0, generator()).losses
-    assert losses["contrast"].item() == pytest.approx(expected, rel=1e-4)
-    losses["contrast"].backward()
-    assert student.backbone.layers[0].synapse.layers[0].weight.grad.any()
-
-
-def test_the_contrastive_loss_waits_until_both_streams_run():
-    objective, student = make("pretrain-finetune", contrast_weight=0.2)
-    for u in (0.2, 0.7):
-        losses = objective(student, None, make_batch(), u, generator()).losses
-        assert "contrast" not in losses
-
-
 def test_statistics_of_both_streams_are_remembered_where_asked_for():
     batch = make_batch()
     for method, remembered in (("sim-only", True), ("sim-pretrain", False)):
@@ -190,11 +153,9 @@ def test_statistics_of_both_streams_are_remembered_where_asked_for():
     ("switches", "words"),
     [
         ({"dvs_from": 1.0}, "statistics both"),
-        ({"statistics": "both"}, "two_heads false"),
-        ({"contrast_weight": -1.0}, "contrast_weight"),
+        ({"statistics": "both", "two_heads": True}, "two_heads false"),
         ({"modality_weight": -1.0}, "modality_weight"),
         ({"ratio_weight": -1.0}, "ratio_weight"),
-        ({"contrast_temperature": 0.0}, "contrast_temperature"),
         ({"dkd_beta": -1.0}, "dkd_beta"),
     ],
 )
@@ -210,7 +171,7 @@ def test_evaluation_waits_for_the_dvs_stream_unless_it_never_comes():
 
 @pytest.mark.parametrize("switches", [
     {}, {"replace": "time-step"}, {"source": "simulated"}, {"source": "staged"},
-    {"kd_loss": "dist"}, {"kd_loss": "dkd", "kd_on": "rgb", "kd_confidence": True},
+    {"kd_loss": "dist"}, {"kd_loss": "dkd", "kd_on": "rgb"},
 ], ids=str)  # fmt: skip
 def test_samples_without_a_photo_are_events_from_the_start_and_nobody_teaches_them(switches):
     objective, student = make(**switches)

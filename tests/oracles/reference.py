@@ -146,22 +146,6 @@ def dist(
     return temperature**2 * float(np.mean(losses))
 
 
-def contrast(x_BF: np.ndarray, y_BF: np.ndarray, label_B: np.ndarray, temperature: float) -> float:
-    """Mean over anchors of either stream of −1/|P| Σ_p log of p's share among the other stream."""
-    x_BF, y_BF = (
-        np.array([row / math.sqrt((row**2).sum()) for row in np.asarray(z, np.float64)])
-        for z in (x_BF, y_BF)
-    )
-    terms = []
-    for anchors, others in ((x_BF, y_BF), (y_BF, x_BF)):
-        for anchor, label in zip(anchors, label_B, strict=True):
-            weights = [math.exp(anchor @ other / temperature) for other in others]
-            shares = [w / sum(weights) for w in weights]
-            positives = [s for s, other in zip(shares, label_B, strict=True) if other == label]
-            terms.append(-sum(math.log(s) for s in positives) / len(positives))
-    return float(np.mean(terms))
-
-
 def spike(x: Tensor, surrogate: str, alpha: float) -> Tensor:
     """H(x) whose derivative is the surrogate's, by adding a primitive of it and its negative."""
     match surrogate:

@@ -107,11 +107,10 @@ def test_every_method_is_captured_and_computes_what_a_cpu_does(
         {
             "objective": {
                 "kd_on": "rgb",
-                "kd_confidence": True,
                 "kd_loss": "spikebridge.ckd.losses:dkd_loss",
             }
         },
-        {"objective": {"kd_loss": "dist", "contrast_weight": 0.3, "cka": "debiased"}},
+        {"objective": {"kd_loss": "dist", "cka": "debiased"}},
         {"objective": {"replace": "time-step", "classification": "ce", "coefficient": "fixed"}},
         {"objective": {"source": "staged", "replace": "time-step"}},
         IN_STEP,

@@ -17,8 +17,6 @@ from spikebridge.ckd.losses import (
     MixupHeads,
     TemporalCoefficient,
     alignment_loss,
-    confidence,
-    contrast_loss,
     dist_loss,
     dkd_loss,
     kd_loss,
@@ -197,13 +195,6 @@ class CKDObjective(nn.Module):
                 losses["kd"] = draws.guidance.to(loss.dtype) * loss
             if self.mixup_heads is not None:
                 losses |= self._perceive(self.mixup_heads, hybrid, stream)
-            if dvs and config.contrast_weight:
-                losses["contrast"] = config.contrast_weight * contrast_loss(
-                    hybrid.features_TBF.mean(0),
-                    dvs.features_TBF.mean(0),
-                    batch.label_B,
-                    temperature=config.contrast_temperature,
-                )
             if dvs and self.coefficient is not None:
                 coefficient_T = self.coefficient()
                 alignment = self._alignment(hybrid, dvs, batch, coefficient_T)
@@ -248,8 +239,6 @@ class CKDObjective(nn.Module):
         weights: list[Tensor] = []
         if config.kd_on == "rgb":
             weights.append(1 - stream.share_B)
-        if config.kd_confidence:
-            weights.append(confidence(teacher_BC))
         if batch.alone_B is not None:
             weights.append((~batch.alone_B).float())
         weight_B, share = reduce(torch.mul, weights) if weights else None, None

@@ -44,8 +44,8 @@ class ObjectiveConfig:
     """Progress u from which the DVS stream is trained."""
     hybrid_until: float = 1.0
     """Progress u until which the hybrid stream is trained; 0 leaves it out."""
-    two_heads: bool = True
-    """The hybrid stream has its own fully connected head (KT)."""
+    two_heads: bool = False
+    """The hybrid stream has its own fully connected head (KT), instead of the DVS stream's."""
     statistics: Literal["dvs", "both"] = "dvs"
     """Streams whose batches go into BatchNorm's running statistics, which evaluation uses; `both`
     needs one head."""
@@ -68,8 +68,6 @@ class ObjectiveConfig:
     """Weight of the right class in `dkd`."""
     dkd_beta: float = 8.0
     """Weight of the other classes in `dkd`."""
-    kd_confidence: bool = False
-    """Weigh each sample's distillation by the teacher's probability of its likeliest class."""
     kd_temperature: float = 4.0
     """Temperature τ of the distillation."""
     kd_per_step: bool = False
@@ -88,10 +86,6 @@ class ObjectiveConfig:
     """Spatio-temporal coefficient c_t."""
     coefficient_start: float = 1.0
     """a_t at the start; c_t = sigmoid(a_t)."""
-    contrast_weight: float = 0.0
-    """Weight of the supervised contrastive loss between the streams."""
-    contrast_temperature: float = 0.1
-    """Temperature of the contrastive loss."""
     modality_weight: float = 0.0
     """Weight of telling at each time step whether the hybrid frame is of events (TMKT)."""
     ratio_weight: float = 0.0
@@ -107,8 +101,7 @@ class ObjectiveConfig:
         require_plain_parts(self, "objective.")
         check_hooks(self, "objective.")
         require(self.kd_temperature > 0, "objective.kd_temperature must be positive")
-        require(self.contrast_temperature > 0, "objective.contrast_temperature must be positive")
-        for name in ("kd", "alignment", "contrast", "modality", "ratio"):
+        for name in ("kd", "alignment", "modality", "ratio"):
             require(
                 getattr(self, f"{name}_weight") >= 0,
                 f"objective.{name}_weight must not be negative",

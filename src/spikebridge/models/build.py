@@ -12,7 +12,7 @@ _STUDENTS = {"vgg-snn": vgg_snn, "resnet18-snn": resnet18_snn}
 
 
 def build_student(
-    config: StudentConfig, classes: int, size: tuple[int, int], *, two_heads: bool = True
+    config: StudentConfig, classes: int, size: tuple[int, int], *, two_heads: bool = False
 ) -> Student:
     """A student with fresh weights.
 

@@ -68,7 +68,7 @@ class ResNetBackbone(Backbone):
 
 
 def resnet18_snn(
-    classes: int, size: tuple[int, int], width: float, neuron: Neuron, *, two_heads: bool = True
+    classes: int, size: tuple[int, int], width: float, neuron: Neuron, *, two_heads: bool = False
 ) -> Student:
     """Spiking ResNet-18 (KT on CEP-DVS; docs/method.md, the student); see `vgg_snn`."""
     if min(size) < 8:

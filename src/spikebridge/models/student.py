@@ -1,4 +1,4 @@
-"""What every spiking student shares: blocks over time, two heads, one output."""
+"""What every spiking student shares: blocks over time, heads, one output."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -86,7 +86,7 @@ def _again(norms: list[StreamBatchNorm2d], stream: Stream) -> Iterator[None]:
 
 
 class Student(nn.Module):
-    """A spiking backbone with one fully connected head per stream (KT).
+    """A spiking backbone with a fully connected head, or one per stream (KT).
 
     Args:
         backbone: Maps x_TBCHW to (spikes_TBCHW, membrane_TBCHW, rates) of its last spiking layer.
@@ -96,7 +96,7 @@ class Student(nn.Module):
     """
 
     def __init__(
-        self, backbone: Backbone, features: int, classes: int, *, two_heads: bool = True
+        self, backbone: Backbone, features: int, classes: int, *, two_heads: bool = False
     ) -> None:
         super().__init__()
         self.backbone = backbone

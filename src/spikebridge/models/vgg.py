@@ -68,7 +68,7 @@ class VGGBackbone(Backbone):
 
 
 def vgg_snn(
-    classes: int, size: tuple[int, int], width: float, neuron: Neuron, *, two_heads: bool = True
+    classes: int, size: tuple[int, int], width: float, neuron: Neuron, *, two_heads: bool = False
 ) -> Student:
     """VGG-SNN (KT; docs/method.md, the student).
 

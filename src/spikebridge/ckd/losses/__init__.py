@@ -1,8 +1,6 @@
 """Losses: tensors in, a tensor out."""
 
-from spikebridge.ckd.losses._logits import confidence
 from spikebridge.ckd.losses.cka import alignment_loss, linear_cka
-from spikebridge.ckd.losses.contrast import contrast_loss
 from spikebridge.ckd.losses.dist import dist_loss
 from spikebridge.ckd.losses.dkd import dkd_loss
 from spikebridge.ckd.losses.embedding import embedding_loss
@@ -15,8 +13,6 @@ __all__ = [
     "MixupHeads",
     "TemporalCoefficient",
     "alignment_loss",
-    "confidence",
-    "contrast_loss",
     "dist_loss",
     "dkd_loss",
     "embedding_loss",

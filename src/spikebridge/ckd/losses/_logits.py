@@ -28,8 +28,3 @@ def weighted_mean(loss_B: Tensor, weight_B: Tensor | None) -> Tensor:
         return loss_B.mean()
     weight_B = weight_B.to(loss_B.dtype)
     return (loss_B * weight_B).sum() / weight_B.sum().clamp(min=1)
-
-
-def confidence(teacher_BC: Tensor) -> Tensor:
-    """Probability that the teacher gives its likeliest class, at temperature 1; no gradient."""
-    return at_least_float32(teacher_BC.detach()).softmax(-1).amax(-1)
