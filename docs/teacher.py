@@ -10,12 +10,13 @@ HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 MARKED = re.compile(r"(<!-- teacher: [^\n]*-->\n).*?(<!-- end teacher -->)", re.DOTALL)
 COMPARED = (
-    ("nmnist-2", "N-MNIST, real recordings, 2 a class", "all", "kt", "ckd"),
-    ("caltech", "Caltech101, 25 classes, 10 a class", "all", "kt", "ckd"),
-    ("one-photo", "the same, from a backbone of other classes", "one a class",
+    ("nmnist-2", 1, "N-MNIST, real recordings, 1 a class", "all", "no-teacher", "ckd"),
+    ("nmnist-2", 2, "the same, 2 a class", "all", "no-teacher", "ckd"),
+    ("caltech", 10, "Caltech101, 25 classes, 10 a class", "all", "kt", "ckd"),
+    ("one-photo", 10, "the same, from a backbone of other classes", "one a class",
      "labelled-only", "ckd-plus"),
 )  # fmt: skip
-"""Study, recordings, photos with a label, arm without the teacher, arm with it."""
+"""Study, labelled recordings per class, in words, photos with a label, arm without the teacher, with."""
 
 
 def main() -> None:
@@ -35,20 +36,21 @@ def table(page: str) -> str:
         "| labelled recordings | labelled photos | without the teacher | with it | it adds (p) |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
-    for study, recordings, photos, without, arm in COMPARED:
-        rows = rows_of(page, study)
+    for study, labelled, recordings, photos, without, arm in COMPARED:
+        rows = rows_of(page, study, labelled)
         told = [f"`{name}` {rows[name]['test top-1, %']}" for name in (without, arm)]
         cells = [recordings, photos, *told, rows[arm][f"− {without} (p)"]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def rows_of(page: str, study: str) -> dict[str, dict[str, str]]:
-    """A study's first table: cells by arm and column."""
+def rows_of(page: str, study: str, labelled: int) -> dict[str, dict[str, str]]:
+    """A study's first table, with so many labelled recordings per class: cells by arm and column."""
     block = page.split(f"<!-- study {study}: ")[1].split(f"<!-- end study {study} -->")[0]
     first = [line for line in block.split("\n\n")[1].splitlines() if line.startswith("|")]
     head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in first]
-    return {cells[head.index("arm")]: dict(zip(head, cells, strict=True)) for cells in rows}
+    told = [dict(zip(head, cells, strict=True)) for cells in rows]
+    return {row["arm"]: row for row in told if row["labelled per class"] == str(labelled)}
 
 
 if __name__ == "__main__":
