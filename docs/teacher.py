@@ -11,7 +11,7 @@ README = HERE.parent / "README.md"
 MARKED = re.compile(r"(<!-- teacher: [^\n]*-->\n).*?(<!-- end teacher -->)", re.DOTALL)
 COMPARED = (
     ("nmnist-2", 1, "N-MNIST, real recordings, 1 a class", "all", "no-teacher", "ckd"),
-    ("nmnist-2", 2, "the same, 2 a class", "all", "no-teacher", "ckd"),
+    ("nmnist-2", 2, "the same, 2 a class, two heads", "all", "kt", "ckd"),
     ("caltech", 10, "Caltech101, 25 classes, 10 a class", "all", "kt", "ckd"),
     ("one-photo", 10, "the same, from a backbone of other classes", "one a class",
      "labelled-only", "ckd-plus"),
