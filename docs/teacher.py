@@ -10,13 +10,14 @@ HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 MARKED = re.compile(r"(<!-- teacher: [^\n]*-->\n).*?(<!-- end teacher -->)", re.DOTALL)
 COMPARED = (
-    ("nmnist-2", 1, "N-MNIST, real recordings, 1 a class", "all", "no-teacher", "ckd"),
+    ("nmnist-1", 1, "N-MNIST, real recordings, 1 a class", "all", "no-teacher", "ckd"),
     ("nmnist-2", 2, "the same, 2 a class, two heads", "all", "kt", "ckd"),
     ("caltech", 10, "Caltech101, 25 classes, 10 a class", "all", "kt", "ckd"),
     ("one-photo", 10, "the same, from a backbone of other classes", "one a class",
      "labelled-only", "ckd-plus"),
 )  # fmt: skip
-"""Study, labelled recordings per class, in words, photos with a label, arm without the teacher, with."""
+"""Study, its labelled recordings per class, the same in words, photos with a label, arm without the
+teacher, arm with it."""
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def table(page: str) -> str:
 
 
 def rows_of(page: str, study: str, labelled: int) -> dict[str, dict[str, str]]:
-    """A study's first table, with so many labelled recordings per class: cells by arm and column."""
+    """Rows of a study's first table with so many labelled recordings: cells by arm and column."""
     block = page.split(f"<!-- study {study}: ")[1].split(f"<!-- end study {study} -->")[0]
     first = [line for line in block.split("\n\n")[1].splitlines() if line.startswith("|")]
     head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in first]
