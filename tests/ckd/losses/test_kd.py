@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from oracles.reference import kd
-from spikebridge.ckd.losses import confidence, kd_loss
+from spikebridge.ckd.losses import kd_loss
 
 LOG = math.log
 MODES = pytest.mark.parametrize("per_step", [False, True])
@@ -149,10 +149,3 @@ def test_weights_below_one_sample_fade_the_loss():
     first = kd(student_TBC.numpy(), teacher_BC.numpy(), 4.0, rows=[0])
     found = kd_loss(student_TBC, teacher_BC, weight_B=torch.tensor([0.25, 0.0]))
     assert found.item() == pytest.approx(0.25 * first, rel=1e-9)
-
-
-def test_confidence_is_the_likeliest_classs_probability():
-    teacher_BC = torch.tensor([[LOG(3), 0.0], [0.0, 0.0]], requires_grad=True)
-    sure_B = confidence(teacher_BC)
-    assert sure_B.tolist() == pytest.approx([0.75, 0.5])
-    assert not sure_B.requires_grad

@@ -20,12 +20,12 @@ STEPS, SENSOR, CLASSES = 4, (32, 24), ("across", "down", "slope")
 
 def made_student(**data) -> Trained:
     """A student that was not trained; its classes differ in confidence all the same."""
-    torch.manual_seed(3)
+    torch.manual_seed(0)
     settings = {"size": (8, 8), "time_steps": STEPS, **data}
     config = Config(
         method="scratch", data=DataConfig(**settings), student=StudentConfig(width=0.125)
     )
-    student = build_student(config.student, 3, (8, 8), two_heads=config.objective.two_heads).eval()
+    student = build_student(config.student, 3, (8, 8)).eval()
     torch.nn.init.normal_(student.head_dvs.weight, std=2.0)
     for module in student.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
