@@ -131,7 +131,7 @@ def _loading(config: Config, data: PreparedData) -> dict[str, float]:
     objective = replace(config.objective, hybrid_until=0.0, two_heads=False, alignment_weight=0.0)
     config = replace(config, objective=objective)
     torch.manual_seed(0)
-    student = build_student(config.student, len(data.classes), config.data.size, two_heads=False)
+    student = build_student(config.student, len(data.classes), config.data.size)
     task = student_task(config, data, student, device)
     size = len(task.batches(0).label_B)
 

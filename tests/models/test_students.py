@@ -224,6 +224,14 @@ def test_each_stream_has_its_head_where_there_are_two():
     hybrid, dvs = model(frames(), "hybrid"), model(frames(), "dvs")
     assert torch.equal(hybrid.membrane_TBN, dvs.membrane_TBN)
     assert not torch.isclose(hybrid.logits_TBC, dvs.logits_TBC).any()
+    for output, own, other in (
+        (hybrid, model.head_hybrid, model.head_dvs),
+        (dvs, model.head_dvs, model.head_hybrid),
+    ):
+        model.zero_grad()
+        output.logits_TBC.sum().backward()
+        assert own.weight.grad.any()
+        assert other.weight.grad is other.bias.grad is None
     model.head_hybrid.load_state_dict(model.head_dvs.state_dict())
     assert torch.equal(model(frames(), "hybrid").logits_TBC, dvs.logits_TBC)
     assert torch.equal(model(frames()).logits_TBC, dvs.logits_TBC)

@@ -91,7 +91,7 @@ def train_backbone(
             embedding = teacher.to(device).embed(some_13HW).shape[1]
     torch.manual_seed(config.seed)
     task = BackboneTask(
-        build_student(config.student, max(1, len(pool.classes)), config.data.size, two_heads=False),
+        build_student(config.student, max(1, len(pool.classes)), config.data.size),
         photos,
         config.data,
         config.train,
