@@ -59,6 +59,27 @@ def test_teachers_come_first_then_the_longest_and_students_wait_for_theirs(make_
     assert [queue.take() for _ in range(3)] == [long, short, None]
 
 
+def test_the_time_left_goes_by_runs_of_the_same_kind(make_job, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("spikebridge.runs.queue.time.monotonic", lambda: now)
+    teacher = make_job("teacher", cost=1000)
+    queue = Queue([teacher, *(make_job(f"student{i}", cost=2) for i in range(3))])
+    now = 5.0
+    queue.end(queue.take(), None)
+    assert queue.seconds_left(1) is None  # A teacher says nothing about students.
+    queue.take()
+    failed = queue.take()
+    queue.end(failed, "no data")
+    assert queue.seconds_left(1) is None
+    first = next(job for job in queue.jobs if job.folder.name == "student0")
+    now = 15.0
+    queue.end(first, None)
+    assert queue.seconds_left(1) == 10.0
+    queue.take()
+    now = 19.0
+    assert queue.seconds_left(2) == 3.0
+
+
 def test_students_of_a_failed_teacher_fail_with_its_reason_and_others_run(make_job):
     broken = make_job("teacher", data={"photos": "/nowhere"})
     taught = make_job("taught", "ckd", teacher=broken)

@@ -1,6 +1,5 @@
 """The demo: a teacher and four ways to train a spiking student, side by side."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from spikebridge.settings.presets import read_recipe
 
 METHODS = {"scratch": 7.0, "kt": 12.0, "ckd": 12.0, "ckd-plus": 35.0}
 """What is compared, and about how many seconds of a core it takes, simulating photos included."""
-_TEACHER_S = 3.0
+_TEACHER_S, _STUDENT_S = 3.0, max(METHODS.values())
 _RECIPE = "demo"
 
 
@@ -90,22 +89,8 @@ class _Announced(Queue):
     def __init__(self, jobs: list[Job], workers: int) -> None:
         super().__init__(jobs)
         self._workers = workers
-        self._began: dict[Path, tuple[Job, float]] = {}
-        # As if one run had been seen that took what it is expected to.
-        self._expected = self._took = max(METHODS.values())
-
-    def take(self) -> Job | None:
-        """As `Queue`'s; the clock starts."""
-        if (job := super().take()) is not None:
-            self._began[job.folder] = job, time.monotonic()
-        return job
-
-    def end(self, job: Job, failure: str | None) -> None:
-        """As `Queue`'s; the clock stops."""
-        _, began = self._began.pop(job.folder)
-        self._expected += job.cost
-        self._took += time.monotonic() - began
-        super().end(job, failure)
+        # As if one run of each kind had been seen that took what it is expected to.
+        self._seen = {"teacher": (_TEACHER_S, _TEACHER_S), "student": (_STUDENT_S, _STUDENT_S)}
 
     def announce(self, job: Job) -> None:
         """One row of a table that grows."""
@@ -119,11 +104,8 @@ class _Announced(Queue):
 
     def left(self) -> str:
         """How long what is waiting and running will take."""
-        pace, now = self._took / self._expected, time.monotonic()
-        running = sum(max(0.0, job.cost - (now - t) / pace) for job, t in self._began.values())
-        waiting = sum(job.cost for job in self.waiting)
-        seconds = (running + waiting) * pace / self._workers
-        if not self._began and not self.waiting:
+        seconds = self.seconds_left(self._workers)
+        if seconds is None or not (self._began or self.waiting):
             return "finished"
         return f"about {seconds / 60:.0f} min left" if seconds >= 90 else "about a minute left"
 

@@ -6,16 +6,18 @@ on, so that the same call can be repeated until everything is there.
 
 import dataclasses
 import os
+import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 import torch
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from spikebridge.base.console import console, progress
 from spikebridge.base.errors import Interrupted, UserError, gpu_is_full
@@ -160,6 +162,8 @@ class Queue:
         self.ended: dict[Path, str | None] = {}
         self.waiting: list[Job] = []
         self.jobs, self.total = jobs, len(jobs)
+        self._began: dict[Path, tuple[Job, float]] = {}
+        self._seen: dict[str, tuple[float, float]] = {}
         for job in sorted(jobs, key=lambda job: (job.kind == "student", -job.cost)):
             try:
                 done = is_complete(job)
@@ -177,12 +181,17 @@ class Queue:
         for job in self.waiting:
             if job.teacher is None or job.teacher.folder in self.ended:
                 self.waiting.remove(job)
+                self._began[job.folder] = job, time.monotonic()
                 return job
         return None
 
     def end(self, job: Job, failure: str | None) -> None:
         """Note how a job ended."""
         self.ended[job.folder] = failure
+        _, began = self._began.pop(job.folder)
+        if failure is None:
+            cost, seconds = self._seen.get(job.kind, (0.0, 0.0))
+            self._seen[job.kind] = cost + job.cost, seconds + time.monotonic() - began
         if failure is not None:
             console.print(f"{job.folder}: failed: {failure}", soft_wrap=True, markup=False)
         self._skip_without_teacher()
@@ -190,6 +199,26 @@ class Queue:
     def announce(self, job: Job) -> None:
         """Say that a job is done."""
         console.print(f"{job.folder}: done, {self}", soft_wrap=True, markup=False)
+
+    def seconds_left(self, workers: int) -> float | None:
+        """How long what is waiting and running will take, by what runs of the kind have taken.
+
+        Args:
+            workers: Number of runs that go on side by side.
+
+        Returns:
+            Seconds; None where no run of a kind that is still to do has ended.
+        """
+        now = time.monotonic()
+        been = {job.folder: now - began for job, began in self._began.values()}
+        jobs = [*self.waiting, *(job for job, _ in self._began.values())]
+        if not all(self._seen.get(job.kind, (0.0, 0.0))[0] for job in jobs):
+            return None
+        left = 0.0
+        for job in jobs:
+            cost, seconds = self._seen[job.kind]
+            left += max(0.0, job.cost * seconds / cost - been.get(job.folder, 0.0))
+        return left / workers
 
     def _skip_without_teacher(self) -> None:
         for job in list(self.waiting):
@@ -211,21 +240,23 @@ def show_progress(queue: Queue) -> Iterator[Callable[[list[Job]], None]]:
         TextColumn("{task.fields[note]}"),
         BarColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[running]}", markup=False),
     )
     costs = {job.folder: job.cost for job in queue.waiting}
     with bar:
-        shown = bar.add_task("", total=sum(costs.values()), note=str(queue), running="")
+        shown = bar.add_task("", total=sum(costs.values()), note=str(queue), left="", running="")
 
         def show(running: list[Job]) -> None:
             names = [job.folder.name for job in running]
             more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
             done = sum(cost for folder, cost in costs.items() if folder in queue.ended)
+            seconds = queue.seconds_left(max(1, len(running)))
             bar.update(
                 shown,
                 completed=done,
                 note=str(queue),
+                left="" if seconds is None else f"{timedelta(seconds=round(seconds))} left",
                 running=", ".join(names[:_SHOWN_NAMES]) + more,
             )
 
