@@ -120,7 +120,9 @@ def _of_seed(
             np.exp(logits_PC - logits_PC.max(1, keepdims=True)).sum(1) ** -1,
         ),
         "logits' direction": (by_head_P, centred_PC.max(1) / np.linalg.norm(centred_PC, axis=1)),
-        "likeness": nearest_class(x_PF, *labelled_photos),
+        "likeness": nearest_class(
+            x_PF, *labelled_photos, np.concatenate([x_PF, labelled_photos[0]]).mean(0)
+        ),
     }
     for rule, bars in RULES.items():
         for least in (-1, *bars):

@@ -317,21 +317,24 @@ def test_the_answer_is_the_class_in_whose_direction_a_photo_lies():
     direction_2[0] = -(0.5**0.5)
     direction_2 /= np.hypot(*direction_2)
     features_NF = np.array([[6.0, 1.0], [2.0, 2.0], [-1.0, 1.0], [1.0, 9.0]])
-    answer_N, likeness_N = nearest_class(features_NF, known_MF, label_M)
+    centre_F = known_MF.mean(0)
+    answer_N, likeness_N = nearest_class(features_NF, known_MF, label_M, centre_F)
     assert answer_N.tolist() == [0, 0, 5, 5]
     assert likeness_N == pytest.approx([1, 0.5**0.5, -direction_2[0], direction_2[1]])
-    moved_N, alike_N = nearest_class(7 * features_NF + 3, 7 * known_MF + 3, label_M)
+    moved = 7 * features_NF + 3, 7 * known_MF + 3, label_M, 7 * centre_F + 3
+    moved_N, alike_N = nearest_class(*moved)
     assert moved_N.tolist() == answer_N.tolist()
     assert alike_N == pytest.approx(likeness_N)
 
 
-def test_a_class_is_better_known_by_what_was_taken():
-    def at(*degrees):
-        angle_N = np.radians(degrees)
-        return np.stack([np.cos(angle_N), np.sin(angle_N)], 1)
+def at(*degrees: float) -> np.ndarray:
+    angle_N = np.radians(degrees)
+    return np.stack([np.cos(angle_N), np.sin(angle_N)], 1)
 
+
+def test_a_class_is_better_known_by_what_was_taken():
     features_NF, known_MF, label_M = at(50, 80, 110, 230, 260, 290), at(0, 180), np.array([0, 1])
-    answer_N, likeness_N = nearest_class(features_NF, known_MF, label_M)
+    answer_N, likeness_N = nearest_class(features_NF, known_MF, label_M, np.zeros(2))
     assert answer_N.tolist() == [0, 0, 1, 1, 1, 0]
     assert likeness_N[1] < 0.5 < likeness_N[0]
     answer_N, likeness_N = answer_twice(features_NF, known_MF, label_M, 0.5)
@@ -340,14 +343,38 @@ def test_a_class_is_better_known_by_what_was_taken():
     assert likeness_N[3:] == pytest.approx(likeness_N[:3])
 
 
+def test_a_class_whose_labelled_photo_is_unlike_the_others_takes_those_that_are_nearly_like_it():
+    """Without them it would take none: 67 degrees is less like than 0.4, and more than 0.3."""
+    close, far = at(*[67] * 12, *[247] * 12), at(*[75] * 12, *[255] * 12)
+    known_MF, label_M = at(0, 180), np.array([0, 1])
+    answer_N, likeness_N = answer_twice(close, known_MF, label_M, 0.4)
+    assert answer_N.tolist() == [0] * 12 + [1] * 12
+    # Ten at 67 degrees and the labelled photo, whose mean is at about 61.
+    turned = np.degrees(np.arctan2(10 * np.sin(np.radians(67)), 10 * np.cos(np.radians(67)) + 1))
+    assert likeness_N == pytest.approx(np.cos(np.radians(67 - turned)))
+    assert (answer_twice(far, known_MF, label_M, 0.4)[1] < 0.3).all()
+
+
+def test_photos_are_seen_from_the_mean_of_all_of_them():
+    """A few labelled photos lie at random; what is taken must not depend on that."""
+    known_MF, label_M = at(20, 160), np.array([0, 1])
+    features_NF = at(10, 170, 190, 350)
+    answer_N, likeness_N = answer_twice(features_NF, known_MF, label_M, 0.4)
+    assert answer_N.tolist() == [0, 1, 1, 0]  # All are taken.
+    taken = np.concatenate([known_MF, features_NF]), np.append(label_M, answer_N)
+    centre_F = np.array([0.0, np.sin(np.radians(20)) / 3])
+    assert likeness_N == pytest.approx(nearest_class(features_NF, *taken, centre_F)[1])
+
+
 def test_a_classifier_of_means_answers_likewise_and_is_as_sure_as_it_was_told_to_be():
     random = np.random.default_rng(0)
     label_M = np.repeat([0, 2, 3], 40)
     known_MF = (random.normal(size=(4, 12))[label_M] + random.normal(size=(120, 12))).astype("f4")
     features_NF = random.normal(size=(50, 12)).astype("f4")
-    classifier = mean_classifier(known_MF, label_M, 4, confidence=0.8)
+    centre_F = random.normal(size=12) / 4
+    classifier = mean_classifier(known_MF, label_M, centre_F, 4, confidence=0.8)
     logits_NC = classifier(torch.from_numpy(features_NF))
-    answer_N, likeness_N = nearest_class(features_NF, known_MF, label_M)
+    answer_N, likeness_N = nearest_class(features_NF, known_MF, label_M, centre_F)
     assert logits_NC.argmax(1).tolist() == answer_N.tolist()
     assert logits_NC.max(1).values.numpy() / classifier.sharpness == pytest.approx(
         likeness_N, abs=1e-5
@@ -360,7 +387,7 @@ def test_a_classifier_of_means_answers_likewise_and_is_as_sure_as_it_was_told_to
 @pytest.mark.parametrize("photos", [1, 5])
 def test_a_classifier_of_means_of_a_single_class_or_photo_is_finite(photos):
     known_MF = np.random.default_rng(0).normal(size=(photos, 6)).astype("f4")
-    classifier = mean_classifier(known_MF, np.full(photos, 1), 3)
+    classifier = mean_classifier(known_MF, np.full(photos, 1), known_MF.mean(0), 3)
     assert classifier(torch.from_numpy(known_MF)).isfinite().all()
 
 

@@ -25,6 +25,8 @@ from spikebridge.training.evaluate import evaluate_teacher
 from spikebridge.training.precision import Autocast
 
 _BATCH = 100
+_FIRST, _NEARLY = 10, 0.75
+"""So many of a class are taken the first time if their likeness is such a share of the bar."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def answers(
     known = known_MF, labelled.label_N
     answer_N, likeness_N = answer_twice(features_NF, *known, least_likeness)
     known = _joined(*known, features_NF, answer_N, likeness_N >= least_likeness)
-    return answer_N, likeness_N, mean_classifier(*known, len(data.classes))
+    centre_F = _centre(features_NF, known_MF)
+    return answer_N, likeness_N, mean_classifier(*known, centre_F, len(data.classes))
 
 
 def answer_twice(
@@ -127,7 +130,9 @@ def answer_twice(
     """Tell each photo's class as `nearest_class` does, then again by what was taken.
 
     One labelled photo says little of its class; with those that are like it the class is better
-    known (a refined prototype, Ren et al., arXiv 1803.00676).
+    known (a refined prototype, Ren et al., arXiv 1803.00676). The first time each class takes its
+    ten most like photos, too, if they are nearly like enough: of a class whose labelled photo is
+    unlike the others, none would be. Likeness is seen from the mean of all photos, labelled or not.
 
     Args:
         features_NF: Of the photos.
@@ -138,45 +143,57 @@ def answer_twice(
     Returns:
         answer_N and likeness_N.
     """
-    answer_N, likeness_N = nearest_class(features_NF, known_MF, label_M)
+    centre_F = _centre(features_NF, known_MF)
+    answer_N, likeness_N = nearest_class(features_NF, known_MF, label_M, centre_F)
     taken_N = likeness_N >= least_likeness
-    return nearest_class(features_NF, *_joined(known_MF, label_M, features_NF, answer_N, taken_N))
+    order_N = np.argsort(-likeness_N, kind="stable")
+    for label in np.unique(answer_N):
+        first_K = order_N[answer_N[order_N] == label][:_FIRST]
+        taken_N[first_K[likeness_N[first_K] >= _NEARLY * least_likeness]] = True
+    known = _joined(known_MF, label_M, features_NF, answer_N, taken_N)
+    return nearest_class(features_NF, *known, centre_F)
 
 
 def nearest_class(
-    features_NF: np.ndarray, known_MF: np.ndarray, label_M: np.ndarray
+    features_NF: np.ndarray, known_MF: np.ndarray, label_M: np.ndarray, centre_F: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tell which class each photo is most like, and how much.
 
     The likeness is the cosine between a photo's features and the mean direction of the class's,
-    both seen from the mean of all known ones (SimpleShot's CL2N, arXiv 1911.04623). Unlike a
-    classifier's probability it hardly depends on how long that was trained.
+    both seen from a centre (SimpleShot's CL2N, arXiv 1911.04623). Unlike a classifier's probability
+    it hardly depends on how long that was trained.
 
     Args:
         features_NF: Of the photos.
         known_MF: Features of photos whose class is known.
         label_M: Their classes; one without a photo is the answer to none.
+        centre_F: Where features are seen from.
 
     Returns:
         answer_N, classes, and likeness_N in [−1, 1].
     """
-    centre_F, class_C, mean_CF = _class_means(known_MF, label_M)
+    class_C, mean_CF = _class_means(known_MF, label_M, centre_F)
     like_NC = _normalised(features_NF - centre_F) @ mean_CF.T
     return class_C[like_NC.argmax(1)], like_NC.max(1)
 
 
 def mean_classifier(
-    known_MF: np.ndarray, label_M: np.ndarray, classes: int, confidence: float = 0.9
+    known_MF: np.ndarray,
+    label_M: np.ndarray,
+    centre_F: np.ndarray,
+    classes: int,
+    confidence: float = 0.9,
 ) -> MeanClassifier:
     """What tells classes as `nearest_class` does, with probabilities.
 
     Args:
         known_MF: Features of photos whose class is known.
         label_M: Their classes.
+        centre_F: Where features are seen from.
         classes: Number of all classes C.
         confidence: Mean over these photos of the greatest probability.
     """
-    centre_F, class_C, own_CF = _class_means(known_MF, label_M)
+    class_C, own_CF = _class_means(known_MF, label_M, centre_F)
     like_MC = _normalised(known_MF - centre_F) @ own_CF.T
     below_MC = like_MC - like_MC.max(1, keepdims=True)
 
@@ -189,8 +206,8 @@ def mean_classifier(
         sharpness = root_scalar(excess, bracket=(least, most)).root
     mean_CF = np.zeros((classes, known_MF.shape[1]))
     mean_CF[class_C] = own_CF
-    centre_F, mean_CF = (torch.from_numpy(x).float() for x in (centre_F, mean_CF))
-    return MeanClassifier(centre_F, mean_CF, sharpness)
+    centre, mean = (torch.from_numpy(x).float() for x in (centre_F, mean_CF))
+    return MeanClassifier(centre, mean, sharpness)
 
 
 def _joined(
@@ -207,15 +224,19 @@ def _joined(
     )
 
 
+def _centre(features_NF: np.ndarray, known_MF: np.ndarray) -> np.ndarray:
+    """The mean of all photos, those without labels and those with one."""
+    return np.concatenate([features_NF, known_MF]).mean(0)
+
+
 def _class_means(
-    known_MF: np.ndarray, label_M: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean of all, the classes among them, and the direction of each one's from there, mean_CF."""
-    centre_F = known_MF.mean(0)
+    known_MF: np.ndarray, label_M: np.ndarray, centre_F: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The classes among them, and the direction of each one's mean from the centre, mean_CF."""
     class_C, row_M = np.unique(label_M, return_inverse=True)
     mean_CF = np.zeros((len(class_C), known_MF.shape[1]))
     np.add.at(mean_CF, row_M, _normalised(known_MF - centre_F))
-    return centre_F, class_C, _normalised(mean_CF)
+    return class_C, _normalised(mean_CF)
 
 
 def _normalised(x_NF: np.ndarray) -> np.ndarray:
