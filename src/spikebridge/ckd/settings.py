@@ -26,8 +26,9 @@ class UnlabelledConfig:
     the same settings, which is trained on the labelled photos alone first."""
     least_likeness: float = 0.4
     """Least cosine, in the features that the labeller classifies by, between a photo and the mean
-    of the class's, from the mean of all: first of the labelled photos, then of these and those that
-    were taken; −1 takes all photos, of whatever they are."""
+    of the class's, from the mean of all: first of the labelled photos (the ten most like of each
+    class are taken with three quarters of it), then of these and those that were taken; −1 takes
+    all photos, of whatever they are."""
 
     def __post_init__(self) -> None:
         require(
