@@ -13,9 +13,8 @@ COMPARED = (
     ("nmnist-1", 1, "N-MNIST, real recordings, 1 a class", "all", "no-teacher", "ckd"),
     ("nmnist-2", 2, "the same, 2 a class, two heads", "all", "kt", "ckd"),
     ("caltech", 10, "Caltech101, 25 classes, 10 a class", "all", "kt", "ckd"),
-    ("photo-labels", 10, "the same, from a backbone of other classes", "all", "no-teacher",
-     "ckd-plus"),
-    ("photo-labels", 10, "the same", "five a class", "labelled-only-5", "ckd-plus-5"),
+    ("photo-labels", 10, "the same, from a backbone of other classes", "five a class",
+     "labelled-only-5", "ckd-plus-5"),
     ("photo-labels", 10, "the same", "one a class", "labelled-only-1", "ckd-plus-1"),
 )  # fmt: skip
 """Study, its labelled recordings per class, the same in words, photos with a label, arm without the
