@@ -181,15 +181,19 @@ class Queue:
         for job in self.waiting:
             if job.teacher is None or job.teacher.folder in self.ended:
                 self.waiting.remove(job)
-                self._began[job.folder] = job, time.monotonic()
-                return job
+                return self._begun(job)
         return None
 
+    def _begun(self, job: Job) -> Job:
+        """A job that is taken; the clock starts."""
+        self._began[job.folder] = job, time.monotonic()
+        return job
+
     def end(self, job: Job, failure: str | None) -> None:
-        """Note how a job ended."""
+        """Note how a job ended, also one that could not begin."""
         self.ended[job.folder] = failure
-        _, began = self._began.pop(job.folder)
-        if failure is None:
+        _, began = self._began.pop(job.folder, (job, None))
+        if failure is None and began is not None:
             cost, seconds = self._seen.get(job.kind, (0.0, 0.0))
             self._seen[job.kind] = cost + job.cost, seconds + time.monotonic() - began
         if failure is not None:
@@ -211,7 +215,8 @@ class Queue:
         """
         now = time.monotonic()
         been = {job.folder: now - began for job, began in self._began.values()}
-        jobs = [*self.waiting, *(job for job, _ in self._began.values())]
+        waiting = [j for j in self.waiting if j.folder not in self.ended and j.folder not in been]
+        jobs = [*waiting, *(job for job, _ in self._began.values())]
         if not all(self._seen.get(job.kind, (0.0, 0.0))[0] for job in jobs):
             return None
         left = 0.0

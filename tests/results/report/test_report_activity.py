@@ -24,6 +24,7 @@ from spikebridge.results.report.read import read_run
 from spikebridge.results.report.svg import drawing
 from spikebridge.results.trained import load_run
 from spikebridge.settings.config import Config
+from spikebridge.training.settings import TrainConfig
 
 
 def _image(uri: str) -> Image.Image:
@@ -42,7 +43,10 @@ def _spiking_student(config: Config) -> Student:
 
 @pytest.mark.parametrize("name", ["vgg-snn", "resnet18-snn"])
 def test_activity_is_the_students(name: str) -> None:
-    config = Config(student=StudentConfig(name=name, width=0.0625, threshold=0.2))  # pyright: ignore[reportArgumentType]
+    config = Config(
+        student=StudentConfig(name=name, width=0.0625, threshold=0.2),  # pyright: ignore[reportArgumentType]
+        train=TrainConfig(precision="float32"),
+    )
     student = _spiking_student(config)
     x_TCHW = np.random.default_rng(0).random((4, 2, 16, 16), np.float32)
     with torch.no_grad():
