@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from spikebridge.data.photos import fit_photo, list_photo_folder, read_photo
 from spikebridge.models.settings import TeacherConfig
 from spikebridge.models.teacher import Teacher, build_teacher
-from spikebridge.runs.unlabelled import answer_twice, nearest_class
+from spikebridge.runs.unlabelled import answer_twice, mean_of_all, nearest_class
 
 SIDE, BATCH, HELD, LR, WEIGHT_DECAY, SMOOTHING = 160, 64, 20, 3e-3, 0.05, 0.1
 RULES = {
@@ -120,9 +120,7 @@ def _of_seed(
             np.exp(logits_PC - logits_PC.max(1, keepdims=True)).sum(1) ** -1,
         ),
         "logits' direction": (by_head_P, centred_PC.max(1) / np.linalg.norm(centred_PC, axis=1)),
-        "likeness": nearest_class(
-            x_PF, *labelled_photos, np.concatenate([x_PF, labelled_photos[0]]).mean(0)
-        ),
+        "likeness": nearest_class(x_PF, *labelled_photos, mean_of_all(x_PF, labelled_photos[0])),
     }
     for rule, bars in RULES.items():
         for least in (-1, *bars):

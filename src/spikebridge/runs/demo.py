@@ -104,9 +104,9 @@ class _Announced(Queue):
 
     def left(self) -> str:
         """How long what is waiting and running will take."""
-        seconds = self.seconds_left(self._workers)
-        if seconds is None or not (self._began or self.waiting):
+        if not self._began and not self.waiting:
             return "finished"
+        seconds = self.seconds_left(self._workers) or 0.0
         return f"about {seconds / 60:.0f} min left" if seconds >= 90 else "about a minute left"
 
 

@@ -164,6 +164,7 @@ class Queue:
         self.jobs, self.total = jobs, len(jobs)
         self._began: dict[Path, tuple[Job, float]] = {}
         self._seen: dict[str, tuple[float, float]] = {}
+        """Cost of the runs that ended well, and the seconds that they took, by kind."""
         for job in sorted(jobs, key=lambda job: (job.kind == "student", -job.cost)):
             try:
                 done = is_complete(job)
@@ -192,10 +193,10 @@ class Queue:
     def end(self, job: Job, failure: str | None) -> None:
         """Note how a job ended, also one that could not begin."""
         self.ended[job.folder] = failure
-        _, began = self._began.pop(job.folder, (job, None))
-        if failure is None and began is not None:
+        taken = self._began.pop(job.folder, None)
+        if failure is None and taken is not None:
             cost, seconds = self._seen.get(job.kind, (0.0, 0.0))
-            self._seen[job.kind] = cost + job.cost, seconds + time.monotonic() - began
+            self._seen[job.kind] = cost + job.cost, seconds + time.monotonic() - taken[1]
         if failure is not None:
             console.print(f"{job.folder}: failed: {failure}", soft_wrap=True, markup=False)
         self._skip_without_teacher()
@@ -214,16 +215,12 @@ class Queue:
             Seconds; None where no run of a kind that is still to do has ended.
         """
         now = time.monotonic()
-        been = {job.folder: now - began for job, began in self._began.values()}
-        waiting = [j for j in self.waiting if j.folder not in self.ended and j.folder not in been]
-        jobs = [*waiting, *(job for job, _ in self._began.values())]
-        if not all(self._seen.get(job.kind, (0.0, 0.0))[0] for job in jobs):
+        jobs = [*((job, now) for job in self.waiting), *self._began.values()]
+        pace = {kind: seconds / cost for kind, (cost, seconds) in self._seen.items()}
+        if any(job.kind not in pace for job, _ in jobs):
             return None
-        left = 0.0
-        for job in jobs:
-            cost, seconds = self._seen[job.kind]
-            left += max(0.0, job.cost * seconds / cost - been.get(job.folder, 0.0))
-        return left / workers
+        left = (max(0.0, job.cost * pace[job.kind] - (now - began)) for job, began in jobs)
+        return sum(left) / workers
 
     def _skip_without_teacher(self) -> None:
         for job in list(self.waiting):

@@ -120,7 +120,7 @@ def answers(
     known = known_MF, labelled.label_N
     answer_N, likeness_N = answer_twice(features_NF, *known, least_likeness)
     known = _joined(*known, features_NF, answer_N, likeness_N >= least_likeness)
-    centre_F = _centre(features_NF, known_MF)
+    centre_F = mean_of_all(features_NF, known_MF)
     return answer_N, likeness_N, mean_classifier(*known, centre_F, len(data.classes))
 
 
@@ -143,7 +143,7 @@ def answer_twice(
     Returns:
         answer_N and likeness_N.
     """
-    centre_F = _centre(features_NF, known_MF)
+    centre_F = mean_of_all(features_NF, known_MF)
     answer_N, likeness_N = nearest_class(features_NF, known_MF, label_M, centre_F)
     taken_N = likeness_N >= least_likeness
     order_N = np.argsort(-likeness_N, kind="stable")
@@ -152,6 +152,11 @@ def answer_twice(
         taken_N[first_K[likeness_N[first_K] >= _NEARLY * least_likeness]] = True
     known = _joined(known_MF, label_M, features_NF, answer_N, taken_N)
     return nearest_class(features_NF, *known, centre_F)
+
+
+def mean_of_all(features_NF: np.ndarray, known_MF: np.ndarray) -> np.ndarray:
+    """Average features over all photos, those without labels and those with one: centre_F."""
+    return np.concatenate([features_NF, known_MF]).mean(0)
 
 
 def nearest_class(
@@ -206,8 +211,8 @@ def mean_classifier(
         sharpness = root_scalar(excess, bracket=(least, most)).root
     mean_CF = np.zeros((classes, known_MF.shape[1]))
     mean_CF[class_C] = own_CF
-    centre, mean = (torch.from_numpy(x).float() for x in (centre_F, mean_CF))
-    return MeanClassifier(centre, mean, sharpness)
+    means = torch.from_numpy(centre_F).float(), torch.from_numpy(mean_CF).float()
+    return MeanClassifier(*means, sharpness)
 
 
 def _joined(
@@ -222,11 +227,6 @@ def _joined(
         np.concatenate([known_MF, features_NF[taken_N]]),
         np.append(label_M, answer_N[taken_N]),
     )
-
-
-def _centre(features_NF: np.ndarray, known_MF: np.ndarray) -> np.ndarray:
-    """The mean of all photos, those without labels and those with one."""
-    return np.concatenate([features_NF, known_MF]).mean(0)
 
 
 def _class_means(

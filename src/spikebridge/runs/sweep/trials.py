@@ -68,7 +68,9 @@ class Trials(Queue):
                 folder = self._of(trial.number)
                 values = {one.name: one.value(trial.params[one.name]) for one in self._sweep.space}
                 try:
-                    return self._begun(self._job(folder, self._sweep.config(values)))
+                    job = self._begun(self._job(folder, self._sweep.config(values)))
+                    del self.waiting[:1]  # Whichever: they stand for trials still to come.
+                    return job
                 except UserError as error:  # Each value is valid, but not all of them together.
                     self.end(Job("student", self._sweep.base, folder), str(error))
         return None
