@@ -38,12 +38,15 @@ SHOWN = ("offset_x", "offset_y", "amplitude", "saccade_height", "pos_threshold",
 
 def starts() -> dict[str, dict[str, Any]]:
     """The wrong cameras."""
-    arms = {"caltech": "sim-only", "simulator": "sim-only-strong"}
-    found = {}
-    for study, arm in arms.items():
-        content = yaml.safe_load((STUDIES / f"{study}.yaml").read_text(encoding="utf-8"))
-        found[study] = content["arms"][arm]["data"]["source"]["simulator"]
-    return found
+    caltech, digits = (
+        yaml.safe_load((STUDIES / f"{name}.yaml").read_text(encoding="utf-8"))
+        for name in ("caltech", "simulator")
+    )
+    strong = digits["arms"]["sim-only-strong"]
+    return {
+        "caltech": caltech["settings"]["data"]["source"]["simulator"],
+        "simulator": strong["data"]["source"]["simulator"],
+    }
 
 
 def copied(photos: Path, out: Path, classes: int, seed: int) -> Path:

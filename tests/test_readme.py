@@ -4,6 +4,8 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
+
 from spikebridge.settings.presets import methods, recipe_names
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +36,8 @@ def test_every_recipe_and_method_is_named():
         assert f"`{name}`" in README, name
 
 
-def test_what_the_teacher_adds_is_what_the_study_says():
-    made = runpy.run_path(str(ROOT / "docs" / "teacher.py"))
+@pytest.mark.parametrize("name", ["reached", "added"])
+def test_figures_are_what_the_study_says(name):
+    made = runpy.run_path(str(ROOT / "docs" / "readme.py"))
     page = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
-    assert f"-->\n\n{made['table'](page)}\n<!-- end teacher -->" in README
+    assert f"made by python docs/readme.py -->\n\n{made[name](page)}\n<!-- end " in README
