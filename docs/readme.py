@@ -44,7 +44,10 @@ def main() -> None:
 def reached(page: str) -> str:
     """What students and teachers reach, as Markdown."""
     head = " | ".join(f"`{arm}`" if arm != "teacher" else "teacher, on photos" for arm in ARMS)
-    lines = [f"| recordings | labelled a class | {head} |", f"| --- | ---: |{' ---: |' * len(ARMS)}"]
+    lines = [
+        f"| recordings | labelled a class | {head} |",
+        f"| --- | ---: |{' ---: |' * len(ARMS)}",
+    ]
     for study, labelled, recordings in REACHED:
         rows = rows_of(page, study, labelled)
         cells = [rows[arm][TOP1] if arm in rows else "–" for arm in ARMS]
