@@ -1,10 +1,10 @@
 """Puts figures of docs/study.md into README.md: python docs/readme.py."""
 
-import re
 import sys
 from pathlib import Path
 
-from spikebridge.base.files import write_text
+from spikebridge.base.errors import UserError
+from spikebridge.runs.study.page import update_page
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
@@ -19,8 +19,8 @@ ARMS = ("scratch", "ckd", "ckd-plus", "teacher")
 ADDED = (
     ("nmnist-1", 1, "N-MNIST, real recordings, 1 a class", "all", "no-teacher", "ckd"),
     ("nmnist-2", 2, "the same, 2 a class, two heads", "all", "kt", "ckd"),
-    ("caltech-teacher", 10, "Caltech101, 25 classes, 10 a class, ten seeds", "all", "kt", "ckd"),
-    ("photo-labels", 10, "the same, from a backbone of other classes, three seeds", "five a class",
+    ("caltech-teacher", 10, "Caltech101, 25 classes, 10 a class", "all", "kt", "ckd"),
+    ("photo-labels", 10, "the same, from a backbone of other classes", "five a class",
      "labelled-only-5", "ckd-plus-5"),
     ("photo-labels", 10, "the same", "one a class", "labelled-only-1", "ckd-plus-1"),
 )  # fmt: skip
@@ -32,13 +32,11 @@ TOP1 = "test top-1, %"
 def main() -> None:
     """Rewrite the tables between the README's marks."""
     page = (HERE / "study.md").read_text(encoding="utf-8")
-    text = README.read_text(encoding="utf-8")
-    for name, table in (("reached", reached(page)), ("added", added(page))):
-        marked = re.compile(rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        text, found = marked.subn(rf"\1\n{table}\n\2", text)
-        if not found:
-            sys.exit(f"{README}: has no lines <!-- {name}: … --> and <!-- end {name} --> for it")
-    write_text(README, text)
+    try:
+        for name, table in (("reached", reached(page)), ("added", added(page))):
+            update_page(README, name, table, [], "python docs/readme.py")
+    except UserError as error:
+        sys.exit(str(error))
 
 
 def reached(page: str) -> str:
@@ -58,13 +56,14 @@ def reached(page: str) -> str:
 def added(page: str) -> str:
     """What the teacher adds, as Markdown."""
     lines = [
-        "| labelled recordings | labelled photos | without the teacher | with it | it adds (p) |",
-        "| --- | --- | ---: | ---: | ---: |",
+        "| labelled recordings | labelled photos | seeds "
+        "| without the teacher | with it | it adds (p) |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for study, labelled, recordings, photos, without, arm in ADDED:
         rows = rows_of(page, study, labelled)
         told = [f"`{name}` {rows[name][TOP1]}" for name in (without, arm)]
-        cells = [recordings, photos, *told, rows[arm][f"− {without} (p)"]]
+        cells = [recordings, photos, rows[arm]["seeds"], *told, rows[arm][f"− {without} (p)"]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

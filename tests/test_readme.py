@@ -40,4 +40,8 @@ def test_every_recipe_and_method_is_named():
 def test_figures_are_what_the_study_says(name):
     made = runpy.run_path(str(ROOT / "docs" / "readme.py"))
     page = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
-    assert f"made by python docs/readme.py -->\n\n{made[name](page)}\n<!-- end " in README
+    begin, end = (
+        f'<!-- study {name}: made by "python docs/readme.py" -->',
+        f"<!-- end study {name} -->",
+    )
+    assert f"{begin}\n\n{made[name](page)}\n{end}" in README
