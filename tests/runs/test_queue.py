@@ -80,6 +80,23 @@ def test_the_time_left_goes_by_runs_of_the_same_kind(make_job, monkeypatch):
     assert queue.seconds_left(2) == 3.0
 
 
+def test_a_run_that_went_on_does_not_tell_how_long_a_whole_one_takes(make_job, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("spikebridge.runs.queue.time.monotonic", lambda: now)
+    resumed, whole, waiting = make_job("0"), make_job("1"), make_job("2")
+    resumed.folder.mkdir(parents=True)
+    RunFolder(resumed.folder).checkpoint_file.touch()
+    queue = Queue([resumed, whole, waiting])
+    assert queue.take() == resumed
+    now = 3.0  # Its last three seconds of twenty.
+    queue.end(resumed, None)
+    assert queue.seconds_left(1) is None
+    assert queue.take() == whole
+    now = 23.0
+    queue.end(whole, None)
+    assert queue.seconds_left(1) == 20.0
+
+
 def test_students_of_a_failed_teacher_fail_with_its_reason_and_others_run(make_job):
     broken = make_job("teacher", data={"photos": "/nowhere"})
     taught = make_job("taught", "ckd", teacher=broken)

@@ -165,6 +165,8 @@ class Queue:
         self._began: dict[Path, tuple[Job, float]] = {}
         self._seen: dict[str, tuple[float, float]] = {}
         """Cost of the runs that ended well, and the seconds that they took, by kind."""
+        self._part: set[Path] = set()
+        """Runs taken that were begun before, of which the clock sees the last part only."""
         for job in sorted(jobs, key=lambda job: (job.kind == "student", -job.cost)):
             try:
                 done = is_complete(job)
@@ -187,6 +189,9 @@ class Queue:
 
     def _begun(self, job: Job) -> Job:
         """A job that is taken; the clock starts."""
+        run = RunFolder(job.folder)
+        if run.is_interrupted or run.is_finished:
+            self._part.add(job.folder)
         self._began[job.folder] = job, time.monotonic()
         return job
 
@@ -194,7 +199,7 @@ class Queue:
         """Note how a job ended, also one that could not begin."""
         self.ended[job.folder] = failure
         taken = self._began.pop(job.folder, None)
-        if failure is None and taken is not None:
+        if failure is None and taken is not None and job.folder not in self._part:
             cost, seconds = self._seen.get(job.kind, (0.0, 0.0))
             self._seen[job.kind] = cost + job.cost, seconds + time.monotonic() - taken[1]
         if failure is not None:
