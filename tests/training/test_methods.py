@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -90,6 +91,20 @@ def test_nothing_is_selected_before_the_dvs_stream_is_trained(make_config, tmp_p
     train_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
     evaluations = [r for r in records(tmp_path / "run") if r["kind"] == "eval"]
     assert [r["epoch"] for r in evaluations] == [2, 3]
+
+
+def test_progress_tells_no_accuracy_before_the_first_evaluation(make_config, tmp_path, monkeypatch):
+    bar, notes = MagicMock(), []
+    bar.__enter__.return_value.update = lambda shown, advance, note: notes.append(note)
+    monkeypatch.setattr("spikebridge.training.loop._progress_bar", lambda: bar)
+    config = make_config("scratch", train={"epochs": 4, "evaluate_every": 2})
+    data = prepare(config.data, config.seed)
+    student = build_student(config.student, 3, config.data.size, two_heads=False)
+    task = student_task(config, data, student, torch.device("cpu"))
+    best, _ = fit(task, task.settings, tmp_path, description="")
+    assert notes[:9] == [""] * 9  # Five steps an epoch.
+    assert all(note.startswith("best validation ") for note in notes[9:])
+    assert notes[-1] == f"best validation {best.top1:.1f} %"
 
 
 def test_an_exception_of_the_listener_ends_training_with_its_log_whole(make_config, tmp_path):

@@ -180,8 +180,7 @@ def fit(
             due = batch == 0 and epoch % settings.evaluate_every == 0
             if last or (due and step / settings.steps >= task.evaluate_from):
                 training.evaluate(epoch - 1, step)
-            note = f"{task.selecting} {max(training.best.top1, 0):.1f} %"
-            bar.update(shown, advance=1, note=f"best {note}" if task.selects else note)
+            bar.update(shown, advance=1, note=training.note)
             late, stopping = any_of(training.is_checkpoint_due, stop.requested)
             if last or late or stopping:
                 training.save(step + 1)
@@ -217,6 +216,14 @@ class _Training:
     def seconds(self) -> float:
         """Duration so far, before interruptions included."""
         return time.monotonic() - self._began
+
+    @property
+    def note(self) -> str:
+        """What the progress says of the kept epoch; nothing before the first evaluation."""
+        if self.best.epoch < 0:
+            return ""
+        kept = f"{self.task.selecting} {self.best.top1:.1f} %"
+        return f"best {kept}" if self.task.selects else kept
 
     @property
     def is_checkpoint_due(self) -> bool:
