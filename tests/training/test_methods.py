@@ -93,25 +93,32 @@ def test_nothing_is_selected_before_the_dvs_stream_is_trained(make_config, tmp_p
     assert [r["epoch"] for r in evaluations] == [2, 3]
 
 
-def test_progress_tells_no_accuracy_before_the_first_evaluation(make_config, tmp_path, monkeypatch):
+@pytest.fixture
+def make_task(make_config):
+    """Makes the task of a student that is trained from nothing, with changes of `train`."""
+
+    def make(**train):
+        config = make_config("scratch", train=train)
+        data = prepare(config.data, config.seed)
+        student = build_student(config.student, 3, config.data.size, two_heads=False)
+        return student_task(config, data, student, torch.device("cpu"))
+
+    return make
+
+
+def test_progress_tells_no_accuracy_before_the_first_evaluation(make_task, tmp_path, monkeypatch):
     bar, notes = MagicMock(), []
     bar.__enter__.return_value.update = lambda shown, advance, note: notes.append(note)
     monkeypatch.setattr("spikebridge.training.loop._progress_bar", lambda: bar)
-    config = make_config("scratch", train={"epochs": 4, "evaluate_every": 2})
-    data = prepare(config.data, config.seed)
-    student = build_student(config.student, 3, config.data.size, two_heads=False)
-    task = student_task(config, data, student, torch.device("cpu"))
+    task = make_task(epochs=4, evaluate_every=2)
     best, _ = fit(task, task.settings, tmp_path, description="")
     assert notes[:9] == [""] * 9  # Five steps an epoch.
     assert all(note.startswith("best validation ") for note in notes[9:])
     assert notes[-1] == f"best validation {best.top1:.1f} %"
 
 
-def test_an_exception_of_the_listener_ends_training_with_its_log_whole(make_config, tmp_path):
-    config = make_config("scratch", train={"epochs": 4})
-    data = prepare(config.data, config.seed)
-    student = build_student(config.student, 3, config.data.size, two_heads=False)
-    task = student_task(config, data, student, torch.device("cpu"))
+def test_an_exception_of_the_listener_ends_training_with_its_log_whole(make_task, tmp_path):
+    task = make_task(epochs=4)
     heard = []
 
     def listen(epoch, evaluation):

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
@@ -151,6 +151,16 @@ def is_complete(job: Job) -> bool:
     return is_finished(job) and counted and all(retested)
 
 
+class _Taken(NamedTuple):
+    """A job under way."""
+
+    job: Job
+    at: float
+    """When it was taken, by the monotonic clock."""
+    whole: bool
+    """Whether nothing of it was there: the clock sees all of it, not the last part."""
+
+
 class Queue:
     """What is waiting, and how what was tried ended.
 
@@ -162,11 +172,9 @@ class Queue:
         self.ended: dict[Path, str | None] = {}
         self.waiting: list[Job] = []
         self.jobs, self.total = jobs, len(jobs)
-        self._began: dict[Path, tuple[Job, float]] = {}
+        self._began: dict[Path, _Taken] = {}
         self._seen: dict[str, tuple[float, float]] = {}
-        """Cost of the runs that ended well, and the seconds that they took, by kind."""
-        self._part: set[Path] = set()
-        """Runs taken that were begun before, of which the clock sees the last part only."""
+        """Cost of the whole runs that ended well, and the seconds that they took, by kind."""
         for job in sorted(jobs, key=lambda job: (job.kind == "student", -job.cost)):
             try:
                 done = is_complete(job)
@@ -190,18 +198,17 @@ class Queue:
     def _begun(self, job: Job) -> Job:
         """A job that is taken; the clock starts."""
         run = RunFolder(job.folder)
-        if run.is_interrupted or run.is_finished:
-            self._part.add(job.folder)
-        self._began[job.folder] = job, time.monotonic()
+        whole = not (run.is_interrupted or run.is_finished)
+        self._began[job.folder] = _Taken(job, time.monotonic(), whole)
         return job
 
     def end(self, job: Job, failure: str | None) -> None:
         """Note how a job ended, also one that could not begin."""
         self.ended[job.folder] = failure
         taken = self._began.pop(job.folder, None)
-        if failure is None and taken is not None and job.folder not in self._part:
+        if failure is None and taken is not None and taken.whole:
             cost, seconds = self._seen.get(job.kind, (0.0, 0.0))
-            self._seen[job.kind] = cost + job.cost, seconds + time.monotonic() - taken[1]
+            self._seen[job.kind] = cost + job.cost, seconds + time.monotonic() - taken.at
         if failure is not None:
             console.print(f"{job.folder}: failed: {failure}", soft_wrap=True, markup=False)
         self._skip_without_teacher()
@@ -220,7 +227,8 @@ class Queue:
             Seconds; None where no run of a kind that is still to do has ended.
         """
         now = time.monotonic()
-        jobs = [*((job, now) for job in self.waiting), *self._began.values()]
+        under_way = [(taken.job, taken.at) for taken in self._began.values()]
+        jobs = [*((job, now) for job in self.waiting), *under_way]
         pace = {kind: seconds / cost for kind, (cost, seconds) in self._seen.items()}
         if any(job.kind not in pace for job, _ in jobs):
             return None
