@@ -29,7 +29,7 @@ from spikebridge.base.files import atomic_path, write_text
 from spikebridge.cli import main as spikebridge
 from spikebridge.data.datasets.cepdvs import CLASSES
 from spikebridge.data.events import Events
-from spikebridge.data.hashes import look_hash, lookalikes
+from spikebridge.data.hashes import SMALL_LOOK, look_hash, lookalikes
 from spikebridge.data.photos import list_photo_folder, read_photo
 from spikebridge.data.simulation.camera import Simulator
 from spikebridge.data.simulation.simulate import simulate_photo
@@ -108,7 +108,7 @@ def unlike(files: list[Path]) -> Iterator[Path]:
     looks = np.empty((0, 544), np.uint8)
     for file in files:
         look = look_hash(read_photo(file))
-        if look is not None and not any(lookalikes(look[None], looks)):
+        if len(look) != SMALL_LOOK and not any(lookalikes(look[None], looks)):
             looks = np.concatenate([looks, look[None]])
             yield file
 

@@ -15,6 +15,7 @@ from spikebridge.data import hashes
 from spikebridge.data.hashes import (
     LOOKALIKE_BITS,
     LOOKALIKE_CORRELATION,
+    SMALL_LOOK,
     file_hashes,
     look_hash,
     look_hashes,
@@ -95,16 +96,34 @@ def test_the_perceptual_hash_is_imagehashs() -> None:
         assert found[:32].tobytes().hex() == value
 
 
-def test_small_photos_have_no_perceptual_hash(tmp_path: Path) -> None:
-    assert look_hash(picture(1, 31)) is None
-    assert look_hash(picture(1, 32)) is not None
+def test_small_photos_are_known_by_their_pixels_alone(tmp_path: Path) -> None:
+    small = look_hash(picture(1, 31))
+    assert len(small) == SMALL_LOOK < len(look_hash(picture(1, 32)))
+    np.testing.assert_array_equal(small, look_hash(picture(1, 31).copy()))
+    turned = picture(1, 31)[:, :20]
+    for other in (picture(1, 31) ^ 1, turned, turned.reshape(20, 31, 3)):
+        assert small.tobytes() != look_hash(other).tobytes()
+    assert look_hash(turned).tobytes() != look_hash(turned.reshape(20, 31, 3)).tobytes()
     photos = [("a" * 64, lambda: picture(1, 31)), ("b" * 64, lambda: picture(1, 64))]
-    assert list(look_hashes(photos, tmp_path)) == ["b" * 64]
-    # Remembered too: a small one is not read again.
+    look_hashes(photos, tmp_path)
+    # Remembered: neither is read again.
     photos = [(sha, lambda: pytest.fail("read again")) for sha, _ in photos]
     found = look_hashes(photos, tmp_path)
-    assert list(found) == ["b" * 64]
+    np.testing.assert_array_equal(found["a" * 64], small)
     np.testing.assert_array_equal(found["b" * 64], look_hash(picture(1, 64)))
+
+
+def test_small_photos_of_which_an_earlier_version_remembered_nothing_are_looked_at(
+    tmp_path: Path,
+) -> None:
+    photos = [("a" * 64, lambda: picture(1, 31))]
+    look_hashes(photos, tmp_path)
+    with sqlite3.connect(tmp_path / "hashes.sqlite") as memory:
+        memory.execute("UPDATE looks SET value = ?", (b"",))
+    memory.close()
+    np.testing.assert_array_equal(
+        look_hashes(photos, tmp_path)["a" * 64], look_hash(picture(1, 31))
+    )
 
 
 def _as_jpeg(photo: Image.Image, quality: int) -> Image.Image:
@@ -127,10 +146,7 @@ def _as_jpeg(photo: Image.Image, quality: int) -> Image.Image:
 def test_a_changed_copy_looks_alike_and_another_photo_does_not(change) -> None:
     originals = [picture(seed, 96) for seed in range(12)]
     copies = [np.asarray(change(Image.fromarray(p)).convert("RGB")) for p in originals]
-    first, second = (
-        np.stack([hash_ for p in some if (hash_ := look_hash(p)) is not None])
-        for some in (originals, copies)
-    )
+    first, second = (np.stack([look_hash(p) for p in some]) for some in (originals, copies))
     assert [pair[:2] for pair in lookalikes(first, second)] == [(i, i) for i in range(12)]
 
 

@@ -182,13 +182,17 @@ def test_the_list_tells_likenesses_where_no_photo_of_the_pool_is_left(tmp_path, 
         write(tmp_path / f"pool/{'ab'[index % 2]}/{index}.png", png_bytes(80 + index, side=48))
     alike = tmp_path / "pool/a/alike.jpg"
     Image.open(photos[0]).resize((64, 64)).save(alike, quality=80)
-    write(tmp_path / "pool/b/small.png", png_bytes(5, side=20))
+    small = write(tmp_path / "pool/b/small.png", png_bytes(5, side=20))
+    copied = write(tmp_path / "small.bmp", png_bytes(5, "bmp", side=20))
     pool = gather(tmp_path).pool
     pool.write(tmp_path / "pool.csv")
     shutil.rmtree(tmp_path / "pool")
     there = Pool.read(tmp_path / "pool.csv")
     assert there == pool
-    assert [bool(p.look) for p in there.photos].count(False) == 1
+    held = split_of([copied], copied).held_photos
+    assert [(own.file, other.file, words) for own, other, words in there.alike(held, tmp_path)] == [
+        (str(copied), str(small), "the same pixels")
+    ]
     held = split_of(photos, photos[0]).held_photos
     ((own, other, words),) = there.alike(held, tmp_path / "cache")
     assert (own.file, other.file) == (str(photos[0]), str(alike))

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from factories import files_in, packed, photo_folder, png_bytes, refused
 from spikebridge.cli import main
@@ -211,6 +213,38 @@ def test_photos_that_are_named_are_all_that_are_seen(tmp_path: Path) -> None:
     seen = "cup/nov02_001.png,train"
     refused(lambda: _given(tmp_path, [*lines, *photos, seen]), "given.csv", "nov02_001.png",
             "nov02_001.bin", "held out")  # fmt: skip
+
+
+def test_photos_that_a_split_only_holds_out_stay_so_and_the_others_are_drawn(
+    tmp_path: Path,
+) -> None:
+    _folders(tmp_path)
+    lines = _lines(train=("oct06a",), validation=("oct07",), test=("nov02",))
+    photos = [f"{c}/web{n}.png" for c in ("cup", "saw") for n in range(6)]
+    manifest = _given(tmp_path, lines + [f"{photo},held-out" for photo in photos])
+    assert {e.split for e in manifest.entries if e.number in {f"web{n}" for n in range(6)}} == {
+        "held-out"
+    }
+    assert {e.number for e in manifest.select("photo", "train")} >= {"oct06a_001"}
+    assert manifest.select("photo", "validation")
+
+
+def test_no_recording_trains_whose_photo_looks_like_one_that_is_held_out(tmp_path: Path) -> None:
+    _folders(tmp_path)
+    photos = tmp_path / "photos/cup"
+    for name in ("nov02_001", "oct06a_001"):
+        (photos / f"{name}.png").write_bytes(png_bytes(9, side=40))
+    pixels = np.asarray(Image.open(photos / "nov02_001.png")).copy()
+    pixels[0, 0] ^= 64
+    Image.fromarray(pixels).save(photos / "oct06a_001.png")
+    lines = _lines(train=("oct06a",), validation=("oct07",), test=("nov02",))
+    seen = [f"{c}/web{n}.png,train" for c in ("cup", "saw") for n in range(3)]
+    manifest = _given(tmp_path, lines + seen)  # All other photos are held out.
+    split_of = {
+        (e.class_name, e.number): e.split for e in manifest.entries if e.kind == "recording"
+    }
+    assert split_of["cup", "oct06a_001"] == "unused"
+    assert split_of["saw", "oct06a_001"] == split_of["cup", "oct06a_002"] == "train"
 
 
 def test_given_splits_that_are_refused(tmp_path: Path) -> None:

@@ -248,6 +248,24 @@ def test_a_copy_of_a_held_out_photo_is_held_out_too(tmp_path: Path) -> None:
     refuse_leaking_teacher(tmp_path, after, after)
 
 
+@pytest.mark.parametrize("labelled", [None, 3])
+def test_a_recording_made_of_a_copy_of_a_held_out_photo_does_not_train(
+    tmp_path: Path, labelled: int | None
+) -> None:
+    collection = collection_in(tmp_path, {"ant": 12, "bee": 12}, {"ant": 24, "bee": 24})
+    for photo in collection.photos:  # Each odd photo is the one before it.
+        number = int(photo.number)
+        original = Path(photo.file).with_stem(f"{number - number % 2:04d}")
+        Path(photo.file).write_bytes(original.read_bytes())
+    config = SplitConfig(labelled_per_class=labelled, validation_per_class=1, test_per_class=3)
+    for seed in range(6):
+        manifest = make_split(collection, config, seed)
+        held = {e.sha256 for e in manifest.held_photos}
+        assert not held & {e.sha256 for e in manifest.labelled_photos}
+        assert not held & {e.sha256 for e in manifest.seen_photos}
+        assert labelled is None or manifest.labelled_recordings == (3, 3)
+
+
 def test_a_copy_of_a_recording_has_its_originals_photo(tmp_path: Path) -> None:
     counts = {"ant": 14, "bee": 14}, {"ant": 30, "bee": 30}
     collection = collection_in(tmp_path, *counts)

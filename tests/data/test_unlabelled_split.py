@@ -216,6 +216,43 @@ def test_what_shows_a_held_out_recording_is_left_out_and_the_audit_proves_it(
         assert "unlabelled" in leak.where
 
 
+def test_small_photos_of_the_same_pixels_are_held_out_whatever_their_file(config, pool, tmp_path):
+    photo_folder(tmp_path / "small", count=16, side=12)
+    config = replace(config, photos=str(tmp_path / "small"))
+    _, before = open_split(config, 0)
+    tested, trained = before.select("photo", "test")[0], before.select("photo", "train")[0]
+    for name, entry in (("one", tested), ("other", trained)):
+        Image.open(entry.file).save(pool / f"{name}.bmp")
+    _, manifest = open_split(replace(config, unlabelled=str(pool)), 0)
+    splits = {e.number: e.split for e in manifest.entries if e.label == UNKNOWN}
+    assert (splits["one"], splits["other"]) == ("held-out", "unlabelled")
+    loose = [replace(e, split="unlabelled") if e.number == "one" else e for e in manifest.entries]
+    replace(manifest, entries=tuple(loose)).write(tmp_path / "manifest.csv")
+    (leak,) = audit(tmp_path / "manifest.csv", tmp_path / "cache").leaks
+    assert (leak.kind, leak.held) == ("likeness", tested.file)
+
+
+@pytest.mark.parametrize("folder", ["CUP", "Faces", "export/faces"])
+def test_a_held_out_photos_name_is_known_in_any_letter_case_and_by_its_crops(
+    config, pool, root, tmp_path, folder
+):
+    own = tmp_path / "photos"
+    shutil.copytree(root / "photos", own)
+    (own / "saw").rename(own / "Faces_easy")
+    config = replace(config, photos=str(own))
+    _, before = open_split(config, 0)
+    name = "cup" if folder == "CUP" else "Faces_easy"
+    tested = {e.number for e in before.held_photos if e.class_name == name}
+    for index in range(1, 17):
+        crop = pool / folder / f"image_{index:04d}.png"
+        crop.parent.mkdir(parents=True, exist_ok=True)
+        crop.write_bytes(png_bytes(800 + index, side=40))
+    _, manifest = open_split(replace(config, unlabelled=str(pool)), 0)
+    held = {e.number for e in manifest.select("photo", "held-out") if e.label == UNKNOWN}
+    assert held == {f"{folder}/{number}" for number in tested}
+    assert held
+
+
 def test_what_shows_a_held_out_session_is_left_out(root, tmp_path, config, pool):
     photos = tmp_path / "photos"
     for name in ("cup", "saw"):

@@ -173,6 +173,25 @@ def test_an_embedding_goes_on_to_the_same_bits_too(
     assert "held-out" in line
 
 
+def test_what_its_teacher_saw_is_looked_at_from_any_folder(
+    teach, teacher, make_config, root, tmp_path, monkeypatch
+):
+    """Paths in a teacher's manifest may be relative to the folder where it was trained."""
+    monkeypatch.chdir(root)
+    config = make_config("ckd", data={"photos": "photos"})
+    train_teacher(config, prepare(config.data, 0), tmp_path / "teacher", shared=True)
+    monkeypatch.chdir(tmp_path)
+    learn = {"teacher": {"checkpoint": "teacher"}, "backbone": {"learn": "both"}}
+    result = teach(tmp_path / "run", **learn)
+    pool = RunFolder(tmp_path / "run").pool()
+    assert pool is not None
+    assert all(p.look for p in pool.select("teacher"))
+    assert result["unproved"] == []
+    monkeypatch.setattr("spikebridge.data.pool.unchanged", lambda entries, *_: list(entries)[1:])
+    (doubt,) = teach(tmp_path / "other", **learn)["unproved"]
+    assert "1 photos that the teacher was trained on" in doubt
+
+
 def test_photos_without_labels_are_learnt_from_by_embedding(teach, root, teacher, tmp_path):
     nameless = {"photos": [], "unlabelled": [str(root / "pool")], "learn": "embedding"}
     refused(lambda: teach(tmp_path / "run", backbone=nameless), "small-cnn", "teacher.checkpoint")

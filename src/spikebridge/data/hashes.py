@@ -1,5 +1,6 @@
 """Content and perceptual hashes of files, remembered in the cache folder."""
 
+import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +30,10 @@ pair that the hash does not."""
 _UNREADABLE = b"?"
 """What is remembered of the looks of a photo that does not decode."""
 SMALLEST_PHOTO = 32
-"""Photos with a shorter side, in pixels, have too little detail for a perceptual hash."""
+"""Photos with a shorter side, in pixels, have too little detail for a perceptual hash; they look
+alike when their pixels are equal, whatever file holds them."""
+SMALL_LOOK = 32
+"""Bytes of what such a photo looks like."""
 
 
 def file_hashes(files: Sequence[str], cache: Path) -> list[str]:
@@ -56,14 +60,14 @@ def file_hashes(files: Sequence[str], cache: Path) -> list[str]:
 def look_hashes(
     photos: Sequence[tuple[str, Callable[[], np.ndarray]]], cache: Path
 ) -> dict[str, np.ndarray]:
-    """`look_hash` of each photo by its content hash; those that are too small have none.
+    """`look_hash` of each photo by its content hash.
 
     Args:
         photos: Content hash, and what reads the photo_HWC.
         cache: Folder of the memory.
     """
     looks = _looks(dict(photos), cache, lenient=False)
-    return {sha: np.frombuffer(look, np.uint8) for sha, look in looks.items() if look}
+    return {sha: np.frombuffer(look, np.uint8) for sha, look in looks.items()}
 
 
 def unreadable(
@@ -90,23 +94,23 @@ def _looks(
 
     def look(sha: str) -> bytes:
         try:
-            found = look_hash(readers[sha]())
+            return look_hash(readers[sha]()).tobytes()
         except UserError:
             if lenient:
                 return _UNREADABLE
             raise
-        return b"" if found is None else found.tobytes()
 
     with _memory(cache) as memory:
         known = dict(_look_up(memory, "looks", list(readers)))
-        if not lenient:
-            known = {sha: some for sha, some in known.items() if some != _UNREADABLE}
+        # Of small photos earlier versions remembered nothing.
+        again = (b"",) if lenient else (b"", _UNREADABLE)
+        known = {sha: some for sha, some in known.items() if some not in again}
         missing = [sha for sha in readers if sha not in known]
         known.update(_learned(memory, "looks", missing, look, "comparing photos"))
     return known
 
 
-def look_hash(photo_HWC: np.ndarray) -> np.ndarray | None:
+def look_hash(photo_HWC: np.ndarray) -> np.ndarray:
     """What a photo looks like: its lowest frequencies, and their signs about the median.
 
     The signs, 256 bits, are ImageHash's pHash at hash size 16: grey, 64×64 pixels, discrete cosine
@@ -116,11 +120,13 @@ def look_hash(photo_HWC: np.ndarray) -> np.ndarray | None:
         photo_HWC: RGB, uint8.
 
     Returns:
-        32 bytes of signs and 512 of frequencies (float16, without the mean, of length 1); None for
-        a photo smaller than `SMALLEST_PHOTO`.
+        32 bytes of signs and 512 of frequencies (float16, without the mean, of length 1); of a
+        photo smaller than `SMALLEST_PHOTO` the SHA-256 of its shape and pixels.
     """
     if min(photo_HWC.shape[:2]) < SMALLEST_PHOTO:
-        return None
+        shape = repr(photo_HWC.shape).encode()
+        digest = hashlib.sha256(shape + np.ascontiguousarray(photo_HWC).tobytes()).digest()
+        return np.frombuffer(digest, np.uint8)
     grey = Image.fromarray(photo_HWC).convert("L")
     grey_HW = grey.resize((_PICTURE_SIDE, _PICTURE_SIDE), Image.Resampling.LANCZOS)
     low_HW = np.asarray(dctn(np.asarray(grey_HW, np.float64)))[:_SIDE, :_SIDE]
@@ -135,7 +141,7 @@ def lookalikes(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[int, int
     """Pairs of photos that look alike, by `LOOKALIKE_BITS` or `LOOKALIKE_CORRELATION`.
 
     Args:
-        first: What N photos look like, N × 544 bytes, from `look_hash`.
+        first: What N photos of `SMALLEST_PHOTO` or more look like, N × 544 bytes, from `look_hash`.
         second: The same of M photos.
 
     Yields:

@@ -18,8 +18,8 @@ import numpy as np
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import expand_path, is_named, not_named, write_text
 from spikebridge.data.collection import PhotoReader, file_from, place_of
-from spikebridge.data.datasets.walk import composed
-from spikebridge.data.hashes import file_hashes, look_hashes, unreadable
+from spikebridge.data.datasets.walk import CROPPED, CROPS, composed
+from spikebridge.data.hashes import SMALL_LOOK, file_hashes, look_hashes, unreadable
 from spikebridge.data.manifest import Entry, Manifest, caseless
 from spikebridge.data.photos import PHOTO_SUFFIXES
 from spikebridge.data.splits.draw import pairs_alike, photo_looks
@@ -27,8 +27,6 @@ from spikebridge.data.splits.draw import pairs_alike, photo_looks
 _SPLITS = ("train", "validation", "teacher")
 _COLUMNS = ("file", "class", "pair", "split", "sha256", "look")
 _SIGNS, _LOW = 32, 256
-_CROPPED, _CROPS = "Faces_easy", "Faces"
-"""Caltech101's classes that show the same photos, under the same numbers."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class PoolPhoto:
     """`train`; `validation`, which is not trained on; `teacher`, what its teacher learnt from."""
     sha256: str
     look: bytes = b""
-    """What it looks like, packed; empty where it is too small to tell."""
+    """What it looks like, packed; empty where nobody could look."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class Pool:
         """
         looks, pool = photo_looks(held, cache), zip(self.entries, self.photos, strict=True)
         return pairs_alike(
-            [(e, looks[e.sha256]) for e in held if e.sha256 in looks],
+            [(e, looks[e.sha256]) for e in held],
             [(e, _unpacked(p.look)) for e, p in pool if p.look],
         )
 
@@ -130,7 +128,7 @@ def _photo(file: str, class_name: str, pair: str, split: str, sha: str, look: st
     packed = base64.b64decode(look, validate=True)
     if split not in _SPLITS or len(bytes.fromhex(sha)) != 32:
         raise ValueError("wrong values")
-    if len(packed) not in (0, _SIGNS + _LOW):
+    if len(packed) not in (0, SMALL_LOOK, _SIGNS + _LOW):
         raise ValueError("wrong look")
     return PoolPhoto(file, class_name, pair, split, sha, packed)
 
@@ -139,6 +137,8 @@ def _packed(look: np.ndarray | None) -> bytes:
     """A `look_hash` in about half its bytes: frequencies of 8 bits, relative to the largest."""
     if look is None:
         return b""
+    if len(look) == SMALL_LOOK:
+        return look.tobytes()
     low_256 = np.ascontiguousarray(look[_SIGNS:]).view(np.float16).astype(np.float32)
     scaled_256 = np.round(127 * low_256 / max(float(np.abs(low_256).max()), 1e-9))
     return look[:_SIGNS].tobytes() + scaled_256.astype(np.int8).tobytes()
@@ -146,6 +146,8 @@ def _packed(look: np.ndarray | None) -> bytes:
 
 def _unpacked(packed: bytes) -> np.ndarray:
     signs = np.frombuffer(packed, np.uint8, _SIGNS)
+    if len(packed) == SMALL_LOOK:
+        return signs
     low_256 = np.frombuffer(packed, np.int8, _LOW, _SIGNS).astype(np.float32)
     low_256 /= max(float(np.linalg.norm(low_256)), 1e-9)
     return np.concatenate([signs, low_256.astype(np.float16).view(np.uint8)])
@@ -220,7 +222,7 @@ def gather_pool(
             one.pair,
             "train",
             sha,
-            _packed(looks.get(sha)),
+            _packed(looks[sha]),
         )
         for sha, one in of_content.items()
         if sha not in reasons
@@ -259,15 +261,15 @@ def _listed(given: str, exclude: Sequence[str], left_out: list[str]) -> list[_Li
             below.clear()
             continue
         walked.add(real)
-        if _CROPPED in below and _CROPS in below:
-            below.remove(_CROPS)
+        if CROPPED in below and CROPS in below:
+            below.remove(CROPS)
             left_out.append(
-                f"{Path(folder, _CROPS)}: left out, for it shows the photos of {_CROPPED}"
+                f"{Path(folder, CROPS)}: left out, for it shows the photos of {CROPPED}"
             )
         below[:] = sorted(n for n in below if n[0] != "." and composed(n) not in excluded)
         name = composed(Path(folder).relative_to(root).as_posix())
         own = Path(os.path.abspath(folder)).name
-        own = _CROPPED if own == _CROPS else composed(own)
+        own = CROPPED if own == CROPS else composed(own)
         found += [
             _Listed(
                 str(Path(folder, file)),
@@ -299,12 +301,18 @@ def _openable(listed: list[_Listed]) -> tuple[list[_Listed], list[str]]:
     return fine, lost
 
 
-def with_teachers_photos(pool: Pool, teacher: Manifest, cache: Path) -> Pool:
-    """The pool, and what the backbone's teacher was trained on, as far as it is not in it."""
+def with_teachers_photos(pool: Pool, teacher: Manifest, origin: str | None, cache: Path) -> Pool:
+    """The pool, and what the backbone's teacher was trained on, as far as it is not in it.
+
+    Args:
+        pool: The backbone's own photos.
+        teacher: What its teacher carries; photos that are gone or changed get no look.
+        origin: Folder where that teacher was trained; None where it is not known.
+        cache: Folder where hashes are remembered.
+    """
     known = {p.sha256 for p in pool.photos}
     seen = list({e.sha256: e for e in teacher.seen_photos if e.sha256 not in known}.values())
-    there = unchanged(seen, None, cache)
-    looks = photo_looks(there, cache)
+    looks = photo_looks(unchanged(seen, origin, cache), cache)
     others = tuple(
         PoolPhoto(
             e.file,

@@ -21,6 +21,7 @@ from spikebridge.data.pool import Pool, gather_pool, with_teachers_photos
 from spikebridge.data.prepared import fitted_photos, make_step_source
 from spikebridge.data.settings import DataConfig
 from spikebridge.models.build import build_student
+from spikebridge.models.settings import TeacherConfig
 from spikebridge.models.teacher import Teacher, build_teacher
 from spikebridge.results.audit import teacher_doubts
 from spikebridge.results.backbone import backbone_card, save_backbone
@@ -83,7 +84,12 @@ def train_backbone(
     _require_labels(pool, own.learn)
     photos = _photo_sets(config.data, pool)
     if seen is not None:
-        pool = with_teachers_photos(pool, seen, cache)
+        pool = with_teachers_photos(pool, seen, _origin(config.teacher), cache)
+        if gone := sum(not p.look for p in pool.select("teacher")):
+            doubts.append(
+                f"{gone} photos that the teacher was trained on are no longer where its manifest "
+                "says, or have changed, and their likeness cannot be found; restore them"
+            )
     embedding = 0
     if teacher is not None:
         with torch.no_grad():
@@ -163,6 +169,14 @@ def _embedding_teacher(config: Config) -> tuple[Teacher, Manifest | None, list[s
     trained, teacher = load_teacher(expand_path(given.checkpoint))
     doubts = teacher_doubts(trained.manifest, *_started(trained.config))
     return teacher, trained.manifest, doubts
+
+
+def _origin(teacher: TeacherConfig) -> str | None:
+    """The folder where a trained teacher was made, as far as its run's folder tells."""
+    try:
+        return RunFolder(expand_path(str(teacher.checkpoint))).result().get("origin")
+    except UserError:
+        return None
 
 
 def _started(config: Config) -> tuple[str, str | None]:

@@ -14,6 +14,8 @@ from spikebridge.data.manifest import caseless
 from spikebridge.data.photos import PHOTO_SUFFIXES
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".rar", ".7z")
+CROPPED, CROPS = "Faces_easy", "Faces"
+"""Caltech101's classes that show the same photos, under the same numbers."""
 _SETTING: dict[Kind, str] = {"recording": "data.events", "photo": "data.photos"}
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +13,7 @@ import numpy as np
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import is_named
 from spikebridge.data.collection import Collection, Item, PhotoReader, place_of
-from spikebridge.data.hashes import file_hashes, look_hashes, lookalikes
+from spikebridge.data.hashes import SMALL_LOOK, file_hashes, look_hashes, lookalikes
 from spikebridge.data.manifest import UNKNOWN, Entry, Manifest, caseless, join_copies
 from spikebridge.data.settings import SplitConfig
 from spikebridge.data.splits.sessions import split_sessions, with_sessions
@@ -207,7 +207,8 @@ def _entries(
 def without_copies(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """Leave out of training what is, byte for byte, held out under another name.
 
-    So are photos whose recording is held out in another class.
+    So are photos whose recording is held out in another class, and recordings made of a copy of a
+    held-out recording's photo.
     """
     scenes = {e.pair for e in Manifest(entries).held_recordings} - {""}
     held = {
@@ -222,12 +223,10 @@ def without_copies(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
             seen = entry.split in ("train", "validation", "unlabelled")
             copied = entry.sha256 in held or entry.pair in scenes
             return "held-out" if seen and copied else entry.split
-        if entry.split == "train":
-            return "unused" if entry.sha256 in held else "train"
         copied = entry.split == "validation" and entry.sha256 in tested
         return "unused" if copied else entry.split
 
-    return tuple(replace(entry, split=place(entry)) for entry in entries)
+    return _with_fit_recordings(tuple(replace(entry, split=place(entry)) for entry in entries), ())
 
 
 def without_lookalikes(entries: tuple[Entry, ...], cache: Path) -> tuple[Entry, ...]:
@@ -236,27 +235,44 @@ def without_lookalikes(entries: tuple[Entry, ...], cache: Path) -> tuple[Entry, 
     A few-shot class gets other labelled recordings in their place, where there are any.
     """
     manifest = Manifest(entries)
-    photos = lookalike_photos(manifest.held_photos, manifest.seen_photos, cache)
-    alike = {seen.file for _, seen, _ in photos}
+    held = manifest.held_photos
+    own = {e.file for e in held}
+    others = [e for e in entries if e.kind == "photo" and e.file not in own]
+    alike = {other.file: other for _, other, _ in lookalike_photos(held, others, cache)}
+    unseen = alike.keys() & {e.file for e in manifest.seen_photos}
+    entries = tuple(replace(e, split="held-out") if e.file in unseen else e for e in entries)
+    return _with_fit_recordings(entries, alike.values())
+
+
+def _with_fit_recordings(entries: tuple[Entry, ...], alike: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Train no recording of what is held out; of its class another one, where there is any.
+
+    Args:
+        entries: A split.
+        alike: Photos that look like a held-out recording's.
+    """
+    manifest = Manifest(entries)
     held, contents = manifest.held_recordings, {e.sha256 for e in manifest.held_recordings}
-    unfit = {e.pair for e in (*held, *(seen for _, seen, _ in photos))} - {""}
-    taken = {e.file for e in manifest.select("recording", "train") if e.pair in unfit}
-    spare = [e for e in manifest.select("recording", "unused") if e.pair not in unfit]
-    spare = [e for e in spare if e.sha256 not in contents and e.group not in manifest.held_groups]
-    given = set()
-    for name in [e.class_name for e in manifest.select("recording", "train") if e.pair in unfit]:
-        other = next((e for e in spare if e.class_name == name and e.file not in given), None)
-        if other is not None:
-            given.add(other.file)
+    shown = {e.sha256 for e in manifest.held_photos}
+    copies = [e for e in entries if e.kind == "photo" and e.sha256 in shown]
+    scenes = {manifest.scene(e) for e in (*held, *copies, *alike)} - {""}
 
-    def place(entry: Entry) -> str:
-        if entry.file in alike:
-            return "held-out"
-        if entry.file in taken:
-            return "unused"
-        return "train" if entry.file in given else entry.split
+    def fits(recording: Entry) -> bool:
+        return recording.sha256 not in contents and manifest.scene(recording) not in scenes
 
-    return tuple(replace(e, split=place(e)) for e in entries)
+    taken = [e for e in manifest.select("recording", "train") if not fits(e)]
+    spare = defaultdict(list)
+    for e in manifest.select("recording", "unused"):
+        if fits(e) and e.group not in manifest.held_groups:
+            spare[e.class_name].append(e.file)
+    split_of = {e.file: "unused" for e in taken}
+    for e in taken:
+        if spare[e.class_name]:
+            split_of[spare[e.class_name].pop(0)] = "train"
+    return tuple(
+        replace(e, split=split_of.get(e.file, e.split)) if e.kind == "recording" else e
+        for e in entries
+    )
 
 
 def lookalike_photos(
@@ -269,14 +285,12 @@ def lookalike_photos(
     if not held or not seen:
         return []
     looks = photo_looks([*held, *seen], cache)
-    first, second = (
-        [(e, looks[e.sha256]) for e in some if e.sha256 in looks] for some in (held, seen)
-    )
+    first, second = ([(e, looks[e.sha256]) for e in some] for some in (held, seen))
     return pairs_alike(first, second)
 
 
 def photo_looks(photos: Sequence[Entry], cache: Path) -> dict[str, np.ndarray]:
-    """What photos look like, by content; those too small to tell are not among them."""
+    """What photos look like, by content."""
     reader = PhotoReader()
     return look_hashes([(e.sha256, lambda e=e: reader(e)) for e in photos], cache)
 
@@ -285,10 +299,20 @@ def pairs_alike(
     first: Sequence[tuple[Entry, np.ndarray]], second: Sequence[tuple[Entry, np.ndarray]]
 ) -> list[tuple[Entry, Entry, str]]:
     """Pairs of photos, each given with its look, that look alike, and how much, in words."""
+    small: dict[bytes, list[Entry]] = defaultdict(list)
+    for entry, look in second:
+        if len(look) == SMALL_LOOK:
+            small[look.tobytes()].append(entry)
+    alike = [
+        (entry, other, "the same pixels")
+        for entry, look in first
+        for other in small.get(look.tobytes(), ())
+    ]
+    first, second = ([(e, k) for e, k in some if len(k) != SMALL_LOOK] for some in (first, second))
     if not first or not second:
-        return []
+        return alike
     looks = (np.stack([look for _, look in some]) for some in (first, second))
-    return [
+    return alike + [
         (first[i][0], second[j][0], f"{bits} of 256 bits differ, correlation {correlation:.2f}")
         for i, j, bits, correlation in lookalikes(*looks)
     ]

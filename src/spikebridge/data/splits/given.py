@@ -42,8 +42,8 @@ def given_split(
     """The split of a CSV file, checked against the data.
 
     A file with all columns of a manifest is taken as it is. One that lacks some is completed:
-    recordings that it does not name are unused. Where it names photos, those that it does not are
-    held out; where it names none, they are split as `make_split` does, copies and likenesses of
+    recordings that it does not name are unused. Where it names photos that are seen, those that it
+    does not name are held out; else they are split as `make_split` does, copies and likenesses of
     held-out photos left out.
 
     Args:
@@ -121,13 +121,12 @@ def _completed(
         for i, e in enumerate(entries)
         if e.kind == "recording"
     ]
-    photos = [
-        placed.get(i, replace(e, split="held-out"))
-        for i, e in enumerate(entries)
-        if e.kind == "photo"
-    ]
+    photos = [placed[i] for i, e in enumerate(entries) if e.kind == "photo" and i in placed]
+    others = [e for i, e in enumerate(entries) if e.kind == "photo" and i not in placed]
     if all(entry.split == "held-out" for entry in photos):
-        photos = _photos_for(collection, recordings, photos, config, seed)
+        photos += _photos_for(collection, recordings, others, config, seed)
+    else:
+        photos += [replace(e, split="held-out") for e in others]
     manifest = Manifest((*recordings, *photos), protocol)
     for split in ("train", "validation", "test"):
         if not manifest.select("recording", split):

@@ -11,7 +11,7 @@ from spikebridge.base.console import console
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import printable
 from spikebridge.data.collection import Collection, PhotoReader
-from spikebridge.data.datasets.walk import composed, counted
+from spikebridge.data.datasets.walk import CROPPED, CROPS, counted
 from spikebridge.data.hashes import unreadable
 from spikebridge.data.manifest import UNKNOWN, Entry, Manifest, caseless
 from spikebridge.data.settings import SplitConfig
@@ -89,7 +89,7 @@ def _strangers(
     photos = [e for e in manifest.entries if e.kind == "photo"]
     held = {e.sha256 for e in photos if e.split in ("test", "held-out")}
     taken = {e.sha256 for e in photos} - held
-    pairs = {(e.class_name, caseless(e.number)): e.pair for e in manifest.entries if e.pair}
+    pairs = {_name(e.class_name, e.number): e.pair for e in manifest.entries if e.pair}
     scenes = {manifest.scene(e) for e in manifest.held_recordings} - {""}
     strangers = []
     for entry in readable.values():
@@ -142,8 +142,13 @@ def _ends(number: str) -> Iterator[str]:
 
 
 def _names(number: str) -> Iterator[tuple[str, str]]:
-    """Class and number that a path may end with."""
-    for end in _ends(number):
-        folder, _, name = end.partition("/")
-        if name:
-            yield composed(folder), caseless(name)
+    """Class and number that a path may end with; then those whose photos the class crops."""
+    ends = [end.partition("/")[::2] for end in _ends(number) if "/" in end]
+    yield from (_name(*end) for end in ends)
+    yield from (
+        _name(CROPPED, name) for folder, name in ends if caseless(folder) == caseless(CROPS)
+    )
+
+
+def _name(folder: str, name: str) -> tuple[str, str]:
+    return caseless(folder), caseless(name)
