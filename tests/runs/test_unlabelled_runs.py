@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from spikebridge.data.prepared import prepare
 from spikebridge.results.audit import audit
 from spikebridge.results.compare import compare
 from spikebridge.results.report import write_report
+from spikebridge.runs import train as runs_train
 from spikebridge.runs.sweep.trial import without_test
 from spikebridge.runs.train import select_student, train_student, train_teacher
 from spikebridge.runs.unlabelled import answer_twice, mean_classifier, nearest_class
@@ -265,6 +267,43 @@ def test_report_and_card_say_what_became_of_them(unlabelled, foreign, tmp_path):
     assert main(["evaluate", str(tmp_path / "run")]) == 0
     assert main(["export", str(tmp_path / "run"), "--to", "pt2"]) == 0
     assert words in next((tmp_path / "run").glob("*.md")).read_text()
+
+
+def test_a_labeller_of_another_split_is_refused(unlabelled, tmp_path):
+    """It may have been trained on what tests now, where recordings were added in between."""
+    config = unlabelled("self-training", data={"source": {"calibrate": False}})
+    data = prepare(config.data, config.seed, simulated_source=True)
+    train_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
+    shutil.copytree(tmp_path / "run" / "labeller", tmp_path / "other" / "labeller")
+    fewer = replace(data, manifest=replace(data.manifest, entries=data.manifest.entries[1:]))
+    act = lambda: train_student(  # noqa: E731
+        config, fewer, tmp_path / "other", teacher_folder=tmp_path / "teacher"
+    )
+    refused(act, tmp_path / "other" / "labeller", "another split", "delete it")
+    assert not (tmp_path / "other" / "manifest.csv").exists()
+
+
+def test_a_run_that_goes_on_gives_answers_as_it_was_begun(unlabelled, tmp_path, monkeypatch):
+    """In the precision that it was begun in, and to the same photos; else it is refused."""
+    config = unlabelled(train={"precision": "auto"})
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        interrupt(patch, 4)
+        train(config, tmp_path / "run")
+    precision = tmp_path / "run" / "precision.txt"
+    other = "float32" if "bfloat16" in precision.read_text() else "bfloat16"
+    precision.write_text(f"{other}\n")
+    used, plain = [], runs_train.answers
+
+    def noted(labeller, data, least, device, autocast):
+        with autocast():
+            used.append(torch.is_autocast_enabled("cpu"))
+        return plain(labeller, data, least, device, autocast)
+
+    monkeypatch.setattr(runs_train, "answers", noted)
+    written = (tmp_path / "run" / "unlabelled.csv").read_text()
+    (tmp_path / "run" / "unlabelled.csv").write_text(written.replace(",teacher", ",x", 1) + "\n")
+    refused(lambda: train(config, tmp_path / "run", resume=True), "unlabelled.csv", "cannot go on")
+    assert used == [other == "bfloat16"]
 
 
 def test_a_sweeps_trial_has_a_labeller_that_sees_no_test_recording(unlabelled, tmp_path):

@@ -1,10 +1,12 @@
 """An interrupted run goes on to the bit-identical result of an uninterrupted one."""
 
 import itertools
+import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,10 +14,11 @@ import yaml
 from run_checks import same_run
 from safetensors.torch import load_file
 
+from factories import refused
 from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.cli import main
 from spikebridge.data.prepared import prepare
-from spikebridge.runs.train import train_student, train_teacher
+from spikebridge.runs.train import teacher_settings, train_student, train_teacher
 from spikebridge.training.tasks import StudentTask, TeacherTask
 
 
@@ -91,6 +94,40 @@ def test_teacher_stopped_by_ctrl_c(make_config, data, tmp_path, monkeypatch):
         train_teacher(config, data, tmp_path / "parts")
     train_teacher(config, data, tmp_path / "parts", resume=True)
     same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("kind", ["student", "teacher"])
+def test_a_run_does_not_go_on_on_another_split(
+    make_config, data, whole, tmp_path, monkeypatch, kind
+):
+    """A recording that is added between Ctrl-C and --resume has the split drawn otherwise."""
+    task, folder = {"student": StudentTask, "teacher": TeacherTask}[kind], tmp_path / "run"
+    options = {} if kind == "teacher" else {"teacher_folder": whole.parent / "teacher"}
+    train = {"student": train_student, "teacher": train_teacher}[kind]
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        run_until(patch, task, 3, send_interrupt)
+        train(make_config(), data, folder, **options)
+    written = (folder / "manifest.csv").read_bytes()
+    entries = data.manifest.entries
+    fewer = replace(data, manifest=replace(data.manifest, entries=entries[1:]))
+    act = lambda: train(make_config(), fewer, folder, **options, resume=True)  # noqa: E731
+    assert "manifest.csv" in refused(act, folder, "its split was another one", "restore")
+    assert (folder / "manifest.csv").read_bytes() == written
+    train(make_config(), data, folder, **options, resume=True)
+
+
+def test_a_run_goes_on_without_a_cuda_graph_that_it_was_begun_with(
+    make_config, data, whole, tmp_path, monkeypatch
+):
+    teacher = whole.parent / "teacher"
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        run_until(patch, StudentTask, 4, send_interrupt)
+        train_student(make_config(), data, tmp_path / "run", teacher_folder=teacher)
+    config = make_config(train={"cuda_graph": False})
+    train_student(config, data, tmp_path / "run", teacher_folder=teacher, resume=True)
+    ours, theirs = (json.loads((f / "result.json").read_text()) for f in (whole, tmp_path / "run"))
+    assert ours["settings_key"] == theirs["settings_key"]
+    assert not teacher_settings(config).train.cuda_graph
 
 
 _CTRL_C = """

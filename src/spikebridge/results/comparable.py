@@ -15,7 +15,7 @@ from spikebridge.settings.presets import merge, methods
 _IGNORED = (
     "method", "data.split.protocol", "data.split.labelled_per_class",  # columns of their own
     "seed", "data.cache", "train.device", "train.checkpoint_minutes",
-    "train.memory", "student.neuron_backend",  # other ways to the same result
+    "train.memory", "train.cuda_graph", "student.neuron_backend",  # other ways to the same result
 )  # fmt: skip
 _PATHS = (
     "data.events",

@@ -51,9 +51,10 @@ def open_run(
     """
     settings, run = plain_settings(config), RunFolder(folder)
     if run.config_file.exists():
-        if (there := _settings_there(run, settings)) != settings:
+        there, here = _without_ways(_settings_there(run, settings)), _without_ways(settings)
+        if there != here:
             raise UserError(
-                f"{folder}: holds a run with other settings ({_difference(there, settings)}); "
+                f"{folder}: holds a run with other settings ({_difference(there, here)}); "
                 "choose another folder or delete this one"
             )
         if run.is_finished:
@@ -94,6 +95,12 @@ def begun(
     with ExitStack() as stack:
         on_main(lambda: stack.enter_context(alone(folder, wait=shared)))
         yield on_main(look)
+
+
+def _without_ways(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without what is another way to the same result, which may change between calls."""
+    train = {k: v for k, v in settings.get("train", {}).items() if k != "cuda_graph"}
+    return settings | {"train": train}
 
 
 def _settings_there(run: RunFolder, expected: dict[str, Any]) -> dict[str, Any]:

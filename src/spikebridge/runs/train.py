@@ -98,7 +98,7 @@ def train_student(
     with begun(folder, config, resume=resume) as (finished, _):
         if finished is not None:
             return finished
-        precision = _begin(folder, config, task, given)
+        precision = _begin(folder, config, task, given, going_on=resume)
         best, seconds = fit(task, task.settings, folder, description=folder.name, resume=resume)
         return on_main(partial(_finish, folder, config, precision, task, best, seconds, given))
 
@@ -131,7 +131,7 @@ def select_student(
     """
     config = with_weights_hash(with_sources(config))
     task, given = _student_task(config, data, folder, teacher_folder, teacher_config)
-    _begin(folder, config, task, given)
+    _begin(folder, config, task, given, going_on=False)
     return fit(task, task.settings, folder, description=folder.name, on_evaluation=on_evaluation)[0]
 
 
@@ -170,6 +170,8 @@ def _student_task(
         if config.objective.unlabelled.labeller == "student":
             labeller = _ready_labeller(config, data, folder, teacher_folder, teacher_config)
         assert labeller is not None
+        precision = on_main(partial(precision_of, folder, config, device))
+        task.autocast = make_autocast(precision, device)
         answered = _answered(config, data, labeller.to(device), task)
         task.take_photos(answered.beside(task.photos))
     elif data.unlabelled is not None and config.objective.hybrid_until:
@@ -204,6 +206,11 @@ def _ready_labeller(
         )
     except Interrupted as stop:
         raise Interrupted(stop.stopped, option="") from stop
+    if on_main(labeller.manifest) != data.manifest:
+        raise UserError(
+            f"{labeller.path}: this labeller was trained on another split than {folder}, some "
+            "files are new, gone or changed; delete it, or restore the data"
+        )
     return cast(Student, load_run(labeller.path).model)
 
 
@@ -275,7 +282,7 @@ def train_teacher(
     with begun(folder, config, resume=resume, shared=shared) as (finished, going_on):
         if finished is not None:
             return finished
-        precision = _begin(folder, config, task)
+        precision = _begin(folder, config, task, going_on=going_on)
         best, seconds = fit(task, task.settings, folder, description=folder.name, resume=going_on)
         return on_main(partial(_finish, folder, config, precision, task, best, seconds))
 
@@ -288,6 +295,7 @@ def teacher_settings(config: Config) -> Config:
     """A teacher's settings: those that every method of a recipe shares."""
     train = TrainConfig(
         precision=config.train.precision,
+        cuda_graph=config.train.cuda_graph,
         device=config.train.device,
         checkpoint_minutes=config.train.checkpoint_minutes,
     )
@@ -376,30 +384,58 @@ def _begin(
     config: Config,
     task: StudentTask | TeacherTask,
     given: _Given = _Given(),
+    *,
+    going_on: bool,
 ) -> Precision:
     """Say in a run's folder what is trained; nothing that can be refused comes after it.
 
     Returns:
         The precision that is trained in.
+
+    Raises:
+        UserError: a run that goes on was begun on another split, with another teacher, or with
+            other answers on photos without labels.
     """
 
     def write() -> Precision:
-        precision = precision_of(folder, config, task.device)
         run, settings = RunFolder(folder), plain_settings(config)
+        given_to = {run.manifest_file: task.data.manifest.text()}
+        if given.teacher is not None and given.teacher.manifest is not None:
+            given_to[run.teacher_manifest_file] = given.teacher.manifest.text()
+        if given.answered is not None:
+            given_to[run.unlabelled_file] = given.answered.text(task.data.classes)
+        if given.backbone is not None:
+            given_to[run.pool_file] = given.backbone.pool.text()
+        if going_on:
+            _require_unchanged(run, given_to)
+        precision = precision_of(folder, config, task.device)
         write_text(run.precision_file, precision + "\n")
         write_text(run.config_file, yaml.safe_dump(settings, sort_keys=False))
-        task.data.manifest.write(run.manifest_file)
-        if given.teacher is not None and given.teacher.manifest is not None:
-            given.teacher.manifest.write(run.teacher_manifest_file)
-        if given.answered is not None:
-            write_text(run.unlabelled_file, given.answered.text(task.data.classes))
-        if given.backbone is not None:
-            given.backbone.pool.write(run.pool_file)
+        for path, text in given_to.items():
+            write_text(path, text)
         return precision
 
     precision = on_main(write)
     task.autocast = make_autocast(precision, task.device)
     return precision
+
+
+def _require_unchanged(run: RunFolder, given_to: dict[Path, str]) -> None:
+    """Refuse to go on with a run on anything but what it was begun on."""
+    what = {
+        run.manifest_file: "its split was another one: recordings or photos are new, gone or "
+        "changed; restore them",
+        run.teacher_manifest_file: "its teacher had seen other photos; restore that teacher",
+        run.unlabelled_file: "the answers on its photos without labels were others; go on with the "
+        "same photos and labeller on the same kind of processor",
+        run.pool_file: "its backbone had seen other photos; restore that backbone",
+    }
+    for path, text in given_to.items():
+        if path.exists() and path.read_bytes() != text.encode():
+            raise UserError(
+                f"{run.path}: cannot go on, for {what[path]}, or start again in another folder "
+                f"({path.name} tells what was seen)"
+            )
 
 
 def _finish(
