@@ -249,6 +249,17 @@ class RunFolder:
             ) from error
         return found
 
+    def energy(self) -> dict[str, Any]:
+        """What a study counted: a report of `spikebridge energy`, or why it is `missing`.
+
+        Empty where there is none that can be read.
+        """
+        try:
+            counted = json.loads(self.energy_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return counted if isinstance(counted, dict) else {}
+
     def file_from_here(self, name: str) -> str:
         """A file that the finished run names, as it is found from here.
 

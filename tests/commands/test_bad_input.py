@@ -215,6 +215,12 @@ def _train(recipe: Path, *more: str | Path) -> list[str | Path]:
         ({"student.tau": 0.5}, ("student.tau must be at least 1",)),
         ({"data.simulator": {"width": 2}}, ("simulator", "4×4")),
         ({"seed": -1}, ("seed must not be negative",)),
+        ({"seed": 2**63}, ("seed must be below 2^63",)),
+        ({"teacher.input_size": -3}, ("teacher.input_size must be at least 1",)),
+        ({"teacher.weight_decay": -1.0}, ("teacher.weight_decay must not be negative",)),
+        ({"train.warmup_epochs": float("inf")}, ("train.warmup_epochs must be a finite number",)),
+        ({"train.lr": 10**400}, ("train.lr must be a finite number",)),
+        ({"student.tau": float("nan")}, ("student.tau must be a finite number",)),
         ({"data.photo_views": {"crop": 0}}, ("data.photo_views.crop must be above 0",)),
         ({"data.photo_views": {"mixup": 0.4}}, ("photo_views.mixup must be true or false",)),
         (

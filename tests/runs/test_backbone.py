@@ -194,7 +194,9 @@ def test_what_its_teacher_saw_is_looked_at_from_any_folder(
 
 def test_photos_without_labels_are_learnt_from_by_embedding(teach, root, teacher, tmp_path):
     nameless = {"photos": [], "unlabelled": [str(root / "pool")], "learn": "embedding"}
-    refused(lambda: teach(tmp_path / "run", backbone=nameless), "small-cnn", "teacher.checkpoint")
+    for name in ("small-cnn", "resnet18"):  # Untrained, both.
+        own = {"backbone": nameless, "teacher": {"name": name}}
+        refused(lambda o=own: teach(tmp_path / "run", **o), name, "teacher.checkpoint")
     result = teach(tmp_path / "run", backbone=nameless, teacher={"checkpoint": str(teacher)})
     assert result["classes"] == []
     assert result["val_top1_is"] == "retrieval"

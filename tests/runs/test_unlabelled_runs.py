@@ -242,6 +242,7 @@ def test_of_one_label_a_class_the_teacher_takes_its_last_epoch(unlabelled, tmp_p
     teacher = json.loads((tmp_path / "teacher" / "result.json").read_text())
     assert (teacher["best_epoch"], teacher["val_top1"]) == (2, None)
     assert teacher["selected_on"] == "last epoch"
+    assert "teacher, 3/3, training photos " in capsys.readouterr().err
     assert audit(tmp_path / "teacher", Path(config.data.cache)).verdict == "clean"
     assert audit(tmp_path / "run", Path(config.data.cache)).verdict == "clean"
     (row,) = compare([tmp_path / "teacher"], "validation")

@@ -8,6 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import spikebridge.training.record
+from factories import refused
 from spikebridge.base.errors import UserError
 from spikebridge.training.packing import Packed, unpacked
 from spikebridge.training.record import Recorder
@@ -43,6 +44,19 @@ def test_a_resumed_log_forgets_what_came_after_the_checkpoint(tmp_path):
     resumed.write(record(1) | {"again": 1})
     resumed.close()
     assert lines(tmp_path) == [record(0), record(1) | {"again": 1}]
+
+
+def test_a_log_that_lost_its_end_is_refused(tmp_path):
+    """As after a power cut: the checkpoint is there, the last lines are not."""
+    recorder = Recorder(tmp_path)
+    for step in range(3):
+        recorder.write(record(step))
+    position = recorder.position()
+    recorder.close()
+    with open(tmp_path / "metrics.jsonl", "r+b") as file:
+        file.truncate(position - 30)
+    refused(lambda: Recorder(tmp_path, position, 3), "metrics.jsonl", "30 bytes are missing")
+    assert len((tmp_path / "metrics.jsonl").read_bytes()) == position - 30
 
 
 def computed(step, **losses):

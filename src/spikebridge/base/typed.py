@@ -75,8 +75,11 @@ def fitted(name: str, value: Any, kind: Any) -> Any:
             raise ValueError(f"{name} must be text, not {_shown(others[0])}{_QUOTES}")
         if origin is tuple and isinstance(read, list | tuple) and len(read) == len(parts):
             return tuple(fitted(name, one, part) for one, part in zip(read, parts, strict=True))
-        if kind is float and type(read) is int:
-            return float(read)
+        if kind is float and isinstance(read, int | float) and not isinstance(read, bool):
+            with suppress(OverflowError):
+                if math.isfinite(read):
+                    return float(read)
+            raise ValueError(f"{name} must be a finite number, not {_shown(value)}")
         if type(read) is (origin or kind) and origin in (None, dict):
             return read
     remedy = _QUOTES if origin is list else ""

@@ -153,6 +153,11 @@ class Manifest:
         return self.select("photo", "train", "source")
 
     @property
+    def tested(self) -> list[tuple[str, str, str]]:
+        """What names its test recordings, wherever they are kept, in manifest order."""
+        return [e.identity for e in self.select("recording", "test")]
+
+    @property
     def leaked_recordings(self) -> list[Entry]:
         """Test recordings whose own photo is a source, as far as pairs tell."""
         return self.shown_by(self.sources)

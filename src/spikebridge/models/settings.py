@@ -82,5 +82,10 @@ class TeacherConfig:
             self.epochs >= 1 and self.batch_size >= 1 and self.lr > 0,
             "teacher.epochs, batch_size and lr must be positive",
         )
+        require(self.weight_decay >= 0, "teacher.weight_decay must not be negative")
         require(self.width > 0, "teacher.width must be positive")
+        require(
+            self.input_size is None or self.input_size >= 1,
+            "teacher.input_size must be at least 1, or null",
+        )
         require(0 <= self.label_smoothing < 1, "teacher.label_smoothing must lie in [0, 1)")

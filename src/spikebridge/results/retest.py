@@ -7,7 +7,6 @@ from typing import Any
 
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import json_text, write_json
-from spikebridge.data.manifest import Manifest
 from spikebridge.data.prepared import prepare
 from spikebridge.data.settings import DataConfig
 from spikebridge.models.student import Student
@@ -40,7 +39,7 @@ def retest(folder: Path, name: str, data: DataConfig) -> dict[str, Any]:
     run = RunFolder(folder)
     here = run.data_from_here(dataclasses.replace(data, unlabelled=None))
     there = prepare(here, trained.config.seed)
-    if _tested(there.manifest) != _tested(run.manifest()):
+    if there.manifest.tested != run.manifest().tested:
         raise UserError(
             f"{folder}: under {name!r} other recordings are tested than those of this run; change "
             "only how recordings are made or framed"
@@ -67,7 +66,3 @@ def read_retest(folder: Path, name: str, data: DataConfig) -> dict[str, Any] | N
 
 def _settings(data: DataConfig) -> Any:
     return json.loads(json_text(dataclasses.asdict(data)))
-
-
-def _tested(manifest: Manifest) -> list[tuple[str, str, str]]:
-    return [entry.identity for entry in manifest.select("recording", "test")]

@@ -13,7 +13,7 @@ from spikebridge.base.console import console
 from spikebridge.base.devices import pick_device
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import expand_path, file_sha256, write_json, write_text
-from spikebridge.base.hooks import with_sources
+from spikebridge.base.hooks import is_hook, with_sources
 from spikebridge.data.collection import cache_folder
 from spikebridge.data.feed.sets import PhotoSet
 from spikebridge.data.manifest import Manifest
@@ -158,11 +158,11 @@ def _embedding_teacher(config: Config) -> tuple[Teacher, Manifest | None, list[s
     """Who embeds the photos, what it was trained on, and what nobody can tell of that."""
     given = config.teacher
     if given.checkpoint is None:
-        if given.name == "small-cnn":
+        if not (given.name == "efficientnet-lite0" or given.weights or is_hook(given.name)):
             raise UserError(
-                "backbone.learn embedding needs a trained teacher, and small-cnn has no weights of "
-                "its own; set teacher.checkpoint to a teacher's run, or teacher.name to "
-                "efficientnet-lite0"
+                f"backbone.learn {config.backbone.learn} needs a trained teacher, and {given.name} "
+                "has no weights of its own; set teacher.checkpoint to a teacher's run, "
+                "teacher.weights to a file of timm's, or teacher.name to efficientnet-lite0"
             )
         doubts = [] if given.weights is None else teacher_doubts(Manifest(()), *_started(config))
         return build_teacher(given, 1).eval(), None, doubts

@@ -74,7 +74,7 @@ class Job:
                 )
         for name, data in self.evaluate_at:
             retest(self.folder, name, data)
-        if self.energy and not RunFolder(self.folder).energy_file.exists():
+        if self.energy and "student" not in RunFolder(self.folder).energy():
             _count_energy(self)
 
     @property
@@ -98,6 +98,7 @@ def data_of(job: Job) -> PreparedData:
 
 
 def _count_energy(job: Job) -> None:
+    """Count, or note why that cannot be done; then the next call counts again."""
     teacher = job.teacher.folder if job.teacher else None
     try:
         report = energy_of_run(job.folder, limit=_COUNTED, teacher_folder=teacher).as_json()
@@ -147,7 +148,7 @@ def is_complete(job: Job) -> bool:
         UserError: as `is_finished`.
     """
     retested = (read_retest(job.folder, *change) is not None for change in job.evaluate_at)
-    counted = not job.energy or RunFolder(job.folder).energy_file.exists()
+    counted = not job.energy or "student" in RunFolder(job.folder).energy()
     return is_finished(job) and counted and all(retested)
 
 

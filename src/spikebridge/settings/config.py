@@ -34,6 +34,7 @@ class Config:
     def __post_init__(self) -> None:
         require_plain_parts(self)
         require(self.seed >= 0, "seed must not be negative")
+        require(self.seed < 2**63, "seed must be below 2^63")
         views, hybrid = self.data.photo_views, self.objective.hybrid_until
         require(
             not views.given or self.data.source.in_step or not self.needs_simulated_source,

@@ -29,6 +29,7 @@ from spikebridge.base.distributed import (
 )
 from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.ckd.result import StepResult
+from spikebridge.data.manifest import LAST_EPOCH
 from spikebridge.run_folder import RunFolder
 from spikebridge.training.ahead import Ahead
 from spikebridge.training.allocator import keep_freed_memory
@@ -222,6 +223,8 @@ class _Training:
         """What the progress says of the kept epoch; nothing before the first evaluation."""
         if self.best.epoch < 0:
             return ""
+        if self.task.selecting == LAST_EPOCH:
+            return f"training photos {self.best.top1:.1f} %"
         kept = f"{self.task.selecting} {self.best.top1:.1f} %"
         return f"best {kept}" if self.task.selects else kept
 

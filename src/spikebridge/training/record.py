@@ -34,6 +34,12 @@ class Recorder:
         self._held: list[tuple[dict[str, Any], Packed | None]] = []
         with self._refusing_failures():
             self._file = open(self._path, "ab")  # noqa: SIM115
+            if (there := self._file.tell()) < position:
+                self._file.close()
+                raise UserError(
+                    f"{self._path}: {position - there} bytes are missing of what the checkpoint "
+                    "counts on, after a reboot perhaps; delete the run's folder and start again"
+                )
             self._file.truncate(position)
             self._file.seek(0, os.SEEK_END)
             self._board = SummaryWriter(folder / "tensorboard", purge_step=step if step else None)
@@ -68,8 +74,10 @@ class Recorder:
             self._file.flush()
 
     def position(self) -> int:
-        """Length of the file in bytes with everything written."""
+        """Length of the file in bytes with everything written, to the disk too."""
         self.flush()
+        with self._refusing_failures():
+            os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self) -> None:

@@ -174,5 +174,6 @@ def test_mistakes_about_the_cluster_are_one_line(make_study, tmp_path, monkeypat
 
     refused(run("local", "timeout_min"), "--slurm takes KEY=VALUE", "'timeout_min'")
     refused(run("local", "no_such=1"), "--executor local", "no_such")
+    refused(run("local", "no_such=a: b: c"), "--executor local", "no_such")
     monkeypatch.setitem(sys.modules, "submitit", None)
     refused(run("slurm"), "pip install 'submitit>=1.5'")

@@ -162,6 +162,13 @@ def test_mistakes_are_one_line_that_names_them(write_study, changes, words):
     refused(lambda: read_study(write_study(**changes)), *words)
 
 
+def test_arms_may_be_named_by_what_yaml_takes_for_numbers_or_truth_values(write_study):
+    arms = {10: {"method": "scratch"}, True: {"method": "ckd"}}
+    study = read_study(write_study(arms=arms, against=[10, True]))
+    assert tuple(study.arms) == study.against == ("10", "True")
+    assert read_study(write_study(arms=arms, against=["10"])).against == ("10",)
+
+
 def test_missing_and_broken_files_are_one_line(tmp_path):
     refused(lambda: read_study(tmp_path / "none.yaml"), "none.yaml", "no such study file")
     (tmp_path / "broken.yaml").write_text("title: [")

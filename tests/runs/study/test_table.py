@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from factories import refused
+from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.runs.study import curves
 from spikebridge.runs.study.figures import arm_styles, write_figures
 from spikebridge.runs.study.hard import as_csv, read_tested
@@ -87,6 +88,46 @@ def test_differences_are_of_common_seeds_only(made):
     assert paired.seeds == (0, 2)
     assert paired.by_seed == (20.0, 23.0)
     assert rows[2].seeds == (0, 2)
+
+
+def test_runs_with_other_test_recordings_are_not_compared(made, tmp_path):
+    """Recordings that are added between two calls of a study have the split drawn otherwise."""
+    study, _, _ = made({"ckd": CKD, "scratch": SCRATCH})
+    recordings = [
+        Entry("recording", f"{n}.bin", "cup", 0, str(n), f"cup/{n}", "test", f"{n:064d}")
+        for n in range(3)
+    ]
+    photo = Entry("photo", "p.png", "cup", 0, "p", "", "train", "f" * 64)
+    splits = {
+        "as they were": Manifest(tuple(recordings)),
+        "other photos": Manifest((*recordings, photo)),
+        "other recordings": Manifest(tuple(recordings[1:])),
+    }
+    planned = plan(study, tmp_path / "out")
+    for one in planned:
+        changed = {("ckd", 0): "other photos", ("ckd", 1): "other recordings"}
+        split = splits[changed.get((one.arm, one.seed), "as they were")]
+        split.write(one.job.folder / "manifest.csv")
+        file = one.job.folder / "result.json"
+        file.write_text(
+            json.dumps(json.loads(file.read_text()) | {"manifest_sha256": split.sha256})
+        )
+    rows = make_rows(study, read_outcomes(planned, {}))
+    (paired,) = rows[2].paired
+    assert paired.seeds == (0, 2)
+    page = table(study, rows).markdown()
+    assert "Not compared, for their test recordings differ: ckd and scratch, seed 1." in page
+
+
+def test_energy_that_could_not_be_counted_is_said_and_averages_nothing(made, tmp_path):
+    study, _, _ = made({"ckd": CKD, "scratch": SCRATCH})
+    planned = plan(study, tmp_path / "out")
+    one = next(p for p in planned if (p.arm, p.seed) == ("ckd", 1))
+    (one.job.folder / "energy.json").write_text('{"missing": "photos: no such folder"}')
+    rows = make_rows(study, read_outcomes(planned, {}))
+    assert rows[1].energy_nj == 2000
+    assert math.isnan(rows[2].energy_nj)
+    assert "Energy of ckd was not counted: photos: no such folder" in table(study, rows).markdown()
 
 
 def test_equal_differences_have_no_p(made):

@@ -20,11 +20,11 @@ import held
 from factories import refused
 from spikebridge.base.errors import UserError
 from spikebridge.cli import main
-from spikebridge.data.manifest import Manifest
+from spikebridge.data.manifest import Entry, Manifest
 from spikebridge.runs.queue import Job, data_of
 from spikebridge.runs.sweep.run import run_sweep
 from spikebridge.runs.sweep.spec import read_sweep
-from spikebridge.runs.sweep.storage import STORAGE, distribution, opened
+from spikebridge.runs.sweep.storage import STORAGE, distribution, opened, require_same_data
 from spikebridge.runs.sweep.trial import without_test
 from spikebridge.runs.sweep.trials import Trials
 from spikebridge.runs.sweep.write import importance
@@ -35,6 +35,21 @@ from spikebridge.training import tasks
 def table(out):
     with open(out / "trials.csv", newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+def test_a_sweep_does_not_go_on_where_other_recordings_validate(tmp_path):
+    def split(*numbers):
+        return Manifest(tuple(
+            Entry("recording", f"{n}.bin", "cup", 0, str(n), "", "validation", f"{n:064d}")
+            for n in numbers
+        ))  # fmt: skip
+
+    with opened(tmp_path, 4) as (study, _):
+        for seed, numbers in ((0, (1, 2)), (1, (3, 4)), (0, (1, 2))):
+            require_same_data(study, seed, split(*numbers), tmp_path / "trials/0000")
+    with opened(tmp_path, 4) as (study, _):
+        act = lambda: require_same_data(study, 0, split(1, 3), tmp_path / "trials/0001")  # noqa: E731
+        refused(act, "trials/0001", "validate seed 0", "--out")
 
 
 def test_command_searches_without_seeing_a_test_recording(

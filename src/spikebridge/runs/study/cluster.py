@@ -102,4 +102,7 @@ def _parameter(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not (equals and key):
         raise UserError(f"--slurm takes KEY=VALUE such as slurm_partition=gpu, got {text!r}")
-    return key, yaml.safe_load(value)
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        return key, value

@@ -100,6 +100,7 @@ def read_study(path: Path) -> Study:
     known = [field.name for field in fields(Study) if field.name not in ("name", "text")]
     required = ("recipes", "seeds", "arms")
     given, text = read_keys(path, "study", known, required, "studies/quick.yaml")
+    arms = _settings_by_name(path, "arms", given["arms"])
     study = Study(
         name=name_of(path, path.stem, "file name"),
         title=str(given.get("title", path.stem)),
@@ -107,8 +108,8 @@ def read_study(path: Path) -> Study:
         settings=settings_of(path, "settings", given.get("settings")),
         seeds=seeds_of(path, given["seeds"]),
         labelled_per_class=_budgets(path, given.get("labelled_per_class", [None])),
-        arms=_settings_by_name(path, "arms", given["arms"]),
-        against=_against(path, given.get("against", []), given["arms"]),
+        arms=arms,
+        against=_against(path, given.get("against", []), arms),
         evaluate_at=_settings_by_name(path, "evaluate_at", given.get("evaluate_at", {})),
         text=text,
     )
@@ -231,10 +232,10 @@ def _budgets(path: Path, given: Any) -> tuple[Budget, ...]:
 
 
 def _against(path: Path, given: Any, arms: Any) -> tuple[str, ...]:
-    names = given if isinstance(given, list) else [given]
+    names = [str(name) for name in (given if isinstance(given, list) else [given])]
     for name in names:
         if name not in arms:
-            raise UserError(f"{path}: against names no arm: {name}{near(str(name), arms)}")
+            raise UserError(f"{path}: against names no arm: {name}{near(name, arms)}")
     return tuple(dict.fromkeys(names))
 
 

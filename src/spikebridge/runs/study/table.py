@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,19 @@ class Outcome:
     """None where it is finished."""
     result: dict[str, Any] = field(default_factory=dict)
     """What ``result.json`` holds."""
-    energy_nj: float = math.nan
-    """Energy of one recording in nanojoules."""
+    energy: dict[str, Any] = field(default_factory=dict)
+    """What ``energy.json`` holds."""
     labelled: tuple[int, int] | None = None
     """Fewest and most labelled recordings of a class, where a manifest split; else None."""
+    tests: str = ""
+    """Equal for runs with the same test recordings."""
+
+    @property
+    def energy_nj(self) -> float:
+        """Energy of one recording in nanojoules; NaN where it was not counted."""
+        with suppress(KeyError, TypeError, ValueError):
+            return float(self.energy["student"]["nj"])
+        return math.nan
 
     @property
     def proved(self) -> bool:
@@ -81,6 +91,10 @@ class ArmRow:
     """Whether each finished seed's protocol is, as far as the runs say."""
     marks: tuple[str, ...] = ()
     """What `marks_of` says of the runs."""
+    uncounted: str | None = None
+    """Why some run's energy could not be counted."""
+    unlike: tuple[tuple[str, int], ...] = ()
+    """Arm and seed of runs that it is not compared with, for they have other test recordings."""
 
     @property
     def mean(self) -> float:
@@ -105,7 +119,7 @@ def read_outcomes(planned: Sequence[Planned], failures: dict[Path, str]) -> list
         planned: The runs.
         failures: Why runs failed, by folder.
     """
-    found = []
+    found, known = [], {}
     for one in planned:
         job = one.job
         failure, result, labelled = failures.get(job.folder), {}, None
@@ -118,9 +132,20 @@ def read_outcomes(planned: Sequence[Planned], failures: dict[Path, str]) -> list
                 failure = failure or NOT_RUN
         except UserError as error:
             failure = failure or str(error)
-        energy = _energy(job.folder) if result else math.nan
-        found.append(Outcome(one, failure, result, energy, labelled))
+        counted = RunFolder(job.folder).energy() if result else {}
+        tests = _tests(job.folder, result, known) if result else ""
+        found.append(Outcome(one, failure, result, counted, labelled, tests))
     return found
+
+
+def _tests(folder: Path, result: dict[str, Any], known: dict[str, str]) -> str:
+    """What is equal for runs with the same test recordings; known by the manifest's hash."""
+    manifest = str(result.get("manifest_sha256"))
+    if manifest not in known:
+        known[manifest] = manifest
+        with suppress(UserError):
+            known[manifest] = json.dumps(sorted(RunFolder(folder).manifest().tested))
+    return known[manifest]
 
 
 def make_rows(study: Study, outcomes: Sequence[Outcome]) -> list[ArmRow]:
@@ -150,8 +175,12 @@ def _row(
     recipe, budget, tested_on, arm = place
     top1 = _top1(members, tested_on)
     failures = [(m.planned.seed, m.failure) for m in members if m.failure is not None]
-    differences = []
+    differences, unlike = [], []
+    tests = {m.planned.seed: m.tests for m in members if m.result}
     for against, others in baselines.items():
+        theirs = {o.planned.seed: o.tests for o in others if o.result}
+        unlike += [(against, s) for s in tests if s in theirs and tests[s] != theirs[s]]
+        others = [o for o in others if (against, o.planned.seed) not in unlike]
         unproved = {m.planned.seed for m in (*members, *others) if not m.proved}
         found = paired(against, top1, _top1(others, tested_on), unproved)
         if found and against != arm and members[0].planned.job.kind == "student":
@@ -171,9 +200,11 @@ def _row(
         tuple(differences),
         _mean([m.result["seconds"] for m in done if tested_on is None]),
         _mean([m.spikes(tested_on) for m in done]),
-        _mean([m.energy_nj for m in done if tested_on is None]),
+        _mean([m.energy_nj for m in done if tested_on is None], of_all=True),
         tuple(m.proved for m in members if m.planned.seed in top1),
         next((marks_of(m.result) for m in done), ()),
+        next((str(m.energy["missing"]) for m in done if "missing" in m.energy), None),
+        tuple(unlike) if members[0].planned.job.kind == "student" else (),
     )
 
 
@@ -183,14 +214,9 @@ def _top1(members: Sequence[Outcome], tested_on: str | None) -> dict[int, float]
     return {seed: result["test_top1"] for seed, result in tested.items() if result}
 
 
-def _energy(folder: Path) -> float:
-    try:
-        counted = json.loads(RunFolder(folder).energy_file.read_text(encoding="utf-8"))
-        return float(counted["student"]["nj"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return math.nan
-
-
-def _mean(values: Sequence[float]) -> float:
+def _mean(values: Sequence[float], *, of_all: bool = False) -> float:
+    """Of the values that are known, or NaN; of all of them: NaN where one is not known."""
     known = [value for value in values if not math.isnan(value)]
-    return math.fsum(known) / len(known) if known else math.nan
+    if not known or (of_all and len(known) < len(values)):
+        return math.nan
+    return math.fsum(known) / len(known)

@@ -101,10 +101,19 @@ def table(study: Study, rows: Sequence[ArmRow], tested: Sequence[Tested] = ()) -
             "Differences are paired by seed, on the same split; p of a paired t-test, not "
             "corrected for the number of comparisons."
         )
+    if unlike := [f"{row.arm} and {arm}, seed {s}" for row in rows for arm, s in row.unlike]:
+        notes.append(
+            f"Not compared, for their test recordings differ: {'; '.join(dict.fromkeys(unlike))}."
+        )
     if spiking:
         notes.append("Spikes: per neuron and time step, mean over layers.")
     if counted:
         notes.append("Energy per recording by `spikebridge energy`.")
+    notes += [
+        f"Energy of {row.arm} was not counted: {row.uncounted}; repeat the command."
+        for row in rows
+        if row.uncounted is not None and row.tested_on is None
+    ]
     if hard := never_right(tested):
         notes.append(hard)
     if not all(all(row.proved) for row in rows):

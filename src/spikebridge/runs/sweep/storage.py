@@ -21,6 +21,7 @@ from sqlalchemy.pool import NullPool
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import json_text
 from spikebridge.base.locks import locked
+from spikebridge.data.manifest import Manifest
 from spikebridge.runs.sweep.space import Setting
 from spikebridge.runs.sweep.spec import Sweep
 
@@ -88,6 +89,24 @@ def require_same(study: optuna.Study, sweep: Sweep, folder: Path) -> None:
         raise UserError(
             f"{folder}: holds a sweep of something else ({name} is {was} there and {now} here); "
             "choose another --out or delete this one"
+        )
+
+
+def require_same_data(study: optuna.Study, seed: int, split: Manifest, folder: Path) -> None:
+    """Note what validates in a sweep's first trial; refuse other recordings later.
+
+    Raises:
+        UserError: the trial is not to be compared with those before it.
+    """
+    validates = split.used("recording", "validation")
+    name, here = f"validates {seed}", [list(e.identity) for e in validates]
+    there = study.user_attrs.get(name)
+    if there is None:
+        study.set_user_attr(name, here)
+    elif there != here:
+        raise UserError(
+            f"{folder}: other recordings validate seed {seed} than in the trials before, for some "
+            "are new, gone or changed; restore them, or choose another --out"
         )
 
 

@@ -16,7 +16,7 @@ from spikebridge.data.manifest import MARKS
 from spikebridge.data.prepared import PreparedData
 from spikebridge.run_folder import RunFolder
 from spikebridge.runs.queue import Job, data_of
-from spikebridge.runs.sweep.storage import opened, stored_trial
+from spikebridge.runs.sweep.storage import opened, require_same_data, stored_trial
 from spikebridge.runs.train import select_student
 from spikebridge.training.evaluate import Evaluation
 from spikebridge.training.loop import Best
@@ -56,6 +56,7 @@ class TrialJob(Job):
             found: list[Best] = []
             with suppress(TrialPruned):
                 for place, run in enumerate(self.runs):
+                    require_same_data(study, run.config.seed, data_of(run).manifest, self.folder)
                     found.append(_select(run, judge if place == 0 else None))
             value = mean(best.top1 for best in found) if found else None
             notes = {
