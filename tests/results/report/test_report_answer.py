@@ -92,6 +92,19 @@ def test_unlike_settings_splits_and_protocols_are_told(make_run: MakeRun, report
     assert "ckd: selected on test, sources show test recordings (protocol published), so" in html
 
 
+def test_a_camera_of_the_sources_that_one_run_sets_is_told(make_run: MakeRun) -> None:
+    plain_run = make_run("scratch", 0, 70.0)
+    camera = {"data": {"source": {"simulator": {"pos_threshold": 0.8}}}}
+    changed = make_run("ckd", 0, 75.0, changes=camera)
+    name = "data.source.simulator.pos_threshold"
+    for made, told in (
+        ([plain_run, changed], f"scratch: {name} 0.8 instead of None."),
+        ([changed, plain_run], f"ckd: {name} None instead of 0.8."),
+    ):
+        [found] = caveats([read_run(run) for run in made])
+        assert found.endswith(f"other settings than {told}")
+
+
 def test_classes_without_photos_are_told(make_run: MakeRun, report: Report) -> None:
     made = [make_run(method, 0, 70.0) for method in ("scratch", "ckd")]
     assert "Without photos" not in report(made)

@@ -161,9 +161,15 @@ def _different_settings(runs: Sequence[Run]) -> list[str]:
     for run in students:
         reference, own = _compared(students[0]), _compared(run)
         switches = _switches(students[0].method) | _switches(run.method)
-        names = [name for name in own if own[name] != reference[name] and name not in switches]
-        if names:
-            found[run.name] = ", ".join(f"{n} {own[n]} instead of {reference[n]}" for n in names)
+        # A setting that is a mapping in one run may be null in the other, under another name.
+        pairs = {name: (own.get(name), reference.get(name)) for name in {**reference, **own}}
+        differing = [
+            f"{name} {value} instead of {other}"
+            for name, (value, other) in pairs.items()
+            if value != other and name not in switches
+        ]
+        if differing:
+            found[run.name] = ", ".join(differing)
     return [
         f"{name} was trained with other settings than {students[0].name}: {names}."
         for name, names in found.items()
