@@ -2,15 +2,17 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from factories import files_in, packed, png_bytes
+from factories import files_in, packed, png_bytes, refused
 from spikebridge.cli import main
 from spikebridge.data.check import ClassReport, Report, Tally, check
 from spikebridge.data.check_page import check_page
 from spikebridge.data.datasets import DATASETS
+from spikebridge.data.datasets.catalog import open_collection
 from spikebridge.data.settings import DataConfig
 
 
@@ -255,6 +257,26 @@ def test_a_sensor_that_is_told(folders: Path) -> None:
     (folders / "events/cup/1.bin").write_bytes(packed([(250, 2, 3, 1)]))
     assert _run(*_words(folders)) == 2
     assert _run(*_words(folders), "--sensor", 256, 256) == 0
+
+
+def test_a_sensor_that_training_would_ask_for(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "t,x,y,p\n1,4,5,1\n9,7,2,0\n"
+    (folders / "events/cup/1.bin").unlink()
+    (folders / "events/cup/1.csv").write_text(text)
+    report = _check(folders)
+    assert _said(report) == [("warning", "sensor", "recording", "")]
+    assert "sensor that nothing tells" in check_page(report)
+    config = DataConfig("folders", str(folders / "events"), str(folders / "photos"))
+    refused(lambda: open_collection(config), "data.sensor is not set", ".csv")
+    for told in (replace(config, sensor=(240, 180)), replace(config, extent="recording")):
+        assert check(told).findings == []
+        open_collection(told)
+    assert _run(*_words(folders)) == 0
+    said = capsys.readouterr().out
+    assert "training refuses them unless --sensor is set, or data.extent is recording" in said
+    assert "8 pairs; 1 warning" in said
 
 
 def test_its_words_name_its_own_options(

@@ -12,6 +12,7 @@ from spikebridge.base.files import file_sha256, is_named, not_named
 from spikebridge.data.collection import PhotoReader
 from spikebridge.data.datasets import DATASETS, Dataset, Finding, Found, Listing
 from spikebridge.data.datasets.dataset import Kind, Trouble
+from spikebridge.data.datasets.folders import untold_sensor
 from spikebridge.data.datasets.pairing import (
     compare_classes,
     known_pairs,
@@ -139,8 +140,10 @@ def check(config: DataConfig) -> Report:
         known, _, paired = known_pairs(dataset, recordings, photos)
         findings += _pairing_findings(dataset, paired, known, photos)
     findings += _missing(dataset, recordings, config.exclude)
-    if not dataset.published and config.split.group is None:
-        findings += _series(recordings)
+    if not dataset.published:
+        findings += _sensor(config, recordings)
+        if config.split.group is None:
+            findings += _series(recordings)
     sensor = config.sensor or dataset.sensor
     reader = PhotoReader()
     findings += _read_all(
@@ -228,6 +231,16 @@ def _alone(listing: Listing, others: Listing) -> Iterator[tuple[str, Found]]:
     for name, found in listing.classes.items():
         if others.classes.get(name):
             yield from ((name, one) for one in found if one.pair not in pairs)
+
+
+def _sensor(config: DataConfig, recordings: Listing) -> Iterator[Finding]:
+    """Recordings that need not tell the sensor, where it is not set."""
+    if suffix := untold_sensor(config, recordings):
+        message = (
+            f"{recordings.root}: {suffix} recordings need not tell the camera's width and height; "
+            "training refuses them unless data.sensor is set, or data.extent is recording"
+        )
+        yield Finding("warning", "sensor", "recording", "", message)
 
 
 def _series(recordings: Listing) -> Iterator[Finding]:

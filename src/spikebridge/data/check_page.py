@@ -21,6 +21,7 @@ _HEADINGS = {
     "left out": "that are left out",
     "out of order": "with events out of order",
     "series": "that look like series",
+    "sensor": "of a sensor that nothing tells",
 }
 
 

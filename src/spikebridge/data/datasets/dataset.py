@@ -17,6 +17,7 @@ Trouble = Literal[
     "left out",
     "out of order",
     "series",
+    "sensor",
 ]
 Severity = Literal["error", "warning", "note"]
 

@@ -46,15 +46,24 @@ def sensor_of(config: DataConfig, recordings: Listing) -> tuple[int, int] | None
     """
     if config.sensor:
         return config.sensor
-    files = [one.file for found in recordings.classes.values() for one in found]
-    suffixes = {Path(file).suffix.lower() for file in files}
-    untold = sorted(suffixes.intersection(_UNTOLD_SENSOR))
-    if untold and config.extent == "sensor":
+    if suffix := untold_sensor(config, recordings):
         raise UserError(
-            f"data.sensor is not set, and {untold[0]} recordings need not tell it "
+            f"data.sensor is not set, and {suffix} recordings need not tell it "
             f"({recordings.root}); set the camera's width and height: data.sensor [346, 260], say"
         )
-    return _BIN_SENSOR if suffixes <= {".bin"} else None
+    return _BIN_SENSOR if _suffixes(recordings) <= {".bin"} else None
+
+
+def untold_sensor(config: DataConfig, recordings: Listing) -> str | None:
+    """A format here that need not tell the sensor, where that is needed and not set; else None."""
+    untold = _suffixes(recordings).intersection(_UNTOLD_SENSOR)
+    needed = config.sensor is None and config.extent == "sensor"
+    return min(untold) if needed and untold else None
+
+
+def _suffixes(recordings: Listing) -> set[str]:
+    files = [one.file for found in recordings.classes.values() for one in found]
+    return {Path(file).suffix.lower() for file in files}
 
 
 def with_simulated_events(config: DataConfig) -> DataConfig:
