@@ -1,5 +1,7 @@
 """Small recordings, photos and data sets that tests make."""
 
+import builtins
+import errno
 import io
 import os
 import struct
@@ -40,6 +42,26 @@ def refused(act: Any, *words: Any) -> str:
     for word in words:
         assert str(word) in line
     return line
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """Let a file, or a folder and what is in it, be unreadable: also for root, who reads all."""
+    forbidden = os.path.abspath(place)
+
+    def refusing(function: Any, below_only: bool = False) -> Any:
+        def call(path: Any = ".", *arguments: Any, **options: Any) -> Any:
+            if isinstance(path, str | os.PathLike):
+                full = os.path.abspath(path)
+                at = full == forbidden and not below_only
+                if at or full.startswith(forbidden + os.sep):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+            return function(path, *arguments, **options)
+
+        return call
+
+    for module, name in ((builtins, "open"), (io, "open"), (os, "listdir"), (os, "scandir")):
+        monkeypatch.setattr(module, name, refusing(getattr(module, name)))
+    monkeypatch.setattr(os, "stat", refusing(os.stat, below_only=True))
 
 
 def as_events(

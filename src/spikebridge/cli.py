@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from spikebridge.base.errors import Interrupted, UserError, gpu_is_full
+from spikebridge.base.errors import Interrupted, UserError, gpu_is_full, system_refused
 from spikebridge.base.typed import did_you_mean, fitted
 from spikebridge.commands import COMMANDS, Commands
 
@@ -58,6 +58,8 @@ def main(
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return _complain(str(system_refused(error)), 2)
 
 
 def _out_of_memory() -> Any:

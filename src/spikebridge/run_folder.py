@@ -3,13 +3,14 @@
 import csv
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from spikebridge.base.errors import UserError
+from spikebridge.base.errors import UserError, reading_failed
 from spikebridge.base.files import expand_path
 from spikebridge.data.collection import file_from
 from spikebridge.data.manifest import Manifest
@@ -137,21 +138,28 @@ class RunFolder:
         """Whether there is something to go on with."""
         return self.checkpoint_file.exists() and not self.is_finished
 
-    def result(self) -> dict[str, Any]:
+    def result(self, keys: Sequence[str] = ()) -> dict[str, Any]:
         """Read the result.
 
+        Args:
+            keys: What it must hold.
+
         Raises:
-            UserError: no finished run there, or a damaged one.
+            UserError: no finished run there, one that cannot be read, or a damaged one.
         """
         try:
             result = json.loads(self.result_file.read_text(encoding="utf-8"))
             if not isinstance(result, dict):
                 raise ValueError("not an object")
-            return result
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(f"{self.path}: no finished run; train it first") from error
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise reading_failed(self.result_file, error) from error
+        except ValueError as error:
             raise UserError(f"{self.result_file}: damaged; train the run again") from error
+        if missing := [key for key in keys if key not in result]:
+            raise UserError(f"{self.result_file}: lacks {missing[0]!r}; train the run again")
+        return result
 
     def require_network(self) -> None:
         """Refuse a backbone's run, which classifies nothing.
@@ -169,7 +177,7 @@ class RunFolder:
         """Read the settings as they were written; one that was added since is not there.
 
         Raises:
-            UserError: they are missing or damaged.
+            UserError: they are missing, cannot be read or are damaged.
         """
         try:
             settings = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
@@ -180,7 +188,9 @@ class RunFolder:
             raise UserError(
                 f"{self.config_file}: missing; restore it or train the run again"
             ) from error
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except OSError as error:
+            raise reading_failed(self.config_file, error) from error
+        except (ValueError, yaml.YAMLError) as error:
             raise UserError(
                 f"{self.config_file}: damaged; restore it or train the run again"
             ) from error
@@ -214,11 +224,13 @@ class RunFolder:
         """Read the records of one kind: `step`, `eval` or, with `train.read_test`, `test`.
 
         Raises:
-            UserError: they are missing or damaged.
+            UserError: they are missing, cannot be read or are damaged.
         """
         try:
             lines = self.metrics_file.read_text(encoding="utf-8").splitlines()
             return [record for record in map(json.loads, lines) if record["kind"] == kind]
+        except PermissionError as error:
+            raise reading_failed(self.metrics_file, error) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{self.metrics_file}: missing or damaged; train the run again"
@@ -228,7 +240,7 @@ class RunFolder:
         """Read what a run of so many classes said of its test samples.
 
         Raises:
-            UserError: it is missing or damaged.
+            UserError: it is missing, cannot be read or is damaged.
         """
         try:
             with open(self.predictions_file, encoding="utf-8", newline="") as stream:
@@ -243,6 +255,8 @@ class RunFolder:
                 ]
             if not all(0 <= i < classes for p in found for i in (p.label, p.prediction)):
                 raise ValueError("a class that the run does not have")
+        except PermissionError as error:
+            raise reading_failed(self.predictions_file, error) from error
         except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
             raise UserError(
                 f"{self.predictions_file}: missing or damaged; train the run again"

@@ -1,5 +1,6 @@
 """Bad input through the command: one line that names it, exit code 2, nothing half-written."""
 
+import errno
 import io
 import json
 import os
@@ -16,10 +17,12 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from factories import packed, photo_folder, tiny_recipe
+from factories import forbid, packed, photo_folder, refused, tiny_recipe
 from spikebridge.cli import main
+from spikebridge.data.pool import Pool
 from spikebridge.data.simulation.simulate import Simulator
 from spikebridge.data.simulation.twins import simulate_folder
+from spikebridge.training.checkpoint import load_checkpoint
 
 SIMULATOR = {"width": 16, "height": 16, "frames": 12, "amplitude": 3.0}
 
@@ -188,6 +191,64 @@ def test_as_a_program_it_exits_with_2_and_one_line(tmp_path: Path) -> None:
     assert done.stderr.startswith("spikebridge: error: nosuch: no such recipe")
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["prepare", "digits", "--jobs", "-1"],
+        ["prepare", "digits", "--jobs", "0"],
+        ["demo", "--jobs", "0"],
+        ["study", "studies/published.yaml", "--jobs", "0"],
+        ["study", "studies/published.yaml", "--jobs", "0", "--executor", "local"],
+        ["sweep", "studies/sweep-digits.yaml", "--jobs", "0"],
+        ["simulate", "--photos", "a", "--out", "b", "--jobs", "0"],
+    ],
+    ids=" ".join,
+)
+def test_a_number_of_processes_that_is_none(
+    refuse: Refuse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    studies = Path(__file__).parents[2] / "studies"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "studies").symlink_to(studies)
+    number = arguments[arguments.index("--jobs") + 1]
+    _holds(refuse(*arguments), f"--jobs must be at least 1, got {number}")
+
+
+def test_a_sensor_without_pixels(refuse: Refuse) -> None:
+    line = refuse("data", "check", "folders", "--sensor", "0", "0")
+    assert line == "spikebridge: error: --sensor must be positive"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.EIO, "Input/output error", "a.csv"), "a.csv: Input/output error; check the"),
+        (PermissionError(errno.EACCES, "Denied", b"a\xff"), "Denied; check its permissions"),
+        (OSError(errno.ENOSPC, "No space left on device"), "(No space left on device); free some"),
+        (TimeoutError("timed out"), "(timed out); repeat the command"),
+        (ConnectionError(), "(ConnectionError); repeat the command"),
+    ],
+)
+def test_what_the_system_refuses(
+    refuse: Refuse, monkeypatch: pytest.MonkeyPatch, error: OSError, line: str
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("spikebridge.results.compare.compare", fail)
+    _holds(refuse("compare", "run"), line)
+
+
+def test_a_reader_that_has_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("spikebridge.results.compare.compare", fail)
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
+    monkeypatch.setattr(sys.stdout, "fileno", lambda: 1, raising=False)
+    assert main(["compare", "run"]) == 0
 
 
 # Recipes -----------------------------------------------------------------------------------------
@@ -379,6 +440,72 @@ def test_prediction_of_bad_files(refuse: Refuse, run: Path, tmp_path: Path) -> N
     _holds(refuse("predict", run, file.with_suffix(".avi")), "unknown event format")
 
 
+@pytest.mark.parametrize(
+    "command", ["evaluate", "energy", "audit", "compare", "report", "export --to onnx", "predict"]
+)
+def test_a_run_that_may_not_be_read(
+    refuse: Refuse, run: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*command.split(), run, *(["a.bin"] if command == "predict" else [])]
+    forbid(monkeypatch, run)
+    line = refuse(*words)
+    _holds(line, f"error: {run}/", "Permission denied", "check its permissions")
+    assert "train" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("result.json", "compare"),
+        ("config.yaml", "compare"),
+        ("result.json", "report"),
+        ("config.yaml", "report"),
+        ("metrics.jsonl", "report"),
+        ("predictions.csv", "report"),
+        ("result.json", "audit"),
+        ("metrics.jsonl", "audit"),
+        ("config.yaml", "train"),
+        ("model.safetensors", "evaluate"),
+    ],
+)
+def test_a_file_of_a_run_that_may_not_be_read(
+    refuse: Refuse,
+    originals: Path,
+    run: Path,
+    name: str,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forbid(monkeypatch, run / name)
+    train = ["train", originals / "recipe.yaml", "--out", run]
+    line = refuse(*(train if command == "train" else [command, run]))
+    _holds(line, f"{run / name}: cannot be read (Permission denied); check its permissions")
+
+
+def test_a_checkpoint_that_may_not_be_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run / "checkpoint.pt").touch()
+    (run / "pool.csv").touch()
+    forbid(monkeypatch, run)
+    for read, name in ((load_checkpoint, "checkpoint.pt"), (Pool.read, "pool.csv")):
+        monkeypatch.setattr(Path, "is_file", lambda _: True)
+        refused(lambda r=read, n=name: r(run / n), run / name, "cannot be read (Permission denied)")
+
+
+def test_data_that_may_not_be_read(
+    refuse: Refuse, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = _write_recipe(data)
+    forbid(monkeypatch, data / "photos/saw")
+    line = refuse("simulate", "--photos", data / "photos", "--out", data / "out")
+    _holds(line, f"{data}/photos/saw: Permission denied; check its permissions")
+    _holds(refuse(*_train(recipe)), data / "photos/saw", "Permission denied")
+    forbid(monkeypatch, recipe)
+    _holds(refuse("prepare", recipe), f"{recipe}: Permission denied; check its permissions")
+    _holds(refuse("train", "digits", "--data", recipe), f"{recipe}: Permission denied")
+    for command in ("study", "sweep"):
+        _holds(refuse(command, recipe), f"{recipe}: cannot be read (Permission denied)")
+
+
 def _description(run: Path) -> dict[str, str]:
     from safetensors import safe_open
 
@@ -484,6 +611,19 @@ def test_a_comparison_into_an_unknown_format(refuse: Refuse, run: Path, tmp_path
     assert main(["compare", str(run)]) == 0
     (run / "result.json").write_text("{")
     _holds(refuse("compare", run), run / "result.json", "damaged")
+
+
+def test_a_result_that_lacks_what_a_table_needs(refuse: Refuse, run: Path) -> None:
+    whole = json.loads((run / "result.json").read_text())
+    for command, name in (
+        (["compare"], "data"),
+        (["compare", "--split", "validation"], "val_top1"),
+        (["report"], "method"),
+        (["export", "--to", "onnx"], "best_epoch"),
+    ):
+        lacking = {key: value for key, value in whole.items() if key != name}
+        (run / "result.json").write_text(json.dumps(lacking))
+        _holds(refuse(*command, run), f"{run / 'result.json'}: lacks {name!r}; train the run again")
 
 
 @pytest.mark.parametrize(

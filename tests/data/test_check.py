@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from factories import files_in, packed, png_bytes, refused
+from factories import files_in, forbid, packed, png_bytes, refused
 from spikebridge.cli import main
 from spikebridge.data.check import ClassReport, Report, Tally, check
 from spikebridge.data.check_page import check_page
@@ -172,6 +172,21 @@ def test_folders_that_are_not_there(tmp_path: Path) -> None:
         f"{tmp_path}/photos: no such folder of photos; set data.photos",
     ]
     assert "all" in check_page(report)
+
+
+@pytest.mark.parametrize("name", [n for n in DATASETS if n != "digits"])
+def test_folders_that_may_not_be_read(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("events", "photos"):
+        (tmp_path / kind / "data/img").mkdir(parents=True)
+        (tmp_path / kind / "data/img/00000.jpg").touch()
+    forbid(monkeypatch, tmp_path)
+    report = _check(tmp_path, name, unlabelled=str(tmp_path / "photos"))
+    assert {(f.severity, f.kind) for f in report.errors} == {
+        ("error", "recording"), ("error", "photo"),
+    }  # fmt: skip
+    assert all("Permission denied" in finding.message for finding in report.errors)
 
 
 def test_events_that_were_put_in_order_are_counted(folders: Path) -> None:

@@ -301,8 +301,10 @@ def test_class_names_beside_the_batches_are_compared(tmp_path: Path) -> None:
     photos = _batches(tmp_path / "py")
     (photos / "batches.meta").write_bytes(pickle.dumps({"label_names": list(CLASSES)}, protocol=2))
     open_collection(_config(events, photos))
-    (photos / "batches.meta").write_bytes(b"nonsense")
-    refused(lambda: open_collection(_config(events, photos)), photos / "batches.meta", "fetch")
+    for held in (b"nonsense", {}, {"label_names": 3}, {"label_names": [3]}):
+        damage = held if isinstance(held, bytes) else pickle.dumps(held, protocol=2)
+        (photos / "batches.meta").write_bytes(damage)
+        refused(lambda: open_collection(_config(events, photos)), photos / "batches.meta", "fetch")
 
 
 def test_what_is_not_unpacked_or_not_there(tmp_path: Path) -> None:

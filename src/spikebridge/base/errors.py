@@ -1,5 +1,10 @@
 """Errors that a user can mend."""
 
+import errno
+import os
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class UserError(Exception):
     """Bad input: one line that says what is wrong, where, and what to do.
@@ -10,6 +15,33 @@ class UserError(Exception):
     def __str__(self) -> str:
         """One line, even where a file name in it has several."""
         return " ".join(super().__str__().splitlines())
+
+
+class Unreadable(UserError):
+    """A file that is there and cannot be read, though it may be whole."""
+
+
+def reading_failed(path: str | os.PathLike[str], error: OSError) -> Unreadable:
+    """The error to raise where a file could not be read, though it is there."""
+    return Unreadable(f"{path}: cannot be read ({_reason(error)}); {_remedy(error)}")
+
+
+def system_refused(error: OSError) -> UserError:
+    """The error to raise where no one place knows what the system may not do."""
+    if isinstance(error.filename, str | bytes):
+        return UserError(f"{os.fsdecode(error.filename)}: {_reason(error)}; {_remedy(error)}")
+    remedy = _remedy(error) if error.errno in _FULL else "repeat the command"
+    return UserError(f"the system refused something ({_reason(error)}); {remedy}")
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in _FULL:
+        return "free some space"
+    return "check its permissions" if isinstance(error, PermissionError) else "check the path"
 
 
 def gpu_is_full(error: Exception) -> UserError:

@@ -74,8 +74,8 @@ def _check(given: Namespace) -> int:
         split = SplitConfig(group=given.group)
     except ValueError as error:
         raise UserError(f"--group: {error}") from error
-    report = check(
-        DataConfig(
+    try:
+        config = DataConfig(
             name=given.name,
             events=given.events,
             photos=given.photos,
@@ -85,7 +85,9 @@ def _check(given: Namespace) -> int:
             sensor=tuple(given.sensor) if given.sensor else None,
             split=split,
         )
-    )
+    except ValueError as error:
+        raise UserError(_SETTING.sub(_option, str(error))) from error
+    report = check(config)
     # Messages name settings of a recipe; this command has options in their place.
     findings = [replace(one, message=_SETTING.sub(_option, one.message)) for one in report.findings]
     report = replace(report, findings=findings)

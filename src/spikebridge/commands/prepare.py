@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from spikebridge.base.errors import UserError
 from spikebridge.commands.train import add_recipe_arguments, experiment
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def _prepare(given: Namespace) -> None:
     from spikebridge.data.manifest import MARKS
     from spikebridge.data.prepared import SPLITS, prepare
 
+    if given.jobs is not None and given.jobs < 1:
+        raise UserError(f"--jobs must be at least 1, got {given.jobs}")
     config, root = experiment(given)
     began = time.monotonic()
     data = prepare(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from spikebridge.base.console import each_in_threads
-from spikebridge.base.errors import UserError
+from spikebridge.base.errors import UserError, system_refused
 from spikebridge.base.files import file_sha256, is_named, not_named
 from spikebridge.data.collection import PhotoReader
 from spikebridge.data.datasets import DATASETS, Dataset, Finding, Found, Listing
@@ -190,6 +190,8 @@ def _listed(kind: Kind, listing: Callable[[], Listing], simulated: bool = False)
         return listing()
     except UserError as error:
         return Listing("", {}, [Finding("error", "missing", kind, "", str(error))])
+    except OSError as error:
+        return Listing("", {}, [Finding("error", "missing", kind, "", str(system_refused(error)))])
 
 
 def _pairing_findings(
@@ -339,6 +341,8 @@ def _unlabelled(folder: str | None) -> tuple[list[Found], list[Finding]]:
         files, others = list_unlabelled(folder)
     except UserError as error:
         return [], [Finding("error", "missing", "photo", "", str(error))]
+    except OSError as error:
+        return [], [Finding("error", "missing", "photo", "", str(system_refused(error)))]
     findings = [others_left_out(folder, "photo", "", others)] if others else []
     return [Found(str(file), file.name, "") for file in files], findings
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spikebridge.base.errors import UserError
+from spikebridge.base.errors import UserError, reading_failed
 from spikebridge.base.files import expand_path, is_named, not_named, write_text
 from spikebridge.data.collection import PhotoReader, file_from, place_of
 from spikebridge.data.datasets.walk import CROPPED, CROPS, composed
@@ -101,10 +101,12 @@ class Pool:
         """Read a pool's list.
 
         Raises:
-            UserError: no file, or it is damaged.
+            UserError: no file, it cannot be read, or it is damaged.
         """
         try:
             return cls.parse(path.read_text(encoding="utf-8"))
+        except PermissionError as error:
+            raise reading_failed(path, error) from error
         except (OSError, ValueError, csv.Error) as error:
             raise UserError(
                 f"{path}: missing or damaged; restore it or train the run again"

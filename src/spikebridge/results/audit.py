@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from spikebridge.base.errors import UserError
+from spikebridge.base.errors import Unreadable, UserError
 from spikebridge.base.hooks import bare, is_hook
 from spikebridge.data.manifest import LAST_EPOCH, MARKS, Entry, Manifest
 from spikebridge.data.pool import Pool, unchanged
@@ -278,6 +278,8 @@ def _selection(run: RunFolder, manifest: Manifest) -> tuple[dict[str, Any], _Fou
         chosen = max(evaluations, key=lambda r: (r["top1"], -_loss(r), -r["epoch"]))
         splits = {r["split"] for r in evaluations}
         recorded, epoch = result["manifest_sha256"], result["best_epoch"]
+    except Unreadable:
+        raise
     except (ValueError, KeyError, TypeError, UserError) as error:
         raise UserError(
             f"{run}: no finished run, or its result.json or metrics.jsonl is damaged "

@@ -28,6 +28,7 @@ from spikebridge.results.tables import (
 from spikebridge.run_folder import RunFolder
 from spikebridge.settings.presets import methods
 
+_RESULT_KEYS = ("data", "protocol", "method", "seed", "seconds", "val_top1", "test_top1")
 _TOLD = 7
 """Words of a command that a caption takes."""
 
@@ -185,8 +186,8 @@ def compare(runs: Sequence[Path], split: str = "test") -> list[Row]:
 
 def _read(folder: Path) -> _Run:
     run = RunFolder(folder)
-    result = run.result()
     run.require_network()
+    result = run.result(_RESULT_KEYS)
     key = result.get("settings_key")
     if key is not None and not run.config_file.exists():
         labelled = labelled_recordings(folder, result, False)

@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 import torch
 
 from spikebridge.base.distributed import on_main
-from spikebridge.base.errors import UserError
+from spikebridge.base.errors import Unreadable, UserError
 from spikebridge.base.hooks import bare, is_hook
 from spikebridge.base.locks import alone
 from spikebridge.run_folder import RunFolder
@@ -110,6 +110,8 @@ def _settings_there(run: RunFolder, expected: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         written = run.settings()
+    except Unreadable:
+        raise
     except UserError as error:
         raise UserError(
             f"{run.config_file}: damaged; choose another folder or delete this one"

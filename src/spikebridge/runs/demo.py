@@ -13,7 +13,7 @@ from spikebridge.results.compare import Row, compare
 from spikebridge.results.report import write_report
 from spikebridge.results.report.answer import BASELINE, gain
 from spikebridge.run_folder import RunFolder
-from spikebridge.runs.execute import run_queue
+from spikebridge.runs.execute import require_workers, run_queue
 from spikebridge.runs.queue import Job, Queue
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
@@ -43,6 +43,7 @@ def run_demo(out: Path, seeds: int, workers: int = 1) -> dict[str, Any]:
     """
     if seeds < 1:
         raise UserError(f"--seeds must be at least 1, got {seeds}")
+    require_workers(workers)
     jobs = [job for seed in range(seeds) for job in _jobs(out / "runs", seed)]
     queue = _Announced(jobs, workers)
     if queue.waiting:

@@ -47,8 +47,7 @@ def run_jobs(jobs: Sequence[Job], workers: int, threads: int | None = None) -> l
 
 def run_queue(queue: Queue, workers: int, threads: int | None = None) -> list[str | None]:
     """Run what a queue holds; arguments, result and errors are those of `run_jobs`."""
-    if workers < 1 or (threads is not None and threads < 1):
-        raise UserError(f"--jobs must be at least 1, got {workers if workers < 1 else threads}")
+    require_workers(workers if threads is None else min(workers, threads))
     workers = min(workers, len(queue.waiting))
     if workers > 1:
         _prepare_all(queue.waiting, workers)
@@ -57,6 +56,16 @@ def run_queue(queue: Queue, workers: int, threads: int | None = None) -> list[st
         with _torch_threads(threads):
             _run_here(queue)
     return [queue.ended[job.folder] for job in queue.jobs]
+
+
+def require_workers(workers: int) -> None:
+    """Refuse a number of processes, or of threads, that is not positive.
+
+    Raises:
+        UserError: it is not.
+    """
+    if workers < 1:
+        raise UserError(f"--jobs must be at least 1, got {workers}")
 
 
 def _run_here(queue: Queue) -> None:

@@ -139,7 +139,7 @@ def _several(name: str, text: str) -> dict[str, Any]:
             text = Path(text).read_text(encoding="utf-8")
         if isinstance(settings := yaml.safe_load(text), dict):
             return settings
-    except (yaml.YAMLError, OSError, UnicodeDecodeError):
+    except (yaml.YAMLError, UnicodeDecodeError):
         pass
     raise ValueError(
         f"{name} must be settings such as {{NAME: VALUE}} or a YAML file of them, not {text}"

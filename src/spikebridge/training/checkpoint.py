@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from spikebridge.base.errors import UserError
+from spikebridge.base.errors import UserError, reading_failed
 from spikebridge.base.files import atomic_path
 
 _METADATA = "spikebridge"
@@ -28,12 +28,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a training state.
 
     Raises:
-        UserError: the file is missing, damaged, or holds more than plain data.
+        UserError: the file is missing, cannot be read, is damaged, or holds more than plain data.
     """
     if not path.is_file():
         raise UserError(f"{path}: no checkpoint to resume from; start without --resume")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise reading_failed(path, error) from error
     except Exception as error:
         raise UserError(
             f"{path}: not a readable checkpoint ({type(error).__name__}); "
@@ -53,16 +55,19 @@ def load_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights and description.
 
     Raises:
-        UserError: the file is missing, damaged, or not written by `save_model`.
+        UserError: the file is missing, cannot be read, is damaged, or not of `save_model`.
     """
     if not path.is_file():
         raise UserError(f"{path}: no trained model there; is the run finished?")
     try:
+        path.open("rb").close()  # safetensors calls a file that may not be read missing.
         with safe_open(path, framework="pt") as file:
             description = json.loads(file.metadata()[_METADATA])
             if not isinstance(description, dict):
                 raise TypeError
             return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
+    except PermissionError as error:
+        raise reading_failed(path, error) from error
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path}: not a model of spikebridge ({type(error).__name__}); train the run again"

@@ -236,6 +236,15 @@ def test_run_of_other_settings_counts_as_failed(made, make_study, tmp_path):
     assert "train.epochs is 2 there and 9 here" in rows[2].failures[0][1]
 
 
+def test_run_whose_result_lacks_a_key_counts_as_failed(made, tmp_path):
+    study, _, outcomes = made({"ckd": CKD, "scratch": SCRATCH})
+    folder = next(one.planned.job.folder for one in outcomes if one.planned.arm == "ckd")
+    (folder / "result.json").write_text('{"test_top1": 80.0}')
+    rows = make_rows(study, read_outcomes(plan(study, tmp_path / "out"), {}))
+    assert rows[2].seeds == (1, 2)
+    assert "lacks 'protocol'; train the run again" in rows[2].failures[0][1]
+
+
 def test_protocol_published_says_so(made):
     study, rows, _ = made({"ckd": CKD, "scratch": SCRATCH}, protocol="published")
     mark = "selected on test, sources show test recordings (protocol published)"

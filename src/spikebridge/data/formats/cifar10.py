@@ -52,12 +52,7 @@ def read_batch(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
         UserError: missing, truncated, not a batch of CIFAR-10, or a pickle of other things.
     """
     file = Path(path)
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{file}: cannot be read ({error.strerror or error}); check data.photos"
-        ) from error
+    data = _bytes(file)
     label_N, rows_NP = _binary(file, data) if file.suffix == ".bin" else _pickled(file, data)
     if len(label_N) and not 0 <= label_N.min() <= label_N.max() < len(CLASSES):
         raise UserError(f"{file}: has labels beyond 0 to 9; fetch CIFAR-10 (not CIFAR-100) again")
@@ -69,19 +64,31 @@ def check_class_names(folder: Path) -> None:
     """Compare the published list of class names beside the batches, where it is there.
 
     Raises:
-        UserError: the list is another one, or damaged.
+        UserError: the list is another one, damaged, or cannot be read.
     """
     names: tuple[str, ...] | None = None
     if (text := folder / "batches.meta.txt").is_file():
-        lines = text.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        lines = _bytes(text).decode("utf-8-sig", errors="replace").splitlines()
         names = tuple(line.strip() for line in lines if line.strip())
     elif (meta := folder / "batches.meta").is_file():
-        names = tuple(_text(name) for name in _unpickled(meta, meta.read_bytes())["label_names"])
+        listed = _unpickled(meta, _bytes(meta)).get("label_names")
+        if not isinstance(listed, list) or not all(isinstance(n, str | bytes) for n in listed):
+            raise UserError(f"{meta}: lists no class names; fetch CIFAR-10 again")
+        names = tuple(map(_text, listed))
     if names not in (None, CLASSES):
         raise UserError(
             f"{folder}: the batches are of other classes ({', '.join(names or ())[:60]}); "
             "fetch CIFAR-10"
         )
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{file}: cannot be read ({error.strerror or error}); check data.photos"
+        ) from error
 
 
 def _binary(file: Path, data: bytes) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,9 @@ from spikebridge.results.trained import Trained
 from spikebridge.run_folder import RunFolder
 from spikebridge.settings.config import Config
 
+_RESULT_KEYS = ("method", "seed", "best_epoch", "protocol", "test_top1", "val_top1",
+                "manifest_sha256")  # fmt: skip
+
 
 def about(trained: Trained) -> dict[str, str]:
     """Classes and preprocessing, each as JSON, for the file's own metadata."""
@@ -58,7 +61,7 @@ def model_card(
         found: Its difference from the student.
         energy: The student's.
     """
-    config, result = trained.config, RunFolder(folder).result()
+    config, result = trained.config, RunFolder(folder).result(_RESULT_KEYS)
     title = DATASETS[config.data.name].title
     height, width = config.data.size
     parts = [

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from spikebridge.base.errors import UserError
 from spikebridge.data.collection import file_from
 from spikebridge.data.manifest import LAST_EPOCH, Manifest
 from spikebridge.run_folder import Prediction, RunFolder
@@ -90,10 +89,8 @@ def read_run(folder: Path) -> Run:
         UserError: no finished run there, or a file of it is missing or damaged.
     """
     run = RunFolder(folder)
-    result = run.result()
     run.require_network()
-    if missing := [key for key in _RESULT_KEYS if key not in result]:
-        raise UserError(f"{run.result_file}: lacks {missing[0]!r}; train the run again")
+    result = run.result(_RESULT_KEYS)
     config = config_from(run.settings(), str(run.config_file))
     evaluations = [one for one in run.metrics("eval") if one["split"] != LAST_EPOCH]
     return Run(folder, result, config, run.metrics("step"), evaluations)

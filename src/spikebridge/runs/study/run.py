@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from spikebridge.base.errors import UserError
-from spikebridge.runs.execute import run_jobs
+from spikebridge.runs.execute import require_workers, run_jobs
 from spikebridge.runs.study.cluster import run_on_cluster
 from spikebridge.runs.study.curves import write_curves
 from spikebridge.runs.study.figures import write_figures
@@ -47,9 +47,11 @@ def run_study(
         The table.
 
     Raises:
-        UserError: an unknown arm, no submitit, a page without a place for the study.
+        UserError: workers is not positive, an unknown arm, no submitit, a page without a place for
+            the study.
         Interrupted: Ctrl-C.
     """
+    require_workers(workers)
     for arm in only:
         if arm not in study.arms:
             raise UserError(f"--only {arm}: no such arm; the study has {', '.join(study.arms)}")

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from spikebridge.base.errors import UserError
+from spikebridge.base.errors import UserError, reading_failed
 from spikebridge.base.files import read_yaml
 from spikebridge.base.hooks import look_in
 from spikebridge.base.typed import did_you_mean
@@ -130,10 +130,12 @@ def read_keys(
         example: A file to look at, for messages.
 
     Raises:
-        UserError: no such file, not YAML, an unknown or missing key.
+        UserError: no such file, one that cannot be read, not YAML, an unknown or missing key.
     """
     try:
         given, text = read_yaml(path)
+    except PermissionError as error:
+        raise reading_failed(path, error) from error
     except OSError as error:
         raise UserError(
             f"{path}: no such {kind} file; those of this project are in studies/"

@@ -19,6 +19,7 @@ from spikebridge.runs.queue import is_finished
 from spikebridge.runs.study.plan import Planned
 from spikebridge.runs.study.spec import Study
 
+_RESULT_KEYS = ("protocol", "classes", "seconds", "test_top1")
 NOT_RUN = "not run yet"
 """In the place of a failure's reason."""
 
@@ -125,7 +126,7 @@ def read_outcomes(planned: Sequence[Planned], failures: dict[Path, str]) -> list
         failure, result, labelled = failures.get(job.folder), {}, None
         try:
             if is_finished(job):
-                result = RunFolder(job.folder).result()
+                result = RunFolder(job.folder).result(_RESULT_KEYS)
                 if job.config.data.split.manifest is not None:
                     labelled = labelled_recordings(job.folder, result, True)
             else:

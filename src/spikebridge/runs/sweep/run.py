@@ -7,7 +7,7 @@ from pathlib import Path
 from spikebridge.base.errors import Interrupted, UserError
 from spikebridge.base.files import write_text
 from spikebridge.base.locks import locked
-from spikebridge.runs.execute import run_jobs, run_queue
+from spikebridge.runs.execute import require_workers, run_jobs, run_queue
 from spikebridge.runs.queue import Job, data_of
 from spikebridge.runs.study.plan import shared_teacher
 from spikebridge.runs.sweep.spec import Sweep
@@ -35,11 +35,11 @@ def run_sweep(
         What was written.
 
     Raises:
-        UserError: the folder holds another sweep, or the data or the teacher do not allow it.
+        UserError: workers is not positive, the folder holds another sweep, or the data or the
+            teacher do not allow it.
         Interrupted: Ctrl-C.
     """
-    if workers < 1:
-        raise UserError(f"--jobs must be at least 1, got {workers}")
+    require_workers(workers)
     wanted = sweep.trials if trials is None else trials
     if wanted < 1:
         raise UserError(f"--trials must be at least 1, got {wanted}")
