@@ -55,6 +55,8 @@ class Events:
     """Sensor width and height in pixels."""
     late: int = 0
     """How many events the file holds after younger ones; here they are in order."""
+    sensor_told: bool = True
+    """False where nothing told the sensor, so that it is the smallest that holds all events."""
 
     def __len__(self) -> int:
         return len(self.t_N)
@@ -117,8 +119,10 @@ def read_events(path: str | os.PathLike[str], sensor: tuple[int, int] | None = N
             f"{file}: its header does not tell the sensor's size; set data.sensor to the camera's "
             "width and height"
         )
-    size = sensor or size or (max(0, int(x_N.max())) + 1, max(0, int(y_N.max())) + 1)
-    events = _in_order(file, Events(x_N, y_N, t_N, polarity_N, size))
+    told = sensor or size
+    size = told or (max(0, int(x_N.max())) + 1, max(0, int(y_N.max())) + 1)
+    events = Events(x_N, y_N, t_N, polarity_N, size, sensor_told=told is not None)
+    events = _in_order(file, events)
     _check(file, events)
     return events
 
@@ -187,13 +191,13 @@ def _in_order(file: Path, events: Events) -> Events:
     if not (late := int(np.count_nonzero(late_N))):
         return events
     order_N = np.argsort(events.t_N, kind="stable")
-    return Events(
-        events.x_N[order_N],
-        events.y_N[order_N],
-        events.t_N[order_N],
-        events.polarity_N[order_N],
-        events.sensor,
-        late,
+    return replace(
+        events,
+        x_N=events.x_N[order_N],
+        y_N=events.y_N[order_N],
+        t_N=events.t_N[order_N],
+        polarity_N=events.polarity_N[order_N],
+        late=late,
     )
 
 

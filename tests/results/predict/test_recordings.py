@@ -20,9 +20,12 @@ from predict_case import (
     made_student,
 )
 
+from factories import refused
 from spikebridge.cli import main
 from spikebridge.data.events import read_events, write_bin
-from spikebridge.results.predict import Classifier, predict
+from spikebridge.data.prepared import frame_file
+from spikebridge.results.predict import Classifier, curve_of_folder, predict
+from spikebridge.results.predict.recordings import time_line
 
 
 def test_json_lines_of_a_folder_are_the_students_softmax(trained, run, folder, capsys):
@@ -76,6 +79,42 @@ def test_transposition_and_extent_come_from_the_run(folder):
     width, height = int(small.x_N.max()) + 1, int(small.y_N.max()) + 1
     assert found.guess == Classifier(whole)(replace(small, sensor=(width, height)))
     assert found.guess != Classifier(whole)(small)
+
+
+@pytest.fixture
+def untold(folder, tmp_path) -> list[Path]:
+    """One recording as CLASS/NAME: .npz that tells the sensor, then .npz and .csv that do not."""
+    events = read_events(sorted(folder.glob("across/*.bin"))[0], SENSOR)
+    x, y, t, p = events.x_N, events.y_N, events.t_N, events.polarity_N
+    files = [tmp_path / "across" / name for name in ("told.npz", "untold.npz", "untold.csv")]
+    files[0].parent.mkdir()
+    np.savez(files[0], x=x, y=y, t=t, p=p, width=SENSOR[0], height=SENSOR[1])
+    np.savez(files[1], x=x, y=y, t=t, p=p)
+    np.savetxt(files[2], np.stack([t, x, y, p], 1), "%d", ",", header="t,x,y,p", comments="")
+    return files
+
+
+def test_a_file_that_tells_no_sensor_is_refused_as_in_training(untold):
+    trained = replace(made_student(name="folders"), sensor=None)
+    told, *others = untold
+    classifier = Classifier(trained)
+    assert predict(trained, [told])[0].events == 4000
+    assert list(time_line(classifier, told, 50.0))
+    curve_of_folder(trained, [str(told)])
+    for file in others:
+        for read in (
+            lambda f: predict(trained, [f]),
+            lambda f: list(time_line(classifier, f, 50.0)),
+            lambda f: curve_of_folder(trained, [str(f)]),
+            lambda f: frame_file(f, trained.config.data, None),
+        ):
+            refused(lambda f=file, r=read: r(f), f"{file}: does not tell the camera's width",
+                    "data.sensor [346, 260]")  # fmt: skip
+    # Where nothing but the events is framed, or the run knows the sensor, none is asked for.
+    by_events = replace(made_student(name="folders", extent="recording"), sensor=None)
+    for student in (by_events, made_student(name="folders"),
+                    replace(made_student(name="cep-dvs"), sensor=None)):  # fmt: skip
+        assert len(predict(student, untold)) == 3
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,14 @@ def read_recording(file: str | Path, config: DataConfig, sensor: tuple[int, int]
     """A recording, upright.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or nothing tells the sensor where all of it is framed.
     """
     events = read_events(file, sensor)
+    if not events.sensor_told and config.name == "folders" and config.extent == "sensor":
+        raise UserError(
+            f"{file}: does not tell the camera's width and height, and data.sensor is not set; "
+            "take a file that tells them, or train with data.sensor [346, 260], say"
+        )
     return events.transposed() if DATASETS[config.name].transposed else events
 
 
