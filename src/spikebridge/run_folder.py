@@ -3,7 +3,8 @@
 import csv
 import dataclasses
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from spikebridge.data.collection import file_from
 from spikebridge.data.manifest import Manifest
 from spikebridge.data.pool import Pool
 from spikebridge.data.settings import DataConfig
+from spikebridge.data.simulation.camera import NOTE
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,22 @@ class Prediction:
     def right(self) -> bool:
         """Whether it names the true class."""
         return self.prediction == self.label
+
+
+def is_simulated(data: DataConfig, result: Mapping[str, Any]) -> bool:
+    """Whether a run's recordings were simulated from photos, as far as can be seen from here.
+
+    Args:
+        data: The run's settings.
+        result: What its ``result.json`` holds.
+    """
+    if data.events is None:
+        return True
+    try:
+        folder = file_from(result.get("origin"), str(expand_path(data.events)))
+    except UserError:
+        return False
+    return os.path.exists(os.path.join(folder, NOTE))
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from spikebridge.base import compiled
 from spikebridge.cli import main
 from spikebridge.data.datasets.catalog import cache_folder
 from spikebridge.data.settings import DataConfig
+from spikebridge.results.export.card import _accuracy
 from spikebridge.results.retest import retest
 from spikebridge.results.trained import load_run
+from spikebridge.settings.config import Config
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,24 @@ def test_a_run_is_tested_again_from_another_folder(elsewhere: Path) -> None:
     data = load_run(elsewhere).config.data
     simulator = replace(data.simulator, pos_threshold=0.3)
     assert retest(elsewhere, "other", replace(data, simulator=simulator))["test_loss"] > 0
+
+
+def test_simulated_recordings_are_told_wherever_the_card_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made/events").mkdir(parents=True)
+    (tmp_path / "there").mkdir()
+    config = Config(data=DataConfig(name="folders", events="events", photos="photos"))
+    result = {"method": "ckd", "seed": 0, "best_epoch": 1, "protocol": "clean", "test_top1": 1.0}
+    result |= {"val_top1": 1.0, "manifest_sha256": "x", "origin": str(tmp_path / "made")}
+    for noted in (False, True):
+        for folder in ("made", "there"):
+            monkeypatch.chdir(tmp_path / folder)
+            card = _accuracy("Own data", config, result, None)
+            assert ("recordings are simulated from photos" in card) is noted
+        (tmp_path / "made/events/simulator.json").write_text("{}")
+    nowhere = replace(config, data=replace(config.data, events="$NO_SUCH_VARIABLE/events"))
+    assert "simulated" not in _accuracy("Own data", nowhere, result, None)
 
 
 def test_data_that_are_nowhere_are_said(

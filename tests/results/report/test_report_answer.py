@@ -105,6 +105,24 @@ def test_a_camera_of_the_sources_that_one_run_sets_is_told(make_run: MakeRun) ->
         assert found.endswith(f"other settings than {told}")
 
 
+def test_recordings_that_are_a_twins_are_told(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twin = {"data": {"events": "twin"}}
+    made = [make_run(method, 0, 70.0, changes=twin) for method in ("scratch", "ckd")]
+    for run in made:
+        result = json.loads((run / "result.json").read_text()) | {"origin": str(tmp_path)}
+        (run / "result.json").write_text(json.dumps(result))
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    runs = [read_run(run) for run in made]
+    assert caveats(runs) == []
+    (tmp_path / "twin").mkdir()
+    (tmp_path / "twin/simulator.json").write_text("{}")
+    told = "The event recordings are simulated from the photos, not made by a camera."
+    assert caveats(runs) == [told]
+
+
 def test_classes_without_photos_are_told(make_run: MakeRun, report: Report) -> None:
     made = [make_run(method, 0, 70.0) for method in ("scratch", "ckd")]
     assert "Without photos" not in report(made)

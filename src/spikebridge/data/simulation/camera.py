@@ -11,6 +11,8 @@ from spikebridge.base.typed import checked
 Motion = Literal["saccade", "pan", "random"]
 Speed = Literal["constant", "smooth"]
 HIGHEST_SACCADE = 2
+NOTE = "simulator.json"
+"""Beside simulated recordings: the camera and the seed that they were made with."""
 SaccadeTimes = tuple[float, float, float, float, float, float]
 
 

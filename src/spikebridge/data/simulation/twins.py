@@ -19,13 +19,12 @@ from spikebridge.base.files import (
 )
 from spikebridge.data.events import Events, write_bin
 from spikebridge.data.photos import list_photo_folder, read_photo
-from spikebridge.data.simulation.camera import Simulator
+from spikebridge.data.simulation.camera import NOTE, Simulator
 from spikebridge.data.simulation.simulate import simulate_photo
 
 Format = Literal["bin", "npz"]
 
 _BIN_SENSOR = (256, 240)
-_NOTE = "simulator.json"
 _WRITING_S = 60.0
 """No recording is written for so long: what is older, a killed call has left."""
 
@@ -121,7 +120,7 @@ def _refuse_other_formats(out: Path, format: Format) -> None:
 
 
 def _note_settings(out: Path, settings: dict[str, Any]) -> None:
-    note = out / _NOTE
+    note = out / NOTE
     if note.exists():
         held = None
         with suppress(ValueError):

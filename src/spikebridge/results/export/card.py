@@ -6,7 +6,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from spikebridge.base.files import expand_path
 from spikebridge.base.hooks import hooks_of
 from spikebridge.data.datasets import DATASETS
 from spikebridge.data.manifest import UNPROVED, Manifest
@@ -16,7 +15,7 @@ from spikebridge.results.export.formats import Format
 from spikebridge.results.export.outputs import Difference
 from spikebridge.results.tables import marks_of, unlabelled_in_words
 from spikebridge.results.trained import Trained
-from spikebridge.run_folder import RunFolder
+from spikebridge.run_folder import RunFolder, is_simulated
 from spikebridge.settings.config import Config
 
 _RESULT_KEYS = ("method", "seed", "best_epoch", "protocol", "test_top1", "val_top1",
@@ -107,10 +106,9 @@ def _network(config: Config) -> str:
 
 def _accuracy(title: str, config: Config, result: dict[str, Any], manifest: Manifest | None) -> str:
     data = config.data
-    simulated = data.events is None or (expand_path(data.events) / "simulator.json").exists()
-    lines = [
-        f"- Data: {title}" + ("; **its recordings are simulated from photos**" if simulated else "")
-    ]
+    lines = [f"- Data: {title}"]
+    if is_simulated(data, result):
+        lines[0] += "; **its recordings are simulated from photos**"
     if manifest is not None:
         counts = {s: len(manifest.used("recording", s)) for s in ("train", "validation", "test")}
         lines.append(

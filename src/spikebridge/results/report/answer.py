@@ -10,6 +10,7 @@ from spikebridge.results.comparable import flat
 from spikebridge.results.compare import Paired, Row, paired
 from spikebridge.results.report.read import Run
 from spikebridge.results.tables import MARK_MEANS, marks_of, signed, unlabelled_in_words
+from spikebridge.run_folder import is_simulated
 from spikebridge.settings.presets import methods, read_recipe
 
 BASELINE = "scratch"
@@ -120,7 +121,7 @@ def _against(subject: Row, baseline: Row) -> str:
 def caveats(runs: Sequence[Run]) -> list[str]:
     """What a reader must know to weigh the numbers."""
     found = []
-    if any(run.config.data.events is None for run in runs):
+    if any(is_simulated(run.config.data, run.result) for run in runs):
         found.append("The event recordings are simulated from the photos, not made by a camera.")
     if alone := sorted(set[str]().union(*(run.manifest.events_alone for run in runs))):
         found.append(
