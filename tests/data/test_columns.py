@@ -148,6 +148,26 @@ def test_the_order_of_unnamed_columns_is_told_by_their_numbers(order: str) -> No
         np.testing.assert_array_equal(column_N, expected_N)
 
 
+@pytest.mark.parametrize("order", ["txyp", "xytp", "xypt"])
+@pytest.mark.parametrize("late", [0, 5])
+def test_the_order_is_told_by_time_where_it_could_be_an_address(order: str, late: int) -> None:
+    random = np.random.default_rng(0)
+    t = np.sort(random.integers(0, 50_000, 500))
+    t[:late] = t[:late][::-1]  # As some cameras write them.
+    named = {"x": random.integers(0, 346, 500), "y": random.integers(0, 260, 500), "t": t}
+    named["p"] = random.integers(0, 2, 500)
+    columns = unnamed_columns(np.stack([named[name] for name in order], 1))
+    for column_N, name in zip(columns, "xytp", strict=True):
+        np.testing.assert_array_equal(column_N, named[name])
+
+
+def test_orders_that_are_as_likely_are_taken_in_turn() -> None:
+    still = np.stack([np.arange(4), np.arange(4), np.arange(4), np.ones(4, int)], 1)
+    still[:, 1] += 4
+    x, y, t, _ = unnamed_columns(still)
+    assert (t[0], x[0], y[0]) == (0, 4, 0)
+
+
 def test_unnamed_columns_in_another_order_are_refused() -> None:
     with pytest.raises(ValueError, match="no known order"):
         unnamed_columns(np.stack([T_US, ON, X, Y], 1))

@@ -56,15 +56,16 @@ def places_of(names: Sequence[str]) -> dict[str, int] | None:
 
 
 def unnamed_columns(table_N4: np.ndarray) -> Columns:
-    """Columns of a table without names: the first of `ORDERS` that its numbers allow.
+    """Columns of a table without names: of the `ORDERS` that its numbers allow, the likeliest.
 
     An order is allowed where polarity is one, addresses are whole and below 65536, and time does
-    not run backwards.
+    not run backwards by much, as addresses below 1000 that are taken for it never do. Of several
+    orders, the one in which the fewest events come late is taken, then the first.
 
     Raises:
         ValueError: none is allowed. One that is, but for the time, is returned all the same.
     """
-    backwards, wrong = [], []
+    allowed, backwards, wrong = [], [], []
     for order in ORDERS:
         try:
             columns = event_columns(**{name: table_N4[:, i] for i, name in enumerate(order)})
@@ -72,9 +73,13 @@ def unnamed_columns(table_N4: np.ndarray) -> Columns:
         except ValueError as error:
             wrong.append(f"as {' '.join(order)}, {error}")
             continue
-        if (lateness(columns[2]) <= SORTED_WITHIN_US).all():
-            return columns
-        backwards.append(columns)
+        late_N = lateness(columns[2])
+        if (late_N <= SORTED_WITHIN_US).all():
+            allowed.append((np.count_nonzero(late_N), columns))
+        else:
+            backwards.append(columns)
+    if allowed:
+        return min(allowed, key=lambda one: one[0])[1]
     if len(backwards) == 1:
         return backwards[0]
     reason = "time runs backwards in each that its numbers allow" if backwards else wrong[0]
