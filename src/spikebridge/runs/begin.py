@@ -127,5 +127,5 @@ def _difference(there: Any, here: Any, name: str = "") -> str:
         return f"the source of {name} {bare(here)} has changed"
     if not (isinstance(there, dict) and isinstance(here, dict)):
         return f"{name} is {there!r} there and {here!r} here"
-    key = next(k for k in {**here, **there} if here.get(k) != there.get(k))
+    key = next(k for k in {**here, **there} if here.get(k, ...) != there.get(k, ...))
     return _difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)

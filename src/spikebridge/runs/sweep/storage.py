@@ -113,7 +113,7 @@ def require_same_data(study: optuna.Study, seed: int, split: Manifest, folder: P
 def _difference(there: object, here: object, name: str = "") -> tuple[str, object, object]:
     if not (isinstance(there, dict) and isinstance(here, dict)):
         return name, there, here
-    key = next(k for k in {**here, **there} if there.get(k) != here.get(k))
+    key = next(k for k in {**here, **there} if there.get(k, ...) != here.get(k, ...))
     return _difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
 
 
