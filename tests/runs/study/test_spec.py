@@ -156,6 +156,10 @@ def test_changed_data_are_the_runs_own_but_for_the_change(make_study):
         ({"evaluate_at": {"long": {"train": {"epochs": 3}}}}, ["must change data"]),
         ({"evaluate_at": {"x": {"data": {"time_step": 3}}}}, ["did you mean data.time_steps?"]),
         ({"arms": ["scratch"]}, ["arms holds a name and settings"]),
+        (
+            {"against": None, "arms": {1: {"method": "kt"}, "1": {"method": "ckd"}}},
+            ["arms has a name twice"],
+        ),
     ],
 )
 def test_mistakes_are_one_line_that_names_them(write_study, changes, words):

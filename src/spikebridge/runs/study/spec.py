@@ -244,10 +244,13 @@ def _against(path: Path, given: Any, arms: Any) -> tuple[str, ...]:
 def _settings_by_name(path: Path, key: str, given: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(given, dict):
         raise UserError(f"{path}: {key} holds a name and settings each, not {given!r}")
-    return {
+    found = {
         name_of(path, name, key): settings_of(path, f"{key} {name}", settings)
         for name, settings in given.items()
     }
+    if len(found) < len(given):
+        raise UserError(f"{path}: {key} has a name twice, as a number or truth value and as text")
+    return found
 
 
 def settings_of(path: Path, where: str, given: Any) -> dict[str, Any]:
