@@ -53,6 +53,15 @@ def is_simulated(data: DataConfig, result: Mapping[str, Any]) -> bool:
     return os.path.exists(os.path.join(folder, NOTE))
 
 
+def run_folders(given: Sequence[str]) -> list[Path]:
+    """The folders among what `runs/mine/*` stands for, where files may lie beside runs.
+
+    Where there is no folder, all that is given, which is then refused by name.
+    """
+    paths = [Path(one) for one in given]
+    return [path for path in paths if not path.is_file()] or paths
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """A run's folder, finished or not; each file is read when it is asked for."""

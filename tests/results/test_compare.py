@@ -99,6 +99,16 @@ def test_settings_are_chosen_on_validation(runs, tmp_path, capsys):
     assert "| ckd | 41.1 ± 2.5 |" in printed
 
 
+def test_files_beside_the_runs_are_passed_over(runs, tmp_path, capsys):
+    """As `runs/mine/*` names them after `spikebridge prepare`."""
+    split = tmp_path / "manifest-seed0.csv"
+    split.write_text("file,split\n")
+    assert main(["compare", str(split), *map(str, runs)]) == 0
+    assert "| ckd | 82.2 ± 5.0 |" in capsys.readouterr().out
+    assert main(["compare", str(split)]) == 2
+    assert "manifest-seed0.csv: no finished run" in capsys.readouterr().err
+
+
 def test_same_seed_twice_is_refused(runs, tmp_path):
     twin = fake_run(tmp_path / "again", "ckd", 1, 70.0)
     with pytest.raises(UserError, match="seed 1"):

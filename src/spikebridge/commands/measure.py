@@ -45,8 +45,9 @@ def _compare_arguments(parser: ArgumentParser) -> None:
 def _compare(given: Namespace) -> None:
     """Compare finished runs: mean and 95 % interval over seeds, per method and its settings."""
     from spikebridge.results.compare import compare, markdown, write_per_run, write_table
+    from spikebridge.run_folder import run_folders
 
-    rows = compare([Path(run) for run in given.runs], given.split)
+    rows = compare(run_folders(given.runs), given.split)
     print(markdown(rows, given.split), end="")
     if given.out:
         chosen = [] if given.split == "test" else ["--split", given.split]

@@ -21,10 +21,11 @@ def _report(given: Namespace) -> None:
     energy and the audit's verdict. Nothing is fetched, neither to write it nor to read it.
     """
     from spikebridge.results.report import write_report
+    from spikebridge.run_folder import run_folders
 
     page = Path(given.out)
     note = shlex.join(["spikebridge", "report", *given.runs, "--out", given.out])
-    write_report([Path(run) for run in given.runs], page, title=given.title, note=note)
+    write_report(run_folders(given.runs), page, title=given.title, note=note)
     print(f"{page}: {page.stat().st_size / 1e6:.1f} MB")
 
 

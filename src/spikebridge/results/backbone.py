@@ -103,9 +103,9 @@ def require_fitting(backbone: Backbone, config: StudentConfig, data: Collection[
         for one in backbone.config.backbone.sets:
             if _plain(one) in _plain(name):
                 raise UserError(
-                    f"student.weights {backbone.name!r}: this backbone has seen every photo of "
-                    f"{one}, and these data are {name}; teach one on photos that this split does "
-                    "not hold out: spikebridge backbone --recipe"
+                    f"student.weights {backbone.name!r}: this backbone was taught on photos "
+                    f"of {one}, and these data are {name}; teach one on photos that this split "
+                    "does not hold out: spikebridge backbone --recipe"
                 )
 
 
@@ -182,9 +182,8 @@ def backbone_card(config: Config, result: dict[str, Any], licence: str = "") -> 
         f"{result['seed']}, {result['precision']}",
     ]
     if own.sets:
-        lines.append(
-            f"- It has seen every photo of {', '.join(own.sets)}: runs on these data refuse it"
-        )
+        names = ", ".join(own.sets)
+        lines.append(f"- It was taught on photos of {names}: runs on data of that name refuse it")
     lines += [f"- Unproved: {doubt}" for doubt in result["unproved"]]
     rights = licence or "yours; the weights were learnt from them"
     return (
