@@ -1,6 +1,5 @@
 """The table of a study: means with 95 % intervals, paired differences, cost; nothing is dropped."""
 
-import json
 import math
 from collections.abc import Sequence
 from contextlib import suppress
@@ -145,7 +144,7 @@ def _tests(folder: Path, result: dict[str, Any], known: dict[str, str]) -> str:
     if manifest not in known:
         known[manifest] = manifest
         with suppress(UserError):
-            known[manifest] = json.dumps(sorted(RunFolder(folder).manifest().tested))
+            known[manifest] = str(sorted(RunFolder(folder).manifest().tested))
     return known[manifest]
 
 
