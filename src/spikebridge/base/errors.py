@@ -3,7 +3,8 @@
 import errno
 import os
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a full disk."""
 
 
 class UserError(Exception):
@@ -30,7 +31,7 @@ def system_refused(error: OSError) -> UserError:
     """The error to raise where no one place knows what the system may not do."""
     if isinstance(error.filename, str | bytes):
         return UserError(f"{os.fsdecode(error.filename)}: {_reason(error)}; {_remedy(error)}")
-    remedy = _remedy(error) if error.errno in _FULL else "repeat the command"
+    remedy = _remedy(error) if error.errno in FULL else "repeat the command"
     return UserError(f"the system refused something ({_reason(error)}); {remedy}")
 
 
@@ -39,7 +40,7 @@ def _reason(error: OSError) -> str:
 
 
 def _remedy(error: OSError) -> str:
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return "free some space"
     return "check its permissions" if isinstance(error, PermissionError) else "check the path"
 

@@ -1,6 +1,5 @@
 """Files written whole or not at all, paths as people write them, and content hashes."""
 
-import errno
 import hashlib
 import json
 import math
@@ -15,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from spikebridge.base.errors import UserError
+from spikebridge.base.errors import FULL, UserError
 
 
 @contextmanager
@@ -77,7 +76,7 @@ def writing_failed(target: Path, error: OSError) -> UserError:
     """The error to raise where a file could not be written."""
     remedy = (
         "free some space or write elsewhere"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if error.errno in FULL
         else "choose a folder that can be written"
     )
     return UserError(f"{target}: cannot be written ({error.strerror or error}); {remedy}")

@@ -92,6 +92,20 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f" (did you mean {prefix}{near[0]}?)" if near else ""
 
 
+def first_difference(there: Any, here: Any, name: str = "") -> tuple[str, Any, Any]:
+    """The dotted name of the first value in which two nestings of settings differ, and both values.
+
+    Args:
+        there: Settings; what they lack is None.
+        here: Others, which differ.
+        name: Where they stand.
+    """
+    if not (isinstance(there, dict) and isinstance(here, dict)):
+        return name, there, here
+    key = next(k for k in {**here, **there} if here.get(k, ...) != there.get(k, ...))
+    return first_difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
+
+
 def in_words(kind: Any) -> str:
     """What a value of a type is, for people who write no Python."""
     origin, parts = get_origin(kind), get_args(kind)

@@ -188,10 +188,13 @@ def _listed(kind: Kind, listing: Callable[[], Listing], simulated: bool = False)
         return Listing("", {}, [Finding("note", "left out", kind, "", message)])
     try:
         return listing()
-    except UserError as error:
-        return Listing("", {}, [Finding("error", "missing", kind, "", str(error))])
-    except OSError as error:
-        return Listing("", {}, [Finding("error", "missing", kind, "", str(system_refused(error)))])
+    except (UserError, OSError) as error:
+        return Listing("", {}, [_unlisted(kind, error)])
+
+
+def _unlisted(kind: Kind, error: UserError | OSError) -> Finding:
+    told = system_refused(error) if isinstance(error, OSError) else error
+    return Finding("error", "missing", kind, "", str(told))
 
 
 def _pairing_findings(
@@ -339,10 +342,8 @@ def _unlabelled(folder: str | None) -> tuple[list[Found], list[Finding]]:
         return [], []
     try:
         files, others = list_unlabelled(folder)
-    except UserError as error:
-        return [], [Finding("error", "missing", "photo", "", str(error))]
-    except OSError as error:
-        return [], [Finding("error", "missing", "photo", "", str(system_refused(error)))]
+    except (UserError, OSError) as error:
+        return [], [_unlisted("photo", error)]
     findings = [others_left_out(folder, "photo", "", others)] if others else []
     return [Found(str(file), file.name, "") for file in files], findings
 

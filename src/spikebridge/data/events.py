@@ -61,6 +61,16 @@ class Events:
     def __len__(self) -> int:
         return len(self.t_N)
 
+    def chosen(self, chosen_N: np.ndarray) -> "Events":
+        """Some of them, or all in another order: by indices or by a mask."""
+        return replace(
+            self,
+            x_N=self.x_N[chosen_N],
+            y_N=self.y_N[chosen_N],
+            t_N=self.t_N[chosen_N],
+            polarity_N=self.polarity_N[chosen_N],
+        )
+
     def transposed(self) -> "Events":
         """With rows and columns exchanged."""
         return replace(self, x_N=self.y_N, y_N=self.x_N, sensor=self.sensor[::-1])
@@ -190,15 +200,7 @@ def _in_order(file: Path, events: Events) -> Events:
         )
     if not (late := int(np.count_nonzero(late_N))):
         return events
-    order_N = np.argsort(events.t_N, kind="stable")
-    return replace(
-        events,
-        x_N=events.x_N[order_N],
-        y_N=events.y_N[order_N],
-        t_N=events.t_N[order_N],
-        polarity_N=events.polarity_N[order_N],
-        late=late,
-    )
+    return replace(events.chosen(np.argsort(events.t_N, kind="stable")), late=late)
 
 
 def _check(file: Path, events: Events) -> None:

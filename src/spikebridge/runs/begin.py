@@ -11,6 +11,7 @@ from spikebridge.base.distributed import on_main
 from spikebridge.base.errors import Unreadable, UserError
 from spikebridge.base.hooks import bare, is_hook
 from spikebridge.base.locks import alone
+from spikebridge.base.typed import first_difference
 from spikebridge.run_folder import RunFolder
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
@@ -121,11 +122,9 @@ def _settings_there(run: RunFolder, expected: dict[str, Any]) -> dict[str, Any]:
     return plain_settings(config_from(written, origin=str(run.config_file)))
 
 
-def _difference(there: Any, here: Any, name: str = "") -> str:
+def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
     """The first setting that differs, in words."""
-    if is_hook(there) and is_hook(here) and bare(there) == bare(here):
-        return f"the source of {name} {bare(here)} has changed"
-    if not (isinstance(there, dict) and isinstance(here, dict)):
-        return f"{name} is {there!r} there and {here!r} here"
-    key = next(k for k in {**here, **there} if here.get(k, ...) != there.get(k, ...))
-    return _difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
+    name, was, now = first_difference(there, here)
+    if is_hook(was) and is_hook(now) and bare(was) == bare(now):
+        return f"the source of {name} {bare(now)} has changed"
+    return f"{name} is {was!r} there and {now!r} here"

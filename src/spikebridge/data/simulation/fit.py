@@ -105,7 +105,7 @@ def fit_camera(events: Events, photo_HWC: np.ndarray) -> CameraFit:
     shown = _during(events, (0.0, borders[2]))
     start = replace(start, crop=_crop(shown, photo_HWC, start))
     hot_HW, hot_hz = _hot(shown)
-    cool = _chosen(events, ~hot_HW[events.y_N, events.x_N])
+    cool = events.chosen(~hot_HW[events.y_N, events.x_N])
     with working("fitting the simulated camera"):
         search = _search(cool, photo_HWC, start, longest=_LONGEST, seen=round(borders[2] * _STEPS))
         clock = _search(cool, photo_HWC, start, longest=1)
@@ -179,16 +179,6 @@ def _hot_pixels(count: int, size: tuple[int, int], camera: Simulator) -> int:
     everywhere = replace(camera, hot_pixels=camera.width * camera.height)
     inside_N = (hot_places(everywhere) < size).all(1).cumsum()
     return int(np.searchsorted(inside_N, count)) + 1
-
-
-def _chosen(events: Events, chosen_N: np.ndarray) -> Events:
-    return replace(
-        events,
-        x_N=events.x_N[chosen_N],
-        y_N=events.y_N[chosen_N],
-        t_N=events.t_N[chosen_N],
-        polarity_N=events.polarity_N[chosen_N],
-    )
 
 
 def _crop(events: Events, photo_HWC: np.ndarray, camera: Simulator) -> int:
@@ -308,7 +298,7 @@ def _tenths(events: Events, of: tuple[float, float]) -> tuple[float, ...]:
 
 def _during(events: Events, of: tuple[float, float]) -> Events:
     share_N = _share(events)
-    return _chosen(events, (share_N >= of[0]) & (share_N <= of[1]))
+    return events.chosen((share_N >= of[0]) & (share_N <= of[1]))
 
 
 def _share(events: Events) -> np.ndarray:

@@ -21,6 +21,7 @@ from sqlalchemy.pool import NullPool
 from spikebridge.base.errors import UserError
 from spikebridge.base.files import json_text
 from spikebridge.base.locks import locked
+from spikebridge.base.typed import first_difference
 from spikebridge.data.manifest import Manifest
 from spikebridge.runs.sweep.space import Setting
 from spikebridge.runs.sweep.spec import Sweep
@@ -85,7 +86,7 @@ def require_same(study: optuna.Study, sweep: Sweep, folder: Path) -> None:
     if there is None:
         study.set_user_attr(_IDENTITY, here)
     elif there != here:
-        name, was, now = _difference(there, here)
+        name, was, now = first_difference(there, here)
         raise UserError(
             f"{folder}: holds a sweep of something else ({name} is {was} there and {now} here); "
             "choose another --out or delete this one"
@@ -108,13 +109,6 @@ def require_same_data(study: optuna.Study, seed: int, split: Manifest, folder: P
             f"{folder}: other recordings validate seed {seed} than in the trials before, for some "
             "are new, gone or changed; restore them, or choose another --out"
         )
-
-
-def _difference(there: object, here: object, name: str = "") -> tuple[str, object, object]:
-    if not (isinstance(there, dict) and isinstance(here, dict)):
-        return name, there, here
-    key = next(k for k in {**here, **there} if there.get(k, ...) != here.get(k, ...))
-    return _difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
 
 
 def distribution(setting: Setting) -> BaseDistribution:
