@@ -29,6 +29,8 @@ from spikebridge.run_folder import RunFolder
 from spikebridge.settings.presets import methods
 
 _RESULT_KEYS = ("data", "protocol", "method", "seed", "seconds", "val_top1", "test_top1")
+_ROUNDING = 1e-9
+"""In percentage points; one of a million recordings is 1e-4."""
 _TOLD = 7
 """Words of a command that a caption takes."""
 
@@ -121,15 +123,23 @@ class Paired:
         return float(np.mean(self.by_seed))
 
     @property
+    def alike(self) -> bool:
+        """Whether all seeds differ alike, but for rounding."""
+        return float(np.ptp(self.by_seed)) < _ROUNDING
+
+    @property
     def interval(self) -> float:
-        """Half-width of the 95 % interval of the mean (Student's t); NaN for one seed."""
-        return interval_95(self.by_seed)
+        """Half-width of the 95 % interval of the mean (Student's t).
+
+        NaN for one seed, and where all differ alike: no scatter to tell chance by was seen.
+        """
+        return math.nan if self.alike else interval_95(self.by_seed)
 
     @property
     def p(self) -> float:
         """Two-sided p of the paired t-test; NaN for one seed, and where all differ alike."""
         seeds = len(self.by_seed)
-        if seeds < 2 or np.ptp(self.by_seed) == 0:
+        if seeds < 2 or self.alike:
             return math.nan
         t = self.mean / (np.std(self.by_seed, ddof=1) / seeds**0.5)
         return float(2 * stdtr(seeds - 1, -abs(t)))

@@ -107,8 +107,13 @@ def _against(subject: Row, baseline: Row) -> str:
         )
     sentence = f"The two 95 % intervals {'overlap' if overlapping else 'do not overlap'}"
     gained = gain(subject, baseline)
-    if gained is None or math.isnan(gained.interval):
+    if gained is None or len(gained.seeds) < 2:
         return sentence + "; too few seeds are common to both for a paired comparison."
+    if gained.alike:
+        return (
+            f"{sentence}. {name}'s gain is {gained.text} points on each of the {len(gained.seeds)} "
+            "seeds: without scatter it has no interval. Train more seeds to know."
+        )
     if gained.mean > gained.interval:
         meaning = f"the whole interval is above zero, so {name} is better here"
     elif gained.mean < -gained.interval:
