@@ -45,6 +45,7 @@ class TimedRow:
         self.ms_cold = 1e3 * (built - began) + self._call()
         _start_of_peak(device)  # Compilers need memory too; what they keep still counts.
         self._call()
+        self._give_back()
 
     def turn(self, count: int) -> list[float]:
         """Milliseconds of each of ``count`` calls, which one more precedes.
@@ -52,11 +53,14 @@ class TimedRow:
         Between turns other processes run: memory that is free goes back to the machine.
         """
         ms = [self._call() for _ in range(1 + count)]
+        self._give_back()
+        return ms[1:]
+
+    def _give_back(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         with suppress(AttributeError, OSError):  # glibc's
             ctypes.CDLL(None).malloc_trim(0)
-        return ms[1:]
 
     def peak_mib(self) -> float:
         """Most memory in MiB after the first call.

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# What only a GPU can tell, in at most nine minutes: tests, a step and a prediction beside their
-# baselines, runs with the share of time that they wait for samples, a kill and a resume.
+# What only a GPU can tell: runs with the share of time that they wait for samples, a kill and a
+# resume, a step and a prediction beside their baselines, tests. What users need most comes first.
 #
 #   OUT=gpu-figures bash experiments/gpu.sh       one line and the seconds of each part as it ends;
 #                                                 figures as JSON, logs beside them, in OUT
+#   QUICK=1 …                                     its first six parts, in at most 400 s; all take 630
 #   DEVICE=cpu SMALL=1 bash experiments/gpu.sh    a rehearsal without a GPU
 #
 # It needs no network and no installation: the package is taken from src. A bare machine with torch,
@@ -54,15 +55,17 @@ if [ -n "$small" ]; then
 fi
 
 part machine 20 python experiments/gpu_runs.py machine "$out" "$device"
-part tests "${TESTS_LIMIT:-170}" python -m pytest tests/gpu -m gpu -q -p no:cacheprovider ${small:+-k sent_each_time}
-bench step-$fast 75 training "${full[@]}" "${few[@]}" --precision $fast --rows $rows
-[ $fast = float32 ] || bench step-float32 45 training "${full[@]}" "${few[@]}" --precision float32 --rows reference,ours
-bench narrow-$fast 30 training "${narrow[@]}" --precision $fast --rows ${rows%,relu-bound}
-[ $fast = float32 ] || bench narrow-float32 20 training "${narrow[@]}" --precision float32 --rows reference,ours
-bench inference 25 inference "${network[@]}" --repeats $calls
-bench inference-narrow 15 inference "${narrow_network[@]}" --repeats $calls
-part wait-narrow 40 python experiments/gpu_runs.py wait "$out" "$device" narrow ${small:+small}
-part wait-full 60 python experiments/gpu_runs.py wait "$out" "$device" full ${small:+small}
-part resume 40 python experiments/gpu_runs.py resume "$out" "$device"
+part wait-narrow 60 python experiments/gpu_runs.py wait "$out" "$device" narrow ${small:+small}
+part resume 60 python experiments/gpu_runs.py resume "$out" "$device"
+bench step-$fast 90 training "${full[@]}" "${few[@]}" --precision $fast --rows reference,ours
+bench inference 40 inference "${network[@]}" --repeats $calls
+part tests "${TESTS_LIMIT:-130}" python -m pytest tests/gpu -m gpu -q -p no:cacheprovider ${small:+-k sent_each_time}
+if [ -z "${QUICK:-}" ]; then
+    part wait-full 60 python experiments/gpu_runs.py wait "$out" "$device" full ${small:+small}
+    bench narrow-$fast 40 training "${narrow[@]}" --precision $fast --rows ${rows%,relu-bound}
+    [ $fast = float32 ] || bench step-float32 45 training "${full[@]}" "${few[@]}" --precision float32 --rows reference,ours
+    bench inference-narrow 25 inference "${narrow_network[@]}" --repeats $calls
+    [ $fast = float32 ] || bench baselines-$fast 60 training "${full[@]}" "${few[@]}" --precision $fast --rows $rows
+fi
 echo "in all $SECONDS s; figures and logs in $out"
 exit $failed

@@ -1,7 +1,7 @@
 """Shared fixtures; lying here it also puts tests/ on the import path, for `oracles.reference`.
 
-Tests run on the CPU, also where there is a GPU; those marked gpu are run by
-``SPIKEBRIDGE_GPU=1 pytest tests/gpu -m gpu -n 0``.
+Tests run on the CPU, also where there is a GPU; those in tests/gpu rehearse there on an imitation
+of one. ``SPIKEBRIDGE_GPU=1 pytest tests/gpu -m gpu -n 0`` runs them on a GPU.
 """
 
 import json
@@ -17,7 +17,7 @@ import hypothesis
 import pytest
 import yaml
 
-GPU = os.environ.get("SPIKEBRIDGE_GPU")
+GPU = os.environ.setdefault("SPIKEBRIDGE_GPU", "pretend")
 if GPU != "1":  # Before torch is imported, and for all processes that tests start.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
@@ -44,7 +44,7 @@ hypothesis.settings.load_profile("spikebridge")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked gpu are skipped where there is none to run on, or it is hidden."""
-    if GPU == "pretend":  # tests/gpu rehearses.
+    if GPU == "pretend":
         return
     if GPU != "1":
         why = "hidden from tests on the CPU: SPIKEBRIDGE_GPU=1 pytest tests/gpu -m gpu -n 0"

@@ -154,18 +154,20 @@ class OnCuda(torch.Tensor):
         return return_and_correct_aliasing(func, args, kwargs, _mapped(_wrapped, out))
 
 
+POOL = 2**20
+
+
 class Graph:
     """A captured graph: operations in their order, with their memory."""
+
+    captured = 0
+    """Graphs so far, each of which takes `POOL` bytes."""
 
     def __init__(self) -> None:
         self._acts: list[Callable[[], Any]] = []
         self._made: set[int] = set()
         self._before: dict[int, tuple[Tensor, Tensor]] = {}
         self.replays = 0
-
-    def pool(self) -> tuple[int, int]:
-        """Memory that graphs may share."""
-        return 0, 1
 
     def replay(self) -> None:
         """Compute all once more."""
@@ -230,6 +232,9 @@ def _capture(
     _capturing.append(graph)
     try:
         yield
+        Graph.captured += 1
+    except RuntimeError as error:
+        raise RuntimeError("operation failed due to a previous error during capture") from error
     finally:
         _capturing.pop()
         graph.undo()
@@ -367,6 +372,10 @@ def pretend(memory: int = 2**34) -> Iterator[None]:
         "Stream": _Stream,
         "current_stream": lambda _=None: _Stream(),
         "stream": lambda _: contextlib.nullcontext(),
+        "set_stream": lambda _: None,
+        "empty_cache": lambda: None,
+        "memory_reserved": lambda _=None: Graph.captured * POOL,
+        "graph_pool_handle": lambda: (0, 0),
         "set_sync_debug_mode": lambda _: None,
         "CUDAGraph": Graph,
         "graph": _capture,

@@ -1,7 +1,7 @@
 """Tests that need a GPU: `SPIKEBRIDGE_GPU=1 pytest tests/gpu -m gpu -n 0`.
 
-With SPIKEBRIDGE_GPU=pretend they run on the CPU's imitation of one: a rehearsal of the tests, not
-of the program.
+Otherwise they run on the CPU's imitation of one: a rehearsal of the tests, not of the program.
+SPIKEBRIDGE_GPU=0 leaves them out.
 """
 
 import os

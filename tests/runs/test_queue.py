@@ -215,8 +215,9 @@ def test_a_full_gpu_is_one_line_that_says_what_to_do(make_job, monkeypatch):
     monkeypatch.setattr(StudentTask, "losses", fail)
     job = make_job("big")
     assert attempt(job) == (
-        "CUDA out of memory. Tried to allocate 2.25 GiB; give a smaller train.batch_size "
-        "(a teacher: teacher.batch_size), or train.memory low"
+        "CUDA out of memory. Tried to allocate 2.25 GiB; give train.memory low or "
+        "train.cuda_graph false, with which a run that had begun goes on, too, or a smaller "
+        "train.batch_size (a teacher: teacher.batch_size)"
     )
     assert not RunFolder(job.folder).failure_file.exists()
 

@@ -8,12 +8,34 @@ from spikebridge.base.devices import map_tensors, pinned
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
 from spikebridge.runs.tasks import student_task
+from spikebridge.settings.presets import merge
 from spikebridge.training.average import WeightAverage
 from spikebridge.training.loop import learning_rate
 from spikebridge.training.packing import unpacked
 from spikebridge.training.step import TrainingStep
 
 CPU = torch.device("cpu")
+IN_STEP = {
+    "data": {"source": {"in_step": True, "randomise": 0.3}},
+    "objective": {"source": "simulated"},
+}
+"""Simulated sources made in the step."""
+VIEWS = merge(
+    IN_STEP,
+    {
+        "data": {
+            "photo_views": {
+                "crop": 0.5,
+                "flip": True,
+                "rotate": 10,
+                "contrast": 0.4,
+                "gamma": 0.4,
+                "mixup": True,
+            }
+        }
+    },
+)
+"""The same of mixed views."""
 
 
 def one_kernel_adam(trained, lr, weight_decay, device):

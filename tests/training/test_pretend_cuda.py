@@ -8,44 +8,22 @@ import numpy as np
 import pytest
 import torch
 from run_checks import same_run
-from step_checks import CPU, one_kernel_adam, steps_of, student_steps
+from step_checks import CPU, IN_STEP, VIEWS, one_kernel_adam, steps_of, student_steps
 
 import pretend_cuda
-from pretend_cuda import CUDA, inner, pretend
-from spikebridge.base.devices import to_device
+from pretend_cuda import CUDA, POOL, inner, pretend
+from spikebridge.base.devices import map_tensors, to_device
 from spikebridge.base.graphs import Graphs
 from spikebridge.data.prepared import prepare
 from spikebridge.models.build import build_student
 from spikebridge.models.teacher import build_teacher
 from spikebridge.runs.tasks import student_task, teacher_task
 from spikebridge.runs.train import train_student
-from spikebridge.settings.presets import merge, methods
+from spikebridge.settings.presets import methods
 from spikebridge.training import loop
 from spikebridge.training.packing import unpacked
 from spikebridge.training.step import TrainingStep
 from spikebridge.training.tasks import StudentTask
-
-IN_STEP = {
-    "data": {"source": {"in_step": True, "randomise": 0.3}},
-    "objective": {"source": "simulated"},
-}
-"""Simulated sources made in the step."""
-VIEWS = merge(
-    IN_STEP,
-    {
-        "data": {
-            "photo_views": {
-                "crop": 0.5,
-                "flip": True,
-                "rotate": 10,
-                "contrast": 0.4,
-                "gamma": 0.4,
-                "mixup": True,
-            }
-        }
-    },
-)
-"""The same of mixed views."""
 
 
 def same(here, there):
@@ -312,8 +290,38 @@ def test_graphs_that_cannot_be_captured_run_as_they_are(capsys):
         graphs = Graphs(lambda x: Packed.of({"y": x * x.sum().item()}), CUDA)
         found = [unpacked([graphs(torch.full((2,), float(i)))]) for i in range(6)]
     assert found == [[{"y": [2.0 * i * i] * 2}] for i in range(6)]
-    said = capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
     assert said.count("cannot be captured as a CUDA graph") == 1
+    assert "not permitted when stream is capturing" in said  # The cause, not how it ended.
+
+
+@pytest.mark.parametrize("free", [POOL // 2, 4 * POOL])
+def test_graphs_make_room_for_calls_of_another_kind(captured_soon, free):
+    with pretend(memory=free):
+        total = torch.zeros(1, device=CUDA)
+        graphs = Graphs(lambda x: map_tensors(torch.clone, total.add_(x.sum())), CUDA)
+        kept, expected = [], 0.0
+        for i, size in enumerate((2, 2, 2, 3, 2, 3, 3, 2)):
+            found = graphs(torch.full((size,), float(i)))
+            expected += size * i
+            assert inner(found).tolist() == [expected]
+            kept.append(len(graphs._captured))
+    assert kept == ([0, 1, 1, 0, 1, 2, 2, 2] if free < POOL else [0, 1, 1, 1, 1, 2, 2, 2])
+
+
+def test_a_full_gpu_is_told_from_a_step_that_cannot_be_captured(captured_soon):
+    def act(x):
+        calls.append(x)
+        if len(calls) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return x + 1
+
+    calls = []
+    with pretend():
+        graphs = Graphs(act, CUDA)
+        graphs(torch.ones(2))
+        with pytest.raises(torch.OutOfMemoryError, match="Tried to allocate"):
+            graphs(torch.ones(2))
 
 
 def test_replaying_keeps_no_number_of_the_step_it_was_captured_at(make_config):

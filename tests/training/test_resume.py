@@ -116,18 +116,20 @@ def test_a_run_does_not_go_on_on_another_split(
     train(make_config(), data, folder, **options, resume=True)
 
 
-def test_a_run_goes_on_without_a_cuda_graph_that_it_was_begun_with(
-    make_config, data, whole, tmp_path, monkeypatch
+@pytest.mark.parametrize("way", [{"cuda_graph": False}, {"memory": "low"}])
+def test_a_run_goes_on_another_way_to_the_same_result(
+    make_config, data, whole, tmp_path, monkeypatch, way
 ):
     teacher = whole.parent / "teacher"
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         run_until(patch, StudentTask, 4, send_interrupt)
         train_student(make_config(), data, tmp_path / "run", teacher_folder=teacher)
-    config = make_config(train={"cuda_graph": False})
+    config = make_config(train=way)
     train_student(config, data, tmp_path / "run", teacher_folder=teacher, resume=True)
     ours, theirs = (json.loads((f / "result.json").read_text()) for f in (whole, tmp_path / "run"))
     assert ours["settings_key"] == theirs["settings_key"]
-    assert not teacher_settings(config).train.cuda_graph
+    assert ours["test_top1"] == theirs["test_top1"]
+    assert teacher_settings(config).train.cuda_graph == config.train.cuda_graph
 
 
 _CTRL_C = """

@@ -49,8 +49,9 @@ def gpu_is_full(error: Exception) -> UserError:
     """The error to raise for torch.OutOfMemoryError."""
     said = str(error).split(". ")[:2]  # What follows is advice on PyTorch's allocator.
     return UserError(
-        f"{'. '.join(said).rstrip('.')}; give a smaller train.batch_size (a teacher: "
-        "teacher.batch_size), or train.memory low"
+        f"{'. '.join(said).rstrip('.')}; give train.memory low or train.cuda_graph false, with "
+        "which a run that had begun goes on, too, or a smaller train.batch_size (a teacher: "
+        "teacher.batch_size)"
     )
 
 

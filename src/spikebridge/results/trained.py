@@ -44,7 +44,7 @@ class Trained:
 
 
 def load_run(folder: Path) -> Trained:
-    """A trained student or teacher from its run's folder; without a GPU, on the CPU.
+    """A trained student or teacher from its run's folder; without its GPU, on what is here.
 
     Raises:
         UserError: no finished run there, or weights that do not fit their description.
@@ -64,7 +64,7 @@ def load_run(folder: Path) -> Trained:
     if precision is not None:
         settings = merge(settings, {"train": {"precision": precision}})
     config = config_from(settings, origin=str(path))
-    if config.train.device.startswith("cuda") and not torch.cuda.is_available():
+    if not _is_here(config.train.device):
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, device="auto"))
     if kind == "teacher":
         look_in(description.get("hooks"))
@@ -87,6 +87,14 @@ def load_teacher(folder: Path) -> tuple[Trained, Teacher]:
     if not isinstance(trained.model, Teacher):
         raise UserError(f"{folder}: holds a student, not a teacher; set teacher.checkpoint")
     return trained, trained.model
+
+
+def _is_here(device: str) -> bool:
+    """Whether this machine has the device that a run was told to take."""
+    if not device.startswith("cuda"):
+        return True
+    index = torch.device(device).index or 0
+    return torch.cuda.is_available() and index < torch.cuda.device_count()
 
 
 def _with_neurons_of_here(student: StudentConfig) -> StudentConfig:

@@ -18,6 +18,9 @@ from spikebridge.settings.parsing import config_from
 from spikebridge.settings.recorded import plain_settings
 from spikebridge.training.precision import Precision, resolve
 
+_WAYS = {"cuda_graph", "memory"}
+"""Settings of training that are other ways to the same result."""
+
 
 def precision_of(folder: Path, config: Config, device: torch.device) -> Precision:
     """The precision that a run is trained in; an interrupted one goes on in that it was begun with.
@@ -100,7 +103,7 @@ def begun(
 
 def _without_ways(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without what is another way to the same result, which may change between calls."""
-    train = {k: v for k, v in settings.get("train", {}).items() if k != "cuda_graph"}
+    train = {k: v for k, v in settings.get("train", {}).items() if k not in _WAYS}
     return settings | {"train": train}
 
 

@@ -1,8 +1,11 @@
 """The C library's allocator, told what training wants of it."""
 
 import ctypes
+import gc
 import sys
 from contextlib import suppress
+
+import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _NEVER = 2**31 - 1
@@ -20,3 +23,13 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+
+def free_what_is_dead(device: torch.device) -> None:
+    """Give a GPU back what only dead reference cycles hold, such as the run before this one.
+
+    Python would collect it some time, but does not know how large it is.
+    """
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()

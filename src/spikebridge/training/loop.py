@@ -32,7 +32,7 @@ from spikebridge.ckd.result import StepResult
 from spikebridge.data.manifest import LAST_EPOCH
 from spikebridge.run_folder import RunFolder
 from spikebridge.training.ahead import Ahead
-from spikebridge.training.allocator import keep_freed_memory
+from spikebridge.training.allocator import free_what_is_dead, keep_freed_memory
 from spikebridge.training.average import WeightAverage
 from spikebridge.training.checkpoint import load_checkpoint, save_checkpoint
 from spikebridge.training.evaluate import Evaluation
@@ -157,6 +157,7 @@ def fit(
         UserError: the checkpoint cannot be read or written, or other processes wrote it.
     """
     keep_freed_memory()
+    free_what_is_dead(task.device)
     training = _Training(task, settings, folder, on_evaluation)
     start = training.restore() if resume else 0
     broadcast_(task.model)

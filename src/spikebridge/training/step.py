@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,10 +70,12 @@ class TrainingStep:
         *,
         capture: bool,
     ) -> None:
-        self._losses, self._trained, self._optimiser = losses, trained, optimiser
-        self._device = device
+        self._optimiser = optimiser
+        # Neither is a method of this object, which would live, GPU memory and all, until a
+        # collection of garbage that a run need not see.
+        compute = partial(_computed, losses, trained, optimiser)
         graphs = capture and device.type == "cuda" and size() == 1
-        self._run = Graphs(self._computed, device) if graphs else self._moved
+        self._run = Graphs(compute, device) if graphs else partial(_moved, compute, device)
 
     def __call__(self, tensors: Any, lr: float) -> Packed:
         """Take one step at a learning rate; what it computed is still on the device."""
@@ -83,15 +86,22 @@ class TrainingStep:
                 group["lr"] = lr
         return self._run(tensors)
 
-    def _moved(self, tensors: Any) -> Packed:
-        return self._computed(all_to_device(tensors, self._device))
 
-    def _computed(self, tensors: Any) -> Packed:
-        result = self._losses(tensors)
-        total = result.total
-        self._optimiser.zero_grad(set_to_none=True)
-        (result.weight * total).backward()
-        sum_gradients_(self._trained)
-        self._optimiser.step()
-        losses = {"total": total.detach(), **{k: v.detach() for k, v in result.losses.items()}}
-        return Packed.of({"losses": losses, **result.logged})
+def _moved(compute: Callable[[Any], Packed], device: torch.device, tensors: Any) -> Packed:
+    return compute(all_to_device(tensors, device))
+
+
+def _computed(
+    losses: Callable[[Any], StepResult],
+    trained: list[nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    tensors: Any,
+) -> Packed:
+    result = losses(tensors)
+    total = result.total
+    optimiser.zero_grad(set_to_none=True)
+    (result.weight * total).backward()
+    sum_gradients_(trained)
+    optimiser.step()
+    found = {"total": total.detach(), **{k: v.detach() for k, v in result.losses.items()}}
+    return Packed.of({"losses": found, **result.logged})

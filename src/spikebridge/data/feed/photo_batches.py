@@ -113,12 +113,13 @@ class PhotoBatches:
 
     def _order(self, number: int) -> np.ndarray:
         """The order of the photos in a pass; the last few are kept."""
-        if number not in self._passes:
+        found = self._passes.get(number)
+        if found is None:
             random = np.random.default_rng([self.seed, _ORDER, number])
-            self._passes[number] = random.permutation(len(self.photos.label_N))
-            while len(self._passes) > 2:
-                del self._passes[next(iter(self._passes))]
-        return self._passes[number]
+            found = random.permutation(len(self.photos.label_N))
+            # A new dictionary: on a GPU another thread may be reading the old one.
+            self._passes = dict([(number, found), *self._passes.items()][:2])
+        return found
 
     def _random(self, draws: int, step: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, draws, step])

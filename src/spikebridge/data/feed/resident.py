@@ -27,8 +27,10 @@ class Room:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        cuda = device.type == "cuda"
-        self._left = torch.cuda.mem_get_info(device)[0] // _PART if cuda else 0
+        self._left = 0
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # Else what PyTorch keeps for later counts as taken.
+            self._left = torch.cuda.mem_get_info(device)[0] // _PART
 
     def take(self, size: int) -> bool:
         """Whether ``size`` bytes fit; then they are taken."""
