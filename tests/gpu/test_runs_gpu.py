@@ -123,6 +123,18 @@ def test_commands_train_resume_and_evaluate(recipe, tmp_path, gpu):
     assert main(["audit", str(run)]) == 0
 
 
+def test_a_backbone_is_taught_and_a_student_starts_from_it(recipe, tmp_path, gpu):
+    import yaml
+
+    recipe["train"] |= {"device": "cuda", "epochs": 3}
+    file, run = tmp_path / "recipe.yaml", tmp_path / "backbone"
+    file.write_text(yaml.safe_dump(recipe))
+    words = ["backbone", "--photos", recipe["data"]["photos"], "--recipe", str(file)]
+    assert main([*words, "--train.epochs", "3", "--out", str(run)]) == 0
+    words = ["train", str(file), "--method", "scratch", "--student.weights", str(run)]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+
+
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["vgg-snn", "resnet18-snn"])
 def test_a_deployed_student_predicts_as_the_student_does(gpu, name, kind):
