@@ -11,7 +11,7 @@ README = HERE.parent / "README.md"
 REACHED = (
     ("nmnist-1", 1, "N-MNIST, 500 real ones"),
     ("caltech", 10, "simulated, of Caltech101's photos, 25 classes"),
-    ("photo-labels", 10, "the same, from a [backbone](docs/backbone.md) of other classes"),
+    ("photo-labels", 10, "half as long, from a [backbone](docs/backbone.md) of other classes"),
     ("one-recording", 1, "the same"),
 )
 """Study, its labelled recordings per class, the recordings in words."""
