@@ -1,5 +1,6 @@
 """The command `spikebridge`: parsing and calling, nothing else."""
 
+import io
 import os
 import sys
 import threading
@@ -44,6 +45,9 @@ def main(
         audit found to be let see what tests, 130 for Ctrl-C.
     """
     threading.excepthook = _quiet_about_full_disks
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # A terminal need not know all letters.
+            stream.reconfigure(errors="backslashreplace")
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)
         return _run(given, commands, program, description)
@@ -54,7 +58,10 @@ def main(
     except Interrupted as stop:
         return _complain(str(stop), 130)
     except KeyboardInterrupt:
-        return _complain("interrupted", 130)
+        return _complain("interrupted; repeat the command", 130)
+    except MemoryError as error:
+        reason = f" ({error})" if str(error) else ""
+        return _complain(f"not enough memory{reason}; ask for less", 2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

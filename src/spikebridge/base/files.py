@@ -26,7 +26,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         UserError: the disk is full, or the folder cannot be written.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise UserError(f"{path}: is a device or a pipe, no file; name another")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
@@ -93,6 +95,33 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json_text(value))
 
 
+class KeyTwice(ValueError):
+    """A mapping has a key twice, of which YAML's readers silently drop one."""
+
+
+class _Loader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise KeyTwice(
+                    f"key {key.value!r} stands twice, again in line {key.start_mark.line + 1}; "
+                    "make one of the two"
+                )
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(text: str) -> Any:
+    """What YAML that a person wrote holds.
+
+    Raises:
+        KeyTwice: a mapping has a key twice.
+        yaml.YAMLError: not YAML.
+    """
+    return yaml.load(text, _Loader)
+
+
 def read_yaml(path: Path) -> tuple[Any, str]:
     """Read a YAML file that a person wrote: what it holds, and its text.
 
@@ -102,7 +131,9 @@ def read_yaml(path: Path) -> tuple[Any, str]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        return yaml.safe_load(text), text
+        return load_yaml(text), text
+    except KeyTwice as error:
+        raise UserError(f"{path}: {error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = "" if line is None else f" (line {line + 1})"

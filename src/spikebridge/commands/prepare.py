@@ -43,7 +43,8 @@ def _prepare(given: Namespace) -> None:
         processes=given.jobs,
     )
     protocol = data.manifest.protocol
-    print(f"{data.name}: protocol {protocol}, {len(data.classes)} classes")
+    of = ", recordings simulated from the photos" if config.data.events is None else ""
+    print(f"{data.name}: protocol {protocol}, {len(data.classes)} classes{of}")
     if mark := MARKS.get(protocol):
         shown = len(data.manifest.leaked_recordings)
         tests = len(data.manifest.select("recording", "test"))

@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
+_TOLD = ("selected_on", "val_top1", "test_top1", "best_epoch", "seconds")
 _RECIPE_HELP = "a recipe file (YAML), or the name of a shipped one: {}"
 
 
@@ -117,9 +118,11 @@ def _train(given: Namespace) -> None:
 def _print_result(folder: Path, result: dict[str, Any], already: bool) -> None:
     from spikebridge.data.manifest import UNPROVED
     from spikebridge.results.tables import marks_of
+    from spikebridge.run_folder import RunFolder
 
     if already:
         print(f"{folder}: trained already; delete it to train again", file=sys.stderr)
+        result = RunFolder(folder).result(_TOLD)
     validated = [] if result["selected_on"] == "test" else ["the last epoch, for no photo selects"]
     if validated and result["val_top1"] is not None:
         validated = [f"validation {result['val_top1']:.2f} %"]

@@ -98,6 +98,8 @@ def read_events(path: str | os.PathLike[str], sensor: tuple[int, int] | None = N
     file = Path(path)
     suffix = file.suffix.lower()
     if suffix not in EVENT_SUFFIXES:
+        if not os.path.lexists(file):
+            raise UserError(f"{file}: no such file or folder")
         raise UserError(
             f"{file}: unknown event format {suffix!r}; expected one of {', '.join(EVENT_SUFFIXES)}"
         )

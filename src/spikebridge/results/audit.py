@@ -317,7 +317,9 @@ def _teacher(
     run: RunFolder, result: dict[str, Any], manifest: Manifest
 ) -> tuple[Manifest | None, list[str]]:
     """The manifest of a student's teacher, and what it does not tell."""
-    teacher = run.settings()["teacher"]
+    teacher = run.settings().get("teacher")
+    if not isinstance(teacher, dict) or not {"name", "weights"} <= teacher.keys():
+        raise UserError(f"{run.config_file}: damaged; restore it or train the run again")
     started = teacher["name"], teacher["weights"]
     if result["method"] == "teacher":
         return None, teacher_doubts(manifest, *started)

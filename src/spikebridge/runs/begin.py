@@ -18,8 +18,8 @@ from spikebridge.settings.parsing import config_from
 from spikebridge.settings.recorded import plain_settings
 from spikebridge.training.precision import Precision, resolve
 
-_WAYS = {"cuda_graph", "memory"}
-"""Settings of training that are other ways to the same result."""
+_WAYS = {"train": ("cuda_graph", "memory", "checkpoint_minutes"), "data": ("cache",)}
+"""Settings that are other ways to the same result."""
 
 
 def precision_of(folder: Path, config: Config, device: torch.device) -> Precision:
@@ -103,8 +103,9 @@ def begun(
 
 def _without_ways(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without what is another way to the same result, which may change between calls."""
-    train = {k: v for k, v in settings.get("train", {}).items() if k not in _WAYS}
-    return settings | {"train": train}
+    left = {room: {k: v for k, v in settings.get(room, {}).items() if k not in names}
+            for room, names in _WAYS.items()}  # fmt: skip
+    return settings | left
 
 
 def _settings_there(run: RunFolder, expected: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from spikebridge.base.errors import UserError
-from spikebridge.base.files import json_text
+from spikebridge.base.files import KeyTwice, json_text, load_yaml
 from spikebridge.base.typed import checked, fitted, in_words
 from spikebridge.settings.config import Config
 from spikebridge.settings.presets import merge
@@ -137,8 +137,10 @@ def _several(name: str, text: str) -> dict[str, Any]:
     try:
         if os.path.isfile(text):
             text = Path(text).read_text(encoding="utf-8")
-        if isinstance(settings := yaml.safe_load(text), dict):
+        if isinstance(settings := load_yaml(text), dict):
             return settings
+    except KeyTwice as error:
+        raise ValueError(f"{name}: {error}") from error
     except (yaml.YAMLError, UnicodeDecodeError):
         pass
     raise ValueError(

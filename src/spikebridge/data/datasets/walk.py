@@ -169,6 +169,17 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def files_below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Files of the right kind at any depth, in order of name; hidden ones are passed over.
+
+    Linked folders are entered, but for those that lead back.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    return _files(folder, suffixes, deep=True)[0]
+
+
 def _files(
     folder: Path, suffixes: Sequence[str], deep: bool = False, above: frozenset[str] = frozenset()
 ) -> tuple[list[Path], list[str]]:

@@ -129,8 +129,14 @@ def _completed(
         photos += [replace(e, split="held-out") for e in others]
     manifest = Manifest((*recordings, *photos), protocol)
     for split in ("train", "validation", "test"):
-        if not manifest.select("recording", split):
+        there = {e.class_name for e in manifest.select("recording", split)}
+        if not there:
             raise UserError(f"{path}: no recording of split {split}; name some")
+        if lacking := sorted({e.class_name for e in recordings} - there):
+            raise UserError(
+                f"{path}: class {lacking[0]!r} has no recording of split {split}; name some, or "
+                "leave the class out (data.exclude)"
+            )
     whole = without_copies(manifest.entries)
     if config.near_duplicates == "exclude":
         whole = without_lookalikes(whole, cache)

@@ -1,5 +1,6 @@
 """PyTorch's own export (torch.export): the whole sequence in plain operators, without our code."""
 
+import io
 from pathlib import Path
 from typing import Any, cast
 
@@ -98,8 +99,9 @@ def write(graph: Graph, path: Path, about: dict[str, str]) -> None:
     program = torch.export.export(
         FoldedStudent(graph), (frames,), dynamic_shapes={"frames": {0: batch}}
     )
-    with path.open("wb") as stream:
-        torch.export.save(program, stream, extra_files=dict(about))
+    stream = io.BytesIO()  # PyTorch's writer ends the process where a disk is full.
+    torch.export.save(program, stream, extra_files=dict(about))
+    path.write_bytes(stream.getbuffer())
 
 
 @torch.no_grad()

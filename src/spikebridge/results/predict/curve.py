@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spikebridge.base.console import console, each
 from spikebridge.base.errors import UserError
+from spikebridge.data.datasets.walk import composed
 from spikebridge.data.frames import network_input
 from spikebridge.data.prepared import frame_file
 from spikebridge.results.predict.classify import Classifier, running_mean, steps_until
@@ -101,9 +102,9 @@ def curve_of_folder(trained: Trained, paths: Sequence[str]) -> Curve:
         UserError: a teacher, no recording of the run's classes, or one cannot be read.
     """
     classifier, data = Classifier(trained), trained.config.data
-    label_of = {name: label for label, name in enumerate(trained.classes)}
+    label_of = {composed(name): label for label, name in enumerate(trained.classes)}
     found = list(find_recordings(paths))
-    files = [file for file in found if Path(file).parent.name in label_of]
+    files = [file for file in found if composed(Path(file).parent.name) in label_of]
     if not files:
         raise UserError(
             f"{paths[0]}: no recording in a folder named as a class of the run; expected CLASS/FILE"
@@ -117,5 +118,5 @@ def curve_of_folder(trained: Trained, paths: Sequence[str]) -> Curve:
         return classifier.logits(network_input(counts_TCHW[None], data.scale))[:, 0]
 
     logits_TNC = torch.stack(each(logits_TC, files, "classifying"), 1)
-    label_N = np.array([label_of[Path(file).parent.name] for file in files])
+    label_N = np.array([label_of[composed(Path(file).parent.name)] for file in files])
     return Curve(", ".join(paths), logits_TNC, torch.from_numpy(label_N))

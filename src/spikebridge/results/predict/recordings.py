@@ -9,6 +9,7 @@ from typing import Any
 
 from spikebridge.base.errors import UserError
 from spikebridge.data.datasets.catalog import read_recording
+from spikebridge.data.datasets.walk import files_below
 from spikebridge.data.events import EVENT_SUFFIXES, Events
 from spikebridge.results.predict.classify import Classifier, Guess
 from spikebridge.results.predict.windows import WindowCutter
@@ -67,13 +68,7 @@ def find_recordings(paths: Iterable[str]) -> Iterator[str]:
         if not os.path.isdir(path):
             yield path
             continue
-        files = [
-            file
-            for file in sorted(Path(path).rglob("*"))
-            if file.suffix.lower() in EVENT_SUFFIXES
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-            and file.is_file()
-        ]
+        files = files_below(Path(path), EVENT_SUFFIXES)
         if not files:
             raise UserError(
                 f"{path}: no recording found; expected files that end in "
