@@ -18,6 +18,7 @@ from spikebridge.base.files import (
     expand_path,
     file_sha256,
     json_text,
+    read_yaml,
     settings_key,
     write_json,
     write_text,
@@ -78,6 +79,30 @@ def test_a_really_full_disk_is_refused(tiny_disk: Path) -> None:
     refused(lambda: write_text(target, "x" * 200_000), target, "No space left", "free some space")
     assert target.read_text() == "old"
     assert _names(tiny_disk) == ["a.txt"]
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    """A device, a pipe; a link stays one."""
+    os.mkfifo(tmp_path / "pipe")
+    refused(lambda: write_text(tmp_path / "pipe", "new"), tmp_path / "pipe", "no file")
+    (tmp_path / "link").symlink_to("file")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"
+    assert (tmp_path / "pipe").is_fifo()
+    assert _names(tmp_path) == ["file", "link", "pipe"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("a: 1\nb: {c: 2}\na: 3\n", 3), ("b:\n  c: 2\n  d: 3\n  c: 4\n", 4)],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str, line: int) -> None:
+    """YAML's reader takes the last: a second `data` block would silently replace the first."""
+    (tmp_path / "r.yaml").write_text(text)
+    refused(lambda: read_yaml(tmp_path / "r.yaml"), "r.yaml", "stands twice", f"line {line}")
+    (tmp_path / "r.yaml").write_text("a: &x {b: 1}\nc: {<<: *x, b: 2}\n")
+    assert read_yaml(tmp_path / "r.yaml")[0]["c"] == {"b": 2}
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -269,6 +269,9 @@ def test_given_splits_that_are_refused(tmp_path: Path) -> None:
     for missing in ("train", "validation", "test"):
         kept = [line for line in lines if not line.endswith(f",{missing}")]
         refused(lambda k=kept: _given(tmp_path, k), f"no recording of split {missing}")
+        kept = [line for line in lines if not (line.endswith(f",{missing}") and "cup" in line)]
+        line = refused(lambda k=kept: _given(tmp_path, k), f"no recording of split {missing}")
+        assert "class 'cup'" in line
     wrong = [f"{line},saw" for line in lines]
     refused(lambda: _given(tmp_path, wrong, "file,split,class"), "line 2", "class 'saw'")
     mixed = [f"{line},{'a' if 'cup' in line else 'b'}" for line in lines]

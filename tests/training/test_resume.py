@@ -116,7 +116,9 @@ def test_a_run_does_not_go_on_on_another_split(
     train(make_config(), data, folder, **options, resume=True)
 
 
-@pytest.mark.parametrize("way", [{"cuda_graph": False}, {"memory": "low"}])
+@pytest.mark.parametrize(
+    "way", [{"cuda_graph": False}, {"memory": "low"}, {"checkpoint_minutes": 7.0}]
+)
 def test_a_run_goes_on_another_way_to_the_same_result(
     make_config, data, whole, tmp_path, monkeypatch, way
 ):

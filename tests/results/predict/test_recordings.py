@@ -43,6 +43,18 @@ def test_json_lines_of_a_folder_are_the_students_softmax(trained, run, folder, c
     assert len({line["top"][0]["confidence"] for line in lines}) == len(lines)
 
 
+def test_linked_folders_are_entered_once(run, folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "real")
+    (tmp_path / "seen").mkdir()
+    for child in (tmp_path / "real").iterdir():
+        (tmp_path / "seen" / child.name).symlink_to(child)
+    (tmp_path / "real/loop").symlink_to(tmp_path / "real")
+    count = len(list(folder.rglob("*.bin")))
+    for name in ("seen", "real"):
+        assert main(["predict", run, str(tmp_path / name), "--json"]) == 0
+        assert len(lines_of(capsys)) == count
+
+
 def test_a_name_of_another_encoding_is_printed_all_the_same(run, folder, tmp_path, capsys):
     file = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.bin")
     shutil.copy(sorted(folder.rglob("*.bin"))[0], file)
