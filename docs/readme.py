@@ -18,7 +18,7 @@ REACHED = (
 ARMS = ("scratch", "ckd", "ckd-plus", "teacher")
 ADDED = (
     ("nmnist-1", 1, "N-MNIST, real recordings, 1 a class", "all", "no-teacher", "ckd"),
-    ("nmnist-2", 2, "the same, 2 a class, two heads", "all", "kt", "ckd"),
+    ("nmnist-2", 2, "the same, 2 a class", "all", "no-teacher", "ckd"),
     ("caltech-teacher", 10, "Caltech101, 25 classes, 10 a class, 3,000 steps", "all", "kt", "ckd"),
     ("photo-labels", 10, "the same, 1,500 steps, from a backbone of other classes", "five a class",
      "labelled-only-5", "ckd-plus-5"),

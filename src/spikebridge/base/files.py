@@ -103,12 +103,12 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+            if (key.tag, str(key.value)) in seen:
                 raise KeyTwice(
                     f"key {key.value!r} stands twice, again in line {key.start_mark.line + 1}; "
                     "make one of the two"
                 )
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+            seen.add((key.tag, str(key.value)))
         return super().construct_mapping(node, deep)
 
 
