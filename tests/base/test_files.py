@@ -101,8 +101,10 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str, line: int
     """YAML's reader takes the last: a second `data` block would silently replace the first."""
     (tmp_path / "r.yaml").write_text(text)
     refused(lambda: read_yaml(tmp_path / "r.yaml"), "r.yaml", "stands twice", f"line {line}")
-    (tmp_path / "r.yaml").write_text("a: &x {b: 1}\nc: {<<: *x, b: 2}\n")
-    assert read_yaml(tmp_path / "r.yaml")[0]["c"] == {"b": 2}
+    merged = "w: &w {b: 0}\na: {deep: {er: &x {<<: *w, b: 1}}}\nc: {<<: *x, b: 2}\n"
+    (tmp_path / "r.yaml").write_text(merged)
+    found = read_yaml(tmp_path / "r.yaml")[0]
+    assert (found["c"], found["a"]["deep"]["er"]) == ({"b": 2}, {"b": 1})
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

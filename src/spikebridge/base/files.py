@@ -100,8 +100,8 @@ class KeyTwice(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node, seen = super().compose_mapping_node(anchor), set()
         for key, _ in node.value:
             if (key.tag, str(key.value)) in seen:
                 raise KeyTwice(
@@ -109,7 +109,7 @@ class _Loader(yaml.SafeLoader):
                     "make one of the two"
                 )
             seen.add((key.tag, str(key.value)))
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def load_yaml(text: str) -> Any:
