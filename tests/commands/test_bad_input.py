@@ -421,6 +421,17 @@ def test_a_gpu_without_memory(refuse: Refuse, data: Path, monkeypatch: pytest.Mo
     assert "GPU 0" not in line
 
 
+def test_a_file_as_a_run_is_refused_before_its_teacher_is_trained(
+    refuse: Refuse, data: Path
+) -> None:
+    recipe, file = _write_recipe(data), data / "taken"
+    file.touch()
+    teacher = data / "new/teacher"
+    line = refuse("train", recipe, "--method", "ckd", "--out", file, "--teacher_run", teacher)
+    _holds(line, file, "cannot be written")
+    assert not teacher.exists()
+
+
 @pytest.mark.parametrize("command", ["evaluate", "compare"])
 def test_a_run_that_is_not_finished(refuse: Refuse, run: Path, command: str) -> None:
     for name in ("result.json", "model.safetensors"):

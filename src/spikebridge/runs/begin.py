@@ -1,5 +1,6 @@
 """Whose run a folder holds, how far that is, and that one process at a time trains it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -69,6 +70,9 @@ def open_run(
             )
     if resume and not run.checkpoint_file.exists():
         raise UserError(f"{folder}: no checkpoint to resume from; start without --resume")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"{folder}: cannot be written; choose another folder")
     return None
 
 
