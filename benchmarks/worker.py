@@ -48,15 +48,13 @@ class TimedRow:
         self._give_back()
 
     def turn(self, count: int) -> list[float]:
-        """Milliseconds of each of ``count`` calls, which one more precedes.
-
-        Between turns other processes run: memory that is free goes back to the machine.
-        """
+        """Milliseconds of each of ``count`` calls, which one more precedes."""
         ms = [self._call() for _ in range(1 + count)]
         self._give_back()
         return ms[1:]
 
     def _give_back(self) -> None:
+        """Give free memory back to the machine: other rows and processes run between turns."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         with suppress(AttributeError, OSError):  # glibc's

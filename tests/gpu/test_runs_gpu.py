@@ -166,6 +166,9 @@ def test_a_deployed_student_predicts_as_the_student_does(gpu, name, kind):
 def test_a_student_trained_on_a_gpu_loads_on_a_cpu(make_config, data, tmp_path, monkeypatch):
     config = make_config("scratch", student={"neuron_backend": "triton"}, **on("cuda"))
     train_student(config, data, tmp_path / "run", teacher_folder=tmp_path / "teacher")
+    assert load_run(tmp_path / "run").config.train.device == "cuda"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)  # Fewer than it was trained on.
+    assert load_run(tmp_path / "run").config.train.device == "auto"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     model = load_run(tmp_path / "run").model
     assert model(torch.rand(3, 2, 2, 8, 8)).logits_TBC.shape == (3, 2, 3)

@@ -30,7 +30,7 @@ NEAR = {"float32": 0.02, "bfloat16": 0.15}
 """Of a loss, at the first step: rounding flips a few spikes of a tiny network."""
 
 
-def steps_on(task, count=None, *, waits=False):
+def steps_on(task, count=None):
     """What each step computed, the weights after all of them, and how the steps were run."""
     modules = (task.model, task.extras)
     trained = [p for m in modules for p in m.parameters() if p.requires_grad]
@@ -43,9 +43,7 @@ def steps_on(task, count=None, *, waits=False):
         inputs = task.batch(step).tensors
         if task.device.type == "cuda":
             inputs = map_tensors(pinned, inputs)
-            if (
-                step >= 5 and not waits
-            ):  # Kernels are compiled and caches filled: nothing waits any more.
+            if step >= 5:  # Kernels are compiled and caches filled: nothing waits any more.
                 torch.cuda.set_sync_debug_mode("error" if settled(take) else "default")
         try:
             computed.append(take(inputs, learning_rate(step, settings)))
@@ -71,6 +69,22 @@ def made(config, data, device):
     return task
 
 
+def near_and_the_same_captured(configured, gpu, near):
+    plain = configured()
+    data = prepare(plain.data, plain.seed, simulated_source=plain.needs_simulated_source)
+    here = steps_on(made(plain, data, CPU), 1)
+    captured = steps_on(made(plain, data, gpu))
+    uncaptured = steps_on(made(configured(cuda_graph=False), data, gpu))
+    assert isinstance(captured[2], Graphs)
+    assert captured[2]._captured
+    assert not captured[2]._failed
+    for name, loss in here[0][0]["losses"].items():
+        assert captured[0][0]["losses"][name] == pytest.approx(loss, rel=near, abs=5e-3)
+    assert captured[0] == uncaptured[0]
+    for name, value in captured[1].items():
+        assert torch.equal(value, uncaptured[1][name]), name
+
+
 @pytest.mark.parametrize(("method", "student", "precision", "memory"), PAIRS)
 def test_a_method_is_near_the_cpu_and_the_same_captured(
     make_config, gpu, method, student, precision, memory
@@ -79,19 +93,7 @@ def test_a_method_is_near_the_cpu_and_the_same_captured(
         train |= {"memory": memory, "precision": precision, "epochs": 4, "batches_per_epoch": 4}
         return make_config(method, student={"name": student, "width": 0.1}, train=train)
 
-    plain = config()
-    data = prepare(plain.data, plain.seed, simulated_source=plain.needs_simulated_source)
-    here = steps_on(made(plain, data, CPU), 1)
-    captured = steps_on(made(plain, data, gpu))
-    uncaptured = steps_on(made(config(cuda_graph=False), data, gpu))
-    assert isinstance(captured[2], Graphs)
-    assert captured[2]._captured
-    assert not captured[2]._failed
-    for name, loss in here[0][0]["losses"].items():
-        assert captured[0][0]["losses"][name] == pytest.approx(loss, rel=NEAR[precision], abs=5e-3)
-    assert captured[0] == uncaptured[0]
-    for name, value in captured[1].items():
-        assert torch.equal(value, uncaptured[1][name]), name
+    near_and_the_same_captured(config, gpu, NEAR[precision])
 
 
 @pytest.mark.parametrize("changes", [IN_STEP, VIEWS, {"train": {"batches_per_epoch": None}}])
@@ -102,16 +104,7 @@ def test_a_switch_is_near_the_cpu_and_the_same_captured(make_config, gpu, change
         train |= {"epochs": 4, "batches_per_epoch": 4, "batch_size": 5}
         return make_config("ckd", **merge({"train": train}, changes))
 
-    data = prepare(config().data, 0, simulated_source=config().needs_simulated_source)
-    here = steps_on(made(config(), data, CPU), 1)
-    captured = steps_on(made(config(), data, gpu))
-    uncaptured = steps_on(made(config(cuda_graph=False), data, gpu))
-    assert captured[2]._captured
-    assert not captured[2]._failed
-    for name, loss in here[0][0]["losses"].items():
-        assert captured[0][0]["losses"][name] == pytest.approx(loss, rel=0.02, abs=5e-3)
-    assert captured[0] == uncaptured[0]
-    assert all(torch.equal(captured[1][name], uncaptured[1][name]) for name in captured[1])
+    near_and_the_same_captured(config, gpu, NEAR["float32"])
 
 
 def test_a_step_that_waits_is_not_captured_and_goes_on(make_config, gpu, capsys):
@@ -130,7 +123,7 @@ def test_a_step_that_waits_is_not_captured_and_goes_on(make_config, gpu, capsys)
         return task
 
     stream = torch.cuda.current_stream(gpu)
-    found = steps_on(waiting(made(config, data, gpu)), waits=True)
+    found = steps_on(waiting(made(config, data, gpu)))
     expected = steps_on(made(config, data, gpu))
     assert found[2]._failed
     assert expected[2]._captured  # What failed left nothing behind that hinders the next.

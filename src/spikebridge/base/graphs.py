@@ -88,14 +88,13 @@ class Graphs(Generic[_T]):
 
     def _capture(self, kind: Hashable) -> None:
         graph, here = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
-        full, said = False, ""
-        torch.cuda.empty_cache()
-        before = torch.cuda.memory_reserved(self._device)
+        full, said, before = False, "", 0
         try:
             # The thread that makes batches pins memory meanwhile: that may not end the capture.
             with torch.cuda.graph(
                 graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-            ):
+            ):  # Which gives back first what is kept for later.
+                before = torch.cuda.memory_reserved(self._device)
                 try:
                     found = self._act(self._inputs[kind])
                 except RuntimeError as error:  # The end of a broken capture raises another.

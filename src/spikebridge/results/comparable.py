@@ -12,10 +12,11 @@ from spikebridge.base.hooks import bare
 from spikebridge.settings.config import Config
 from spikebridge.settings.presets import merge, methods
 
+WAYS = ("data.cache", "train.checkpoint_minutes", "train.memory", "train.cuda_graph")
+"""Other ways to the same result, between which a run may change while it is under way."""
 _IGNORED = (
     "method", "data.split.protocol", "data.split.labelled_per_class",  # columns of their own
-    "seed", "data.cache", "train.device", "train.checkpoint_minutes",
-    "train.memory", "train.cuda_graph", "student.neuron_backend",  # other ways to the same result
+    "seed", "train.device", "student.neuron_backend", *WAYS,
 )  # fmt: skip
 _PATHS = (
     "data.events",

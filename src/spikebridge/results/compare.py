@@ -124,7 +124,7 @@ class Paired:
 
     @property
     def alike(self) -> bool:
-        """Whether all seeds differ alike, but for rounding."""
+        """Whether all seeds differ alike, but for rounding, as a single one does."""
         return float(np.ptp(self.by_seed)) < _ROUNDING
 
     @property
@@ -138,9 +138,9 @@ class Paired:
     @property
     def p(self) -> float:
         """Two-sided p of the paired t-test; NaN for one seed, and where all differ alike."""
-        seeds = len(self.by_seed)
-        if seeds < 2 or self.alike:
+        if self.alike:
             return math.nan
+        seeds = len(self.by_seed)
         t = self.mean / (np.std(self.by_seed, ddof=1) / seeds**0.5)
         return float(2 * stdtr(seeds - 1, -abs(t)))
 

@@ -13,14 +13,12 @@ from spikebridge.base.errors import Unreadable, UserError
 from spikebridge.base.hooks import bare, is_hook
 from spikebridge.base.locks import alone
 from spikebridge.base.typed import first_difference
+from spikebridge.results.comparable import WAYS
 from spikebridge.run_folder import RunFolder
 from spikebridge.settings.config import Config
 from spikebridge.settings.parsing import config_from
 from spikebridge.settings.recorded import plain_settings
 from spikebridge.training.precision import Precision, resolve
-
-_WAYS = {"train": ("cuda_graph", "memory", "checkpoint_minutes"), "data": ("cache",)}
-"""Settings that are other ways to the same result."""
 
 
 def precision_of(folder: Path, config: Config, device: torch.device) -> Precision:
@@ -107,9 +105,11 @@ def begun(
 
 def _without_ways(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without what is another way to the same result, which may change between calls."""
-    left = {room: {k: v for k, v in settings.get(room, {}).items() if k not in names}
-            for room, names in _WAYS.items()}  # fmt: skip
-    return settings | left
+    left = dict(settings)
+    for way in WAYS:
+        room, name = way.split(".")
+        left[room] = {k: v for k, v in left.get(room, {}).items() if k != name}
+    return left
 
 
 def _settings_there(run: RunFolder, expected: dict[str, Any]) -> dict[str, Any]:

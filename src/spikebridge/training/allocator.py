@@ -1,4 +1,4 @@
-"""The C library's allocator, told what training wants of it."""
+"""Allocators, the C library's and a GPU's, told what training wants of them."""
 
 import ctypes
 import gc

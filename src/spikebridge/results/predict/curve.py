@@ -104,7 +104,8 @@ def curve_of_folder(trained: Trained, paths: Sequence[str]) -> Curve:
     classifier, data = Classifier(trained), trained.config.data
     label_of = {composed(name): label for label, name in enumerate(trained.classes)}
     found = list(find_recordings(paths))
-    files = [file for file in found if composed(Path(file).parent.name) in label_of]
+    labels = [label_of.get(composed(Path(file).parent.name)) for file in found]
+    files = [file for file, label in zip(found, labels, strict=True) if label is not None]
     if not files:
         raise UserError(
             f"{paths[0]}: no recording in a folder named as a class of the run; expected CLASS/FILE"
@@ -118,5 +119,5 @@ def curve_of_folder(trained: Trained, paths: Sequence[str]) -> Curve:
         return classifier.logits(network_input(counts_TCHW[None], data.scale))[:, 0]
 
     logits_TNC = torch.stack(each(logits_TC, files, "classifying"), 1)
-    label_N = np.array([label_of[composed(Path(file).parent.name)] for file in files])
+    label_N = np.array([label for label in labels if label is not None])
     return Curve(", ".join(paths), logits_TNC, torch.from_numpy(label_N))
